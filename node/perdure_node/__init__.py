@@ -1,0 +1,1 @@
+"""A node: owns partitions, runs their objects and makes what they do durable."""

@@ -1,0 +1,1 @@
+"""The rules of a node, as state machines without I/O."""

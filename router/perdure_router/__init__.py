@@ -1,0 +1,1 @@
+"""A router: forwards each call to the node that owns its object."""

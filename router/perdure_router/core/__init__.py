@@ -1,0 +1,1 @@
+"""The rules of a router, as state machines without I/O."""
