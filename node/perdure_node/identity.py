@@ -13,16 +13,15 @@ Invariants:
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from perdure.errors import ConfigError, StorageHeld
+from perdure.directory import LOCK_FILE, DirectoryLock, replace_file
+from perdure.errors import ConfigError
 from perdure.ring import place
 
 __all__ = ["NEW", "OPEN", "Identity"]
@@ -35,7 +34,6 @@ OPEN: Final = "open"
 
 _FORMAT: Final = 1
 _FILE: Final = "node.json"
-_LOCK: Final = "lock"
 
 
 class Identity:
@@ -47,7 +45,7 @@ class Identity:
     epoch: int
     """How often this directory has been opened. Raised durably by each `open`."""
 
-    def __init__(self, directory: Path, lock: int, content: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, lock: DirectoryLock, content: Mapping[str, Any]) -> None:
         self._directory = directory
         self._lock = lock
         self._nodes: list[str] = content["nodes"]
@@ -98,7 +96,7 @@ class Identity:
             identity.epoch += 1
             identity._write()
         except BaseException:
-            os.close(lock)
+            lock.close()
             raise
         return identity
 
@@ -118,9 +116,7 @@ class Identity:
 
     def close(self) -> None:
         """Let the directory go. Closing twice does nothing."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.close()
 
     def _write(self) -> None:
         content = {
@@ -133,46 +129,20 @@ class Identity:
             "partitions": {str(number): state for number, state in self._partitions.items()},
         }
         text = json.dumps(content | {"checksum": _checksum(content)}, indent=1) + "\n"
-        temporary = self._directory / f"{_FILE}.tmp"
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._directory / _FILE)
-        _sync_directory(self._directory)
+        replace_file(self._directory / _FILE, text)
 
 
-def _lock(directory: Path, *, make: bool) -> int:
+def _lock(directory: Path, *, make: bool) -> DirectoryLock:
     try:
-        if make and not directory.exists():
-            directory.mkdir(mode=0o700, parents=True)
-            _sync_directory(directory.parent)
-        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        return DirectoryLock(directory, make=make)
     except FileNotFoundError:
         raise ConfigError(_lost_text(directory, "is not there")) from None
-    except OSError as error:
-        raise ConfigError(
-            f"the data directory {directory} cannot be used: {error.strerror}"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise StorageHeld(
-            f"the data directory {directory} is in use by "
-            f"{f'process {holder}' if holder else 'another process'}: "
-            f"stop that one, or use another directory"
-        ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    return lock
 
 
 def _check_empty(directory: Path, *, new: bool) -> None:
-    others = sorted(entry.name for entry in directory.iterdir() if entry.name != _LOCK)
-    # What remains when the very first opening dies in the middle.
-    others = [name for name in others if name != f"{_FILE}.tmp"]
+    # What the lock makes, and what remains when the very first opening dies in the middle.
+    expected = {LOCK_FILE, f"{_FILE}.tmp"}
+    others = sorted({entry.name for entry in directory.iterdir()} - expected)
     if others:
         raise ConfigError(
             f"the data directory {directory} has no {_FILE}, but is not empty "
@@ -259,11 +229,3 @@ def _check(
 
 def _checksum(content: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
