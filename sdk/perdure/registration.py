@@ -1,0 +1,188 @@
+"""The rules that a class must keep to become a type of durable object.
+
+All of them are checked when the class is decorated, so that a mistake is an error at import
+and not at the first call.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, get_args
+
+from perdure.methods import Method, make_method, signature_of
+from perdure.objects import DurableObject, ObjectType, Persist, add_type
+
+__all__ = ["build_type", "origin_of", "register_type"]
+
+_RESERVED: Final = ("save", "get_or_create", "object_id")
+_NOT_CALLABLE: Final = ("on_activate", "migrate", "state_version")
+_MUTABLE: Final = (list, dict, set, bytearray)
+
+
+def register_type(
+    cls: type[DurableObject], name: str | None, persist: Persist, max_state_bytes: int
+) -> None:
+    """Register a class as a type of durable object.
+
+    Raises:
+        TypeError: The class breaks a rule, or another file has a type of that name.
+        ValueError: An option has no possible value.
+    """
+    add_type(build_type(cls, name, persist, max_state_bytes))
+
+
+def build_type(
+    cls: type[DurableObject], name: str | None, persist: Persist, max_state_bytes: int
+) -> ObjectType:
+    """Check a class and read from it all that calls need."""
+    if not isinstance(cls, type) or not issubclass(cls, DurableObject):
+        label = getattr(cls, "__name__", repr(cls))
+        raise TypeError(
+            f"@durable.object decorates a class that inherits from DurableObject: "
+            f"class {label}(DurableObject)"
+        )
+    name = cls.__name__ if name is None else name
+    _check_name(name)
+    if persist not in get_args(Persist):
+        raise ValueError(f"persist is 'always' or 'on_save', not {persist!r}")
+    if type(max_state_bytes) is not int or max_state_bytes <= 0:
+        raise ValueError(f"max_state_bytes is a positive int, not {max_state_bytes!r}")
+    attributes = _attributes(cls)
+    _check_attributes(name, attributes)
+    _check_init(name, cls)
+    _make_migrate_a_classmethod(name, cls, attributes)
+    methods = dict(_methods(name, attributes))
+    return ObjectType(
+        name=name,
+        cls=cls,
+        methods=types.MappingProxyType(methods),
+        persist=persist,
+        max_state_bytes=max_state_bytes,
+        state_version=_state_version(name, attributes),
+        has_on_activate=_has_on_activate(name, attributes),
+        origin=origin_of(cls),
+    )
+
+
+def origin_of(cls: type) -> str:
+    """Return the file that defines a class, or its module where there is no file.
+
+    A file has one origin under all names that it may be imported by, `__main__` included.
+    """
+    module = sys.modules.get(cls.__module__)
+    file = getattr(module, "__file__", None)
+    return cls.__module__ if file is None else os.path.realpath(file)
+
+
+def _check_name(name: object) -> None:
+    if type(name) is not str:
+        raise TypeError(f"the name of a type is a str, not {type(name).__name__}")
+    if not name or len(name) > 128 or not name.isprintable() or any(c.isspace() for c in name):
+        raise ValueError(
+            f"the name of a type has 1 to 128 printable characters and no space: {name!r}"
+        )
+
+
+def _attributes(cls: type) -> dict[str, Any]:
+    """Return what a class and its bases define, as it is defined: descriptors unresolved."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base is not DurableObject and base is not object:
+            found.update(vars(base))
+    return found
+
+
+def _check_attributes(name: str, attributes: Mapping[str, Any]) -> None:
+    for reserved in _RESERVED:
+        if reserved in attributes:
+            raise TypeError(f"{name}.{reserved} is reserved by DurableObject: choose another name")
+    for attribute, value in attributes.items():
+        if attribute.startswith("_"):
+            continue
+        if isinstance(value, _MUTABLE):
+            raise TypeError(
+                f"{name}.{attribute} is a {type(value).__name__} that all objects of the class "
+                f"would share, and is never stored: assign it in __init__"
+            )
+        if isinstance(value, types.MemberDescriptorType):
+            raise TypeError(
+                f"{name}.{attribute} is in __slots__, where state is not seen: leave __slots__ away"
+            )
+
+
+def _check_init(name: str, cls: type[DurableObject]) -> None:
+    init = cls.__init__
+    if inspect.iscoroutinefunction(init):
+        raise TypeError(f"{name}.__init__ is not async: do asynchronous work in a method")
+    parameters = list(signature_of(init).parameters.values())[1:]
+    kinds = inspect.Parameter
+    takes_id = parameters and parameters[0].kind in (
+        kinds.POSITIONAL_ONLY,
+        kinds.POSITIONAL_OR_KEYWORD,
+        kinds.VAR_POSITIONAL,
+    )
+    if not takes_id:
+        raise TypeError(f"{name}.__init__ takes the object id: def __init__(self, object_id: str)")
+    for parameter in parameters[1:]:
+        if parameter.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD):
+            continue
+        if parameter.default is kinds.empty:
+            raise TypeError(
+                f"{name}.__init__ is called with the object id alone: "
+                f"its parameter {parameter.name!r} needs a default"
+            )
+
+
+def _methods(name: str, attributes: Mapping[str, Any]) -> Iterator[tuple[str, Method]]:
+    for attribute, value in attributes.items():
+        if attribute.startswith("_") or attribute in _NOT_CALLABLE:
+            continue
+        if isinstance(value, types.FunctionType):
+            yield attribute, make_method(name, attribute, value)
+
+
+def _state_version(name: str, attributes: Mapping[str, Any]) -> int:
+    version = attributes.get("state_version", 1)
+    if type(version) is not int or version < 1:
+        raise TypeError(f"{name}.state_version is an int from 1, not {version!r}")
+    return version
+
+
+def _has_on_activate(name: str, attributes: Mapping[str, Any]) -> bool:
+    hook = attributes.get("on_activate")
+    if hook is None:
+        return False
+    if not inspect.iscoroutinefunction(hook):
+        raise TypeError(f"{name}.on_activate is an async method: async def on_activate(self)")
+    try:
+        signature_of(hook).bind(None)
+    except TypeError:
+        raise TypeError(
+            f"{name}.on_activate is called without arguments: async def on_activate(self)"
+        ) from None
+    return True
+
+
+def _make_migrate_a_classmethod(
+    name: str, cls: type[DurableObject], attributes: Mapping[str, Any]
+) -> None:
+    """Check `migrate`, and let `def migrate(cls, state, version)` mean a class method."""
+    migrate = attributes.get("migrate")
+    if migrate is None:
+        return
+    function = migrate.__func__ if isinstance(migrate, classmethod) else migrate
+    if not isinstance(function, types.FunctionType) or inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"{name}.migrate is a class method, not async: "
+            f"@classmethod def migrate(cls, state, version)"
+        )
+    try:
+        signature_of(function).bind(cls, {}, 1)
+    except TypeError:
+        raise TypeError(f"{name}.migrate takes (cls, state, version)") from None
+    if not isinstance(migrate, classmethod):
+        cls.migrate = classmethod(function)  # type: ignore[attr-defined]
