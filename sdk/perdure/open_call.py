@@ -1,0 +1,141 @@
+"""A call without an answer, and where it stands among the others of its client."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from perdure.frames import Encoding, Kind, Request
+from perdure.ids import ObjectKey
+from perdure.settled import Settled
+
+__all__ = ["Lane", "OpenCall", "Window"]
+
+T = TypeVar("T")
+
+_READS: Final = frozenset({Kind.GET, Kind.EXISTS, Kind.LIST})
+
+
+class Window:
+    """The calls of one session id to one partition."""
+
+    __slots__ = ("last", "listed", "partition", "sent_ms", "session", "settled", "untold", "urgent")
+
+    def __init__(self, session: bytes, partition: int) -> None:
+        self.session = session
+        self.partition = partition
+        self.last = 0
+        """The highest sequence given."""
+        self.settled = Settled()
+        self.sent_ms = 0
+        """When the last frame was sent."""
+        self.untold = False
+        """Whether something was settled after the last frame."""
+        self.listed = False
+        """Whether it is looked at when servers are told of answers by themselves."""
+        self.urgent = False
+        """Whether a server is to be told at once."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenCall(Generic[T]):
+    """What a caller asks for, and how it stands. `T` is what the caller ties to it."""
+
+    token: T
+    kind: Kind
+    target: ObjectKey
+    method: str = ""
+    arguments: bytes = b""
+    encoding: Encoding = Encoding.MSGPACK
+    key: str | None = None
+    have: tuple[int, int] | None = None
+    chain: Sequence[Sequence[str]] = ()
+    partition: int | None = None
+    """Computed from the target unless it is given, as for `Kind.LIST`."""
+    deadline_ms: int | None = None
+
+    serial: int = 0
+    """Counts all calls of this client: their order."""
+    place: MutableMapping[OpenCall[T], None] | None = None
+    """The collection it waits in."""
+    lane: Lane[T] | None = None
+    """Set when it is on its way, together with `window`."""
+    window: Window | None = None
+    sequence: int = 0
+    before: OpenCall[T] | None = None
+    """An earlier call to the same object, open when this one was numbered."""
+
+    number: int = 0
+    """Of its latest frame."""
+    copies: int = 0
+    """Frames on the present stream that are not answered."""
+    lost: bool = False
+    """Whether a copy went away on a stream that broke: it may arrive at any time."""
+    attempts: int = 0
+    """Refusals so far."""
+    refusal: tuple[int, bytes] | None = None
+    """The last one."""
+    retry_ms: int | None = None
+    """When it will be sent again, while it waits for that."""
+    ended: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it leaves no trace: it is not numbered, and any number of copies may run."""
+        return self.kind in _READS
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether a copy is open."""
+        return self.copies > 0 or self.lost
+
+    def open_before(self) -> OpenCall[T] | None:
+        """Return the latest earlier call to the same object that is still open."""
+        before = self.before
+        if before is not None and before.ended:
+            while before is not None and before.ended:
+                before = before.before
+            # Shortened, so that ended calls are not kept in memory by later ones.
+            self.before = before
+        return before
+
+    def request(self) -> Request:
+        """Make the body of a frame, with all that is settled by now."""
+        assert self.window is not None
+        before = self.open_before() if self.before is not None else None
+        target = self.target
+        return Request(
+            self.kind,
+            self.window.session,
+            self.sequence,
+            0 if before is None else before.sequence,
+            self.window.settled.spans,
+            target[0],
+            target[1],
+            self.method,
+            self.encoding,
+            self.arguments,
+            self.key,
+            None if self.have is None else list(self.have),
+            [list(link) for link in self.chain] if self.chain else [],
+        )
+
+    def __str__(self) -> str:
+        return f"{self.target}.{self.method or self.kind.name.lower()}"
+
+
+class Lane(Generic[T]):
+    """The calls of one client to one partition, in the order in which they were made."""
+
+    __slots__ = ("open", "partition", "queue", "window")
+
+    def __init__(self, window: Window) -> None:
+        self.partition = window.partition
+        self.window = window
+        """Of the session id that new calls get."""
+        self.open: dict[OpenCall[T], None] = {}
+        """Those on their way."""
+        self.queue: OrderedDict[OpenCall[T], None] = OrderedDict()
+        """Those behind them."""

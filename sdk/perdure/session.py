@@ -1,0 +1,583 @@
+"""What a client sends, sends again and believes: the caller's half of exactly once.
+
+Deterministic and free of I/O: calls, answers, streams and the time come in as method calls; what
+to send comes out of `take_frames`, what to tell the callers out of `take_ended`.
+
+Invariants:
+  * A call has one id for ever (session id, partition, sequence); every frame for it is a copy.
+    The sequences of a session id to a partition have no gaps.
+  * Every frame carries all that is settled (answered or given up) between its session id and its
+    partition. So a server knows that a call was given up before it sees a later one.
+  * A call names the latest earlier call to the same object that is still open, and must not run
+    before that one: order survives lost streams and detours.
+  * A copy is open until it is answered; on a stream that broke it is open for ever. "It did not
+    run" is believed, and told, only when no copy is open.
+  * A session id is used for new calls for an hour and for copies for a day: servers remember it
+    for longer. A call of a new id waits until no call of an old id to its object is open.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from perdure.deadlines import Deadlines
+from perdure.errors import Code
+from perdure.frames import (
+    TIME_LEFT_MAX_MS,
+    AnswerFrame,
+    CallFrame,
+    Kind,
+    Request,
+    pack_error,
+    pack_reply,
+    pack_request,
+)
+from perdure.ids import SESSION_ID_BYTES, ObjectKey, new_session_id, partition_of, session_birth_ms
+from perdure.open_call import Lane, OpenCall, Window
+from perdure.transport import CALL_BYTES_MAX
+
+__all__ = ["Ended", "Session", "SessionLimits"]
+
+T = TypeVar("T")
+
+_RETRIED: Final = frozenset(
+    map(int, (Code.NOT_OWNER, Code.NO_OWNER, Code.DRAINING, Code.OUT_OF_ORDER, Code.OWNER_LOST))
+)
+"""Hidden from callers: the call is sent again until its deadline."""
+
+_REFUSALS: Final = _RETRIED | set(
+    map(
+        int,
+        (
+            Code.MALFORMED,
+            Code.UNKNOWN_TYPE,
+            Code.UNKNOWN_METHOD,
+            Code.BAD_KEY,
+            Code.BAD_ARGUMENTS,
+            Code.TOO_DEEP,
+            Code.MESSAGE_TOO_LARGE,
+            Code.BAD_IDEMPOTENCY_KEY,
+            Code.DEADLINE_EXCEEDED,
+            Code.BACKPRESSURE,
+            Code.OBJECT_NOT_FOUND,
+            Code.SUPERSEDED,
+            Code.DISK_FULL,
+            Code.CODEC_NOT_ALLOWED,
+        ),
+    )
+)
+"""This copy did not run. Every other code is an outcome, the same for all copies."""
+
+_CLOCK_STEP_MS: Final = 60_000
+"""A wall clock may be set back by so much without a new session id."""
+
+_by_serial: Final = attrgetter("serial")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Bounds of one client."""
+
+    open_calls_max: int = 1_000_000
+    """Calls without an answer: about 1 GB. Beyond this they are refused."""
+
+    sent_calls_max: int = 1_000
+    """Calls on their way to one partition; more wait here. Servers refuse over 1,024."""
+
+    call_bytes_max: int = CALL_BYTES_MAX
+    """Bytes of one packed call. A larger one is refused."""
+
+    new_calls_ms: int = 3_600_000
+    """Age of a session id from which new calls get a new one."""
+
+    copies_ms: int = 24 * 3_600_000
+    """Age of a session id from which no copy of its calls is sent any more."""
+
+    confirm_ms: int = 1_000
+    """How long a server waits to hear that answers came when no other call tells it."""
+
+    retry_min_ms: int = 10
+    """The wait before a refused call is sent again, doubled each time."""
+
+    retry_max_ms: int = 250
+    """The longest such wait."""
+
+    prompt_retries: int = 3
+    """So often a call that came before its predecessor is sent again at once."""
+
+
+class Ended(NamedTuple, Generic[T]):
+    """The end of a call."""
+
+    token: T
+    code: int
+    body: bytes
+    """A packed `Reply`."""
+
+
+class Session(Generic[T]):
+    """All calls of one client, over any number of streams, one at a time.
+
+    `T` is what the user of this class ties to each call. Times are milliseconds: `now_ms` of a
+    clock that never goes back, `wall_ms` of the wall clock, by which servers forget sessions.
+    """
+
+    def __init__(
+        self, entropy: Callable[[int], bytes], limits: SessionLimits | None = None
+    ) -> None:
+        self._limits = limits or SessionLimits()
+        self._entropy = entropy
+        self._id: bytes | None = None
+        self._cluster: tuple[str, int] | None = None
+        self._streaming = False
+        self._away = "not connected yet"
+        self._now_ms = 0
+        self._count = 0
+        self._serial = 0
+        self._number = 0
+
+        self._arrived: dict[OpenCall[T], None] = {}
+        self._lanes: dict[int, Lane[T]] = {}
+        self._roomy: dict[Lane[T], None] = {}
+        self._tails: dict[ObjectKey, OpenCall[T]] = {}
+        self._held: dict[ObjectKey, dict[OpenCall[T], None]] = {}
+        self._released: list[ObjectKey] = []
+
+        self._ready: list[OpenCall[T]] = []
+        self._retries: list[tuple[int, int, OpenCall[T]]] = []
+        self._retry_count = 0
+        self._sent: dict[int, OpenCall[T]] = {}
+        self._deadlines: Deadlines[OpenCall[T]] = Deadlines()
+        self._listed: list[Window] = []
+        self._confirm_at_ms: int | None = None
+        self._urgent: list[Window] = []
+        self._ended: list[Ended[T]] = []
+
+        self.wants_frames = False
+        """Whether there is something for `take_frames` to return."""
+
+    @property
+    def open_count(self) -> int:
+        """Calls without an answer."""
+        return self._count
+
+    @property
+    def next_ms(self) -> int | None:
+        """When to call `tick` next."""
+        due_ms = self._deadlines.next_ms
+        for other_ms in (self._retries[0][0] if self._retries else None, self._confirm_at_ms):
+            if other_ms is not None and (due_ms is None or other_ms < due_ms):
+                due_ms = other_ms
+        return due_ms
+
+    # What comes in.
+
+    def call(self, call: OpenCall[T]) -> None:
+        """Take a new call, which takes its place in the order now."""
+        if self._count >= self._limits.open_calls_max:
+            call.ended = True
+            code, body = _overloaded()
+            self._ended.append(Ended(call.token, code, body))
+            return
+        self._count += 1
+        self._serial += 1
+        call.serial = self._serial
+        self._deadlines.add(call)
+        self._arrived[call] = None
+        call.place = self._arrived
+        self.wants_frames = True
+
+    def opened(self, cluster_id: str, partition_count: int) -> None:
+        """A stream is open: everything without an answer is sent on it, in order."""
+        cluster = (cluster_id, partition_count)
+        if self._cluster != cluster:
+            if self._cluster is not None:
+                self._leave_cluster(cluster_id)
+            self._cluster = cluster
+        if not self._streaming:
+            self._streaming = True
+            for lane in self._lanes.values():
+                self._ready += lane.open
+            self.wants_frames = True
+
+    def lost(self, why: str) -> None:
+        """The stream is gone. Its unanswered copies may arrive at any time, or never."""
+        self._away = why
+        if not self._streaming:
+            return
+        self._streaming = False
+        for call in self._sent.values():
+            call.lost = True
+            call.copies = 0
+        self._sent.clear()
+        self._ready.clear()
+        for _, _, call in self._retries:
+            call.retry_ms = None
+        self._retries.clear()
+        for lane in self._lanes.values():
+            # What the last frames told may be lost too.
+            if lane.window.last:
+                self._note_untold(lane.window)
+
+    def answered(self, frames: Iterable[AnswerFrame], now_ms: int) -> None:
+        """Take answers that came on the present stream."""
+        self._now_ms = now_ms
+        sent = self._sent
+        for number, code, body in frames:
+            call = sent.pop(number, None)
+            if call is None:
+                continue
+            call.copies -= 1
+            if call.ended:
+                continue
+            if code in _REFUSALS:
+                self._refused(call, code, body)
+                continue
+            if code == Code.SESSION_EXPIRED and call.window and call.window.session is self._id:
+                self._id = None
+            self._end(call, code, body)
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass: calls whose time is over are given up."""
+        self._now_ms = now_ms
+        for call in self._deadlines.take_due(now_ms):
+            self._give_up(call)
+        if self._retries and self._retries[0][0] <= now_ms:
+            self.wants_frames = True
+        if self._confirm_at_ms is not None and self._confirm_at_ms <= now_ms:
+            self._confirm_idle()
+
+    def confirm_all(self) -> None:
+        """Tell servers of every answer that came, with the next frames: the client ends."""
+        for window in self._listed:
+            self._make_urgent(window)
+
+    def abandon(self) -> int:
+        """Give up every call, as at its deadline. Return how many there were."""
+        calls = [*self._arrived, *self._waiting()]
+        calls += [call for lane in self._lanes.values() for call in lane.open]
+        for call in calls:
+            self._give_up(call)
+        return len(calls)
+
+    # What comes out.
+
+    def take_ended(self) -> list[Ended[T]]:
+        """Return the calls that have ended since the last time."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def take_frames(self, now_ms: int, wall_ms: int) -> list[CallFrame]:
+        """Return what is to be sent now, in this order."""
+        self._now_ms = now_ms
+        self.wants_frames = False
+        if not self._streaming:
+            return []
+        self._renew(wall_ms)
+        self._number_calls()
+        if self._retries and self._retries[0][0] <= now_ms:
+            self._take_retries()
+        ready, self._ready = self._ready, []
+        frames: list[CallFrame] = []
+        for call in ready:
+            if not call.ended:
+                self._send(call, frames, wall_ms)
+        if self._urgent:
+            urgent, self._urgent = self._urgent, []
+            for window in urgent:
+                window.urgent = False
+                if window.untold:
+                    frames.append(self._confirmation(window))
+        return frames
+
+    # Numbering.
+
+    def _renew(self, wall_ms: int) -> None:
+        id = self._id
+        if id is not None:
+            age_ms = wall_ms - session_birth_ms(id)
+            if -_CLOCK_STEP_MS <= age_ms < self._limits.new_calls_ms:
+                return
+        self._id = new_session_id(wall_ms, self._entropy(SESSION_ID_BYTES - 6))
+
+    def _number_calls(self) -> None:
+        """Let calls that wait go on their way, as far as there is room."""
+        for target in self._released:
+            for call in self._held.pop(target, ()):
+                self._enter(call)
+        self._released.clear()
+        if self._roomy:
+            roomy, self._roomy = self._roomy, {}
+            for lane in roomy:
+                while lane.queue and len(lane.open) < self._limits.sent_calls_max:
+                    self._depart(lane.queue.popitem(last=False)[0], lane)
+        if self._arrived:
+            arrived, self._arrived = self._arrived, {}
+            for call in arrived:
+                self._enter(call)
+
+    def _enter(self, call: OpenCall[T]) -> None:
+        assert self._cluster is not None
+        partition = call.partition
+        if partition is None:
+            call.partition = partition = partition_of(call.target, self._cluster[1])
+        lane = self._lanes.get(partition)
+        if lane is None:
+            assert self._id is not None
+            lane = self._lanes[partition] = Lane(Window(self._id, partition))
+        if lane.queue or len(lane.open) >= self._limits.sent_calls_max:
+            lane.queue[call] = None
+            call.place = lane.queue
+        else:
+            self._depart(call, lane)
+
+    def _depart(self, call: OpenCall[T], lane: Lane[T]) -> None:
+        window = lane.window
+        if window.session is not self._id:
+            assert self._id is not None
+            window = lane.window = Window(self._id, lane.partition)
+        before = None
+        if not call.is_read:
+            target = call.target
+            before = self._tails.get(target)
+            if before is not None and before.window is not window:
+                # Order holds within one session id only.
+                self._hold(call)
+                return
+            if self._held and target in self._held:
+                self._hold(call)
+                return
+            self._tails[target] = call
+            call.before = before
+            window.last += 1
+            call.sequence = window.last
+        call.window = window
+        call.lane = lane
+        lane.open[call] = None
+        call.place = lane.open
+        if before is not None and before.retry_ms is not None:
+            self._retry_at(call, before.retry_ms)
+        else:
+            self._ready.append(call)
+
+    def _hold(self, call: OpenCall[T]) -> None:
+        held = self._held.setdefault(call.target, {})
+        held[call] = None
+        call.place = held
+
+    # Sending.
+
+    def _send(self, call: OpenCall[T], frames: list[CallFrame], wall_ms: int) -> None:
+        window = call.window
+        assert window is not None
+        left_ms = TIME_LEFT_MAX_MS
+        if call.deadline_ms is not None:
+            left_ms = min(call.deadline_ms - self._now_ms, TIME_LEFT_MAX_MS)
+            if left_ms <= 0:
+                self._give_up(call)
+                return
+        if call.lost and wall_ms - session_birth_ms(window.session) >= self._limits.copies_ms:
+            text = f"{call}: no answer within a day, and servers forget calls: it may have run"
+            self._end(call, *_error(Code.SESSION_EXPIRED, text))
+            return
+        body = pack_request(call.request())
+        if len(body) > self._limits.call_bytes_max:
+            text = f"{call} has {len(body)} bytes, the limit is {self._limits.call_bytes_max}"
+            self._refused(call, *_error(Code.MESSAGE_TOO_LARGE, text))
+            return
+        self._number = call.number = number = self._number + 1
+        self._sent[number] = call
+        call.copies += 1
+        window.untold = False
+        window.sent_ms = self._now_ms
+        frames.append(CallFrame(number, window.partition, left_ms, body))
+
+    def _take_retries(self) -> None:
+        retries = self._retries
+        while retries and retries[0][0] <= self._now_ms:
+            due_ms, _, call = heapq.heappop(retries)
+            # Entries of calls that ended, or were put forward, stay behind in the heap.
+            if call.retry_ms == due_ms and not call.ended:
+                call.retry_ms = None
+                self._ready.append(call)
+        self._ready.sort(key=_by_serial)
+
+    def _retry_at(self, call: OpenCall[T], due_ms: int) -> None:
+        if call.retry_ms is None or due_ms < call.retry_ms:
+            call.retry_ms = due_ms
+            self._retry_count += 1
+            heapq.heappush(self._retries, (due_ms, self._retry_count, call))
+            self.wants_frames = self.wants_frames or due_ms <= self._now_ms
+
+    # Ending.
+
+    def _refused(self, call: OpenCall[T], code: int, body: bytes) -> None:
+        """One copy of the call did not run (or, when its owner was lost, perhaps it did)."""
+        call.refusal = (code, body)
+        if code == Code.OWNER_LOST:
+            call.lost = True
+        if call.copies:
+            return  # Another copy will tell.
+        if code == Code.DEADLINE_EXCEEDED:
+            # That server's clock is a little ahead of ours; or there was no deadline.
+            if call.deadline_ms is not None:
+                self._end(call, code, body)
+                return
+        elif code not in _RETRIED and not call.lost:
+            self._end(call, code, body)
+            return
+        self._retry(call, code)
+
+    def _retry(self, call: OpenCall[T], code: int) -> None:
+        call.attempts += 1
+        if code == Code.OUT_OF_ORDER and call.attempts <= self._limits.prompt_retries:
+            before = call.open_before()
+            if before is not None and before.retry_ms is not None:
+                self._retry_at(before, self._now_ms)
+            self._retry_at(call, self._now_ms)
+            return
+        limits = self._limits
+        wait_ms = min(limits.retry_min_ms << min(call.attempts - 1, 20), limits.retry_max_ms)
+        self._retry_at(call, self._now_ms + wait_ms)
+
+    def _give_up(self, call: OpenCall[T]) -> None:
+        """Its time is over. Say that it did not run if that is certain."""
+        if call.may_have_run:
+            hint = "" if call.refusal is None else f" (the last copy: {_name(call.refusal[0])})"
+            text = f"{call}: no answer in time{hint}; it may have run, or may yet run"
+            code, body = _error(Code.DEADLINE_EXCEEDED, text)
+        elif call.refusal is not None and call.refusal[0] != Code.NOT_OWNER:
+            code, body = call.refusal
+        elif self._cluster is None:
+            text = f"{call}: not sent in time: {self._away}"
+            code, body = _error(Code.DEADLINE_EXCEEDED, text)
+        elif call.lane is None and self._streaming:
+            code, body = _overloaded()
+        else:
+            partition = call.partition
+            if partition is None:
+                partition = partition_of(call.target, self._cluster[1])
+            code, body = _error(Code.NO_OWNER, partition)
+        self._sent.pop(call.number, None)
+        self._end(call, code, body)
+
+    def _end(self, call: OpenCall[T], code: int, body: bytes) -> None:
+        call.ended = True
+        self._count -= 1
+        self._ended.append(Ended(call.token, code, body))
+        self._deadlines.discard(call)
+        assert call.place is not None
+        del call.place[call]
+        lane = call.lane
+        if lane is None:
+            return
+        if lane.queue:
+            self._roomy[lane] = None
+            self.wants_frames = True
+        if not call.is_read:
+            self._settle(call, ran=code not in _REFUSALS)
+
+    def _settle(self, call: OpenCall[T], *, ran: bool) -> None:
+        window = call.window
+        assert window is not None
+        window.settled.add(call.sequence)
+        if not window.untold:
+            self._note_untold(window)
+        before = call.before
+        if before is not None:
+            before = call.open_before()
+        target = call.target
+        if self._tails[target] is not call:
+            if not ran:
+                # The next call waits at a server for this one, which will not come.
+                self._make_urgent(window)
+        elif before is not None:
+            self._tails[target] = before
+        else:
+            del self._tails[target]
+            if self._held and target in self._held:
+                self._released.append(target)
+                self.wants_frames = True
+
+    def _leave_cluster(self, cluster_id: str) -> None:
+        """The address now belongs to another cluster, which has seen none of our calls."""
+        text = f"the server now belongs to another cluster ({cluster_id})"
+        for lane in self._lanes.values():
+            for call in list(lane.open):
+                code = Code.OWNER_LOST if call.may_have_run else Code.NO_OWNER
+                what = f"{call}: {text}" if call.may_have_run else call.partition
+                self._end(call, *_error(code, what))
+        waiting = sorted([*self._waiting(), *self._arrived], key=_by_serial)
+        self._arrived = dict.fromkeys(waiting)
+        for call in self._arrived:
+            call.place = self._arrived
+            if call.kind != Kind.LIST:
+                call.partition = None
+        self._lanes.clear()
+        self._roomy.clear()
+        self._held.clear()
+        self._released.clear()
+        self._listed.clear()
+        self._urgent.clear()
+        self._id = None
+
+    def _waiting(self) -> list[OpenCall[T]]:
+        """Calls that know their partition and are not on their way."""
+        queued = [call for lane in self._lanes.values() for call in lane.queue]
+        return queued + [call for held in self._held.values() for call in held]
+
+    # Confirming.
+
+    def _note_untold(self, window: Window) -> None:
+        window.untold = True
+        if not window.listed:
+            window.listed = True
+            self._listed.append(window)
+            if self._confirm_at_ms is None:
+                self._confirm_at_ms = self._now_ms + self._limits.confirm_ms
+
+    def _make_urgent(self, window: Window) -> None:
+        self.wants_frames = True
+        if not window.urgent:
+            window.urgent = True
+            self._urgent.append(window)
+
+    def _confirm_idle(self) -> None:
+        """Have servers told that sent nothing for a while and do not know of all answers."""
+        since_ms = self._now_ms - self._limits.confirm_ms
+        listed: list[Window] = []
+        for window in self._listed:
+            if window.untold and window.sent_ms > since_ms:
+                listed.append(window)
+                continue
+            window.listed = False
+            if window.untold:
+                self._make_urgent(window)
+        self._listed = listed
+        self._confirm_at_ms = self._now_ms + self._limits.confirm_ms if listed else None
+
+    def _confirmation(self, window: Window) -> CallFrame:
+        window.untold = False
+        window.sent_ms = self._now_ms
+        settled = window.settled.spans
+        request = Request(
+            Kind.CONFIRM, window.session, 0, 0, settled, "", "", "", 0, b"", None, None, []
+        )
+        return CallFrame(0, window.partition, TIME_LEFT_MAX_MS, pack_request(request))
+
+
+def _error(code: Code, *args: object) -> tuple[int, bytes]:
+    number, payload = pack_error(code, args)
+    return number, pack_reply(payload)
+
+
+def _overloaded() -> tuple[int, bytes]:
+    return _error(Code.BACKPRESSURE, "answers to earlier calls of this client", 1.0)
+
+
+def _name(code: int) -> str:
+    return Code(code).name if code in set(Code) else str(code)
