@@ -1,0 +1,216 @@
+"""Bad inputs, each with how it must be refused: the table of tests/cluster/test_bad_inputs.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from harness.raw import RawClient, request
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Bad:
+    """An input, and how it must be refused."""
+
+    name: str
+    send: Callable[[RawClient, str], Any]
+    """Sends it, to the object of type Sink with the given id if to any."""
+    status: str
+    reason: str = ""
+    """Empty: gRPC refuses it before Perdure sees it."""
+    applied: str = "no"
+    says: str = ""
+    never_says: tuple[str, ...] = ("Traceback", ".py", "site-packages")
+
+
+def call(method: str, arguments: Any = None, **more: Any) -> Callable[[RawClient, str], Any]:
+    return lambda client, name: client.ask("Sink", name, method, arguments, **more)
+
+
+def to(type: str, name: str, method: str = "echo") -> Callable[[RawClient, str], Any]:
+    return lambda client, _: client.ask(type, name, method, [1])
+
+
+def raw(message: bytes, **more: Any) -> Callable[[RawClient, str], Any]:
+    return lambda client, _: client.send_bytes(message, **more)
+
+
+def echo_bytes(**more: Any) -> Callable[[RawClient, str], Any]:
+    return lambda client, name: client.send_bytes(
+        request("Sink", name, "echo", [1]).SerializeToString(), **more
+    )
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+def bomb(size: int) -> Callable[[RawClient, str], Any]:
+    return lambda client, name: client.send_bytes(
+        request("Sink", name, "echo", text=b'["' + b"0" * size + b'"]').SerializeToString(),
+        compression=grpc.Compression.Gzip,
+    )
+
+
+def reused_key(arguments: Any) -> Callable[[RawClient, str], Any]:
+    return lambda client, name: client.ask("TestCounter", name, "add", arguments, key=f"key-{name}")
+
+
+def caller(method: str, *arguments: Any) -> Callable[[RawClient, str], Any]:
+    """`$` in an argument stands for the object's id."""
+    return lambda client, name: client.ask(
+        "Caller", name, method, [str(a).replace("$", name) for a in arguments]
+    )
+
+
+def dive(depth: int) -> Callable[[RawClient, str], Any]:
+    return lambda client, name: client.ask("Caller", name, "dive", [depth])
+
+
+INVALID = "INVALID_ARGUMENT"
+EXHAUSTED = "RESOURCE_EXHAUSTED"
+
+TABLE = [
+    Bad("random bytes", raw(b"\xff\xfe\xfd\x00\x01"), INVALID, "MALFORMED"),
+    Bad("half a message", raw(b"\x0a\x10Sink"), INVALID, "MALFORMED"),
+    Bad("a text", raw(b"GET / HTTP/1.1\r\n\r\n"), INVALID, "MALFORMED"),
+    #
+    Bad("no such service", raw(b"", path="/no.Such/Call"), "UNIMPLEMENTED"),
+    Bad("no such rpc", raw(b"", path="/perdure.wire.v1.Calls/Nope"), "UNIMPLEMENTED"),
+    Bad("an older version", raw(b"", path="/perdure.wire.v0.Calls/Call"), "UNIMPLEMENTED"),
+    #
+    Bad("unknown type", to("Nothing", "x"), "NOT_FOUND", "UNKNOWN_TYPE"),
+    Bad("misspelt type", to("Snik", "x"), "NOT_FOUND", "UNKNOWN_TYPE", says="did you mean 'Sink'"),
+    Bad("type of other case", to("sink", "x"), "NOT_FOUND", "UNKNOWN_TYPE"),
+    #
+    *(
+        Bad(
+            f"method {name or 'without a name'}", call(name, [1]), "UNIMPLEMENTED", "UNKNOWN_METHOD"
+        )
+        for name in (
+            *("nope", "_private", "__class__", "__init__", "entered", "object_id", "save"),
+            *("get_or_create", "on_activate", "_perdure_id", ""),
+        )
+    ),
+    *(
+        Bad(
+            f"method {name} of a counter",
+            lambda client, _, name=name: client.ask("TestCounter", "c", name),
+            "UNIMPLEMENTED",
+            "UNKNOWN_METHOD",
+        )
+        for name in ("doubled", "static", "of_class", "value")
+    ),
+    #
+    Bad("empty type", to("", "x"), INVALID, "BAD_KEY"),
+    Bad("empty id", to("Sink", ""), INVALID, "BAD_KEY"),
+    Bad("id of 513 bytes", to("Sink", "x" * 513), INVALID, "BAD_KEY"),
+    Bad("id of 257 letters, 514 bytes", to("Sink", "é" * 257), INVALID, "BAD_KEY"),
+    Bad("id with NUL", to("Sink", "a\0b"), INVALID, "BAD_KEY"),
+    Bad(
+        "id that is no UTF-8",
+        raw(b"\x0a\x04Sink\x12\x02\xff\xfe\x22\x04echo"),
+        INVALID,
+        "MALFORMED",
+    ),
+    #
+    Bad("missing argument", call("typed", []), INVALID, "BAD_ARGUMENTS", says="number"),
+    Bad("extra argument", call("typed", [1, "x", 3]), INVALID, "BAD_ARGUMENTS"),
+    Bad("unknown name", call("typed", {"number": 1, "colour": "red"}), INVALID, "BAD_ARGUMENTS"),
+    Bad("text for a number", call("typed", ["one"]), INVALID, "BAD_ARGUMENTS"),
+    Bad("number for a text", call("typed", [1, 2]), INVALID, "BAD_ARGUMENTS"),
+    Bad("arguments that are a number", call("typed", text="3"), INVALID, "BAD_ARGUMENTS"),
+    #
+    Bad("nested 65 deep", call("echo", text=f"[{nested(65)}]"), INVALID, "TOO_DEEP"),
+    Bad("nested 5,000 deep", call("echo", text=f"[{nested(5_000)}]"), INVALID, "TOO_DEEP"),
+    Bad("nested 500,000 deep", call("echo", text=f"[{nested(500_000)}]"), INVALID, "TOO_DEEP"),
+    Bad("objects 70 deep", call("echo", text='[{"a":' * 35 + "1" + "}]" * 35), INVALID, "TOO_DEEP"),
+    #
+    Bad("message of 5 MiB", call("echo", ["x" * 5 * MIB]), EXHAUSTED),
+    Bad("message of 30 MiB", call("echo", ["x" * 30 * MIB]), EXHAUSTED),
+    Bad("5 MiB of unknown field", raw(b"\xfa\x01\x80\x80\xc0\x02" + bytes(5 * MIB)), EXHAUSTED),
+    #
+    Bad("8 MiB in a few KiB", bomb(8 * MIB), EXHAUSTED),
+    Bad("50 MiB in a few KiB", bomb(50 * MIB), EXHAUSTED),
+    Bad("200 MB of zeros", bomb(200_000_000), EXHAUSTED),
+    #
+    Bad("a header of 9 KiB", echo_bytes(metadata=[("x-big", "v" * 9 * 1024)]), EXHAUSTED),
+    Bad("a header of 60 KiB", echo_bytes(metadata=[("x-big", "v" * 60 * 1024)]), EXHAUSTED),
+    Bad("400 headers", echo_bytes(metadata=[(f"x-{i}", "v" * 40) for i in range(400)]), EXHAUSTED),
+    #
+    Bad("state over its limit", call("keep", [100_000]), EXHAUSTED, "STATE_TOO_LARGE"),
+    Bad("state just over it", call("keep", [64 * 1024]), EXHAUSTED, "STATE_TOO_LARGE"),
+    Bad("result of 5 MiB", call("big_result", [5 * MIB]), EXHAUSTED, "RESULT_TOO_LARGE"),
+    Bad("result of 50 MiB", call("big_result", [50 * MIB]), EXHAUSTED, "RESULT_TOO_LARGE"),
+    Bad(
+        "state that is a function", call("unstorable"), "FAILED_PRECONDITION", "STATE_NOT_STORABLE"
+    ),
+    Bad(
+        "result that is a function",
+        call("unstorable_result"),
+        "FAILED_PRECONDITION",
+        "RESULT_NOT_STORABLE",
+    ),
+    #
+    *(
+        Bad(f"JSON with {name}", call("echo", text=text), INVALID, "MALFORMED")
+        for name, text in (
+            ("NaN", "[NaN]"),
+            ("-Infinity", "[-Infinity]"),
+            ("an overflow to infinity", "[1e400]"),
+            ("10,000 digits", f"[{'9' * 10_000}]"),
+            ("10,000 digits in a marker", f'[{{"$int": "{"9" * 10_000}"}}]'),
+            ("a lone surrogate", '["\\ud800"]'),
+            ("bytes that are no UTF-8", b'["\xff"]'),
+            ("a repeated key", '[{"a": 1, "a": 2}]'),
+            ("an unknown enum", '[{"$enum": ["Nothing", "X"]}]'),
+            ("bad base64", '[{"$bytes": "*"}]'),
+            ("half a text", '["abc'),
+            ("nothing", ""),
+        )
+    ),
+    #
+    Bad("empty key", call("echo", [1], key=""), INVALID, "BAD_IDEMPOTENCY_KEY"),
+    Bad("key of 257 bytes", call("echo", [1], key="k" * 257), INVALID, "BAD_IDEMPOTENCY_KEY"),
+    Bad("key of 1 MB", call("echo", [1], key="k" * 1_000_000), INVALID, "BAD_IDEMPOTENCY_KEY"),
+    #
+    *(
+        Bad(f"key used with {arguments}", reused_key(arguments), "ALREADY_EXISTS", "KEY_REUSED")
+        for arguments in ([2], {"amount": 3}, None, ["1"])
+    ),
+    #
+    *(
+        Bad(
+            f"deadline of {seconds} s",
+            call("echo", [1], timeout_s=seconds),
+            "DEADLINE_EXCEEDED",
+            applied="",
+        )
+        for seconds in (0.0, -1.0, 0.000001)
+    ),
+    #
+    Bad("a call to itself", caller("call_self"), "FAILED_PRECONDITION", "CALL_CYCLE", says=" -> "),
+    Bad(
+        "there and back",
+        caller("call_and_back", "$-b"),
+        "FAILED_PRECONDITION",
+        "CALL_CYCLE",
+        says=".call_and_back -> ",
+    ),
+    Bad("back and there", caller("call_back", "$-b"), "FAILED_PRECONDITION", "CALL_CYCLE"),
+    Bad("65 calls inside one another", dive(65), EXHAUSTED, "CALL_DEPTH"),
+    Bad("80 calls inside one another", dive(80), EXHAUSTED, "CALL_DEPTH"),
+    Bad("150 calls inside one another", dive(150), EXHAUSTED, "CALL_DEPTH"),
+    #
+    *(
+        Bad(f"a known error of {item!r}", call("known_error", [item]), "INTERNAL", "HANDLER_FAILED")
+        for item in ("", "teapot", "x" * 5_000)
+    ),
+    #
+    Bad("an error of no known class", call("unknown_error"), "INTERNAL", "HANDLER_FAILED"),
+    Bad("a built-in error", call("built_in_error"), "INTERNAL", "HANDLER_FAILED"),
+]

@@ -1,0 +1,206 @@
+"""Processes of Perdure on this machine: started, asked, killed with -9 and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from perdure.ids import ObjectKey, partition_of
+from perdure.wire.v1 import cluster_pb2, cluster_pb2_grpc
+
+READY_S = 60.0
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def describe(address: str, timeout_s: float = 5.0) -> cluster_pb2.Description:
+    """Ask a router or a node what it knows."""
+    with grpc.insecure_channel(address) as channel:
+        stub = cluster_pb2_grpc.ClusterStub(channel)
+        return stub.Describe(cluster_pb2.DescribeRequest(), timeout=timeout_s, wait_for_ready=True)
+
+
+def served_partitions(description: cluster_pb2.Description) -> dict[int, str]:
+    """Return which node serves each partition that is served."""
+    return {
+        partition.partition: node.name
+        for node in description.nodes
+        if node.up
+        for partition in node.partitions
+        if partition.state == "serving"
+    }
+
+
+class Cluster:
+    """A router and nodes as `perdure up` starts them, in a process group of their own."""
+
+    def __init__(
+        self, app: Path, data: Path, *, nodes: int = 3, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._app = app
+        self._data = data
+        self._nodes = nodes
+        self._settings = dict(settings or {})
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._described: cluster_pb2.Description | None = None
+        self._log = data.with_name(data.name + ".log")
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start all, and return once every partition is served."""
+        command = [sys.executable, "-m", "perdure.cli.main", "up", str(self._app)]
+        command += ["--nodes", str(self._nodes), "--port", str(self.port)]
+        command += ["--data", str(self._data)]
+        with self._log.open("ab") as log:
+            self._supervisor = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._settings},
+                start_new_session=True,
+            )
+        self._described = None
+        self.wait_until_served()
+
+    def wait_until_served(self) -> None:
+        """Return once every partition is served."""
+        give_up = time.monotonic() + READY_S
+        while time.monotonic() < give_up:
+            description = self._describe_or_none()
+            if description is not None:
+                served = served_partitions(description)
+                if len(served) == description.partition_count > 0:
+                    return
+            self._check_that_it_lives()
+        raise AssertionError(f"not served after {READY_S} s:\n{self.output()}")
+
+    def _describe_or_none(self) -> cluster_pb2.Description | None:
+        try:
+            return describe(self.address, timeout_s=1.0)
+        except grpc.RpcError:
+            return None
+
+    def _check_that_it_lives(self) -> None:
+        assert self._supervisor is not None
+        try:
+            self._supervisor.wait(timeout=0.05)
+        except subprocess.TimeoutExpired:
+            return
+        raise AssertionError(f"perdure up has ended:\n{self.output()}")
+
+    def output(self) -> str:
+        """Return the end of what all the processes have printed."""
+        return self._log.read_text(errors="replace")[-8_000:]
+
+    def node_addresses(self) -> dict[str, str]:
+        """Return where each node listens."""
+        return {node.name: node.address for node in self._placement().nodes}
+
+    def owner_address(self, type: str, id: str) -> str:
+        """Return where the node that owns an object listens."""
+        description = self._placement()
+        partition = partition_of(ObjectKey(type, id), description.partition_count)
+        owner = served_partitions(description)[partition]
+        return self.node_addresses()[owner]
+
+    def other_address(self, type: str, id: str) -> str:
+        """Return where some node that does not own an object listens."""
+        owner = self.owner_address(type, id)
+        return next(a for a in self.node_addresses().values() if a != owner)
+
+    def _placement(self) -> cluster_pb2.Description:
+        # It does not change while the same supervisor runs.
+        if self._described is None:
+            self._described = describe(self.address)
+        return self._described
+
+    def pids(self, module: str) -> list[int]:
+        """Return the living processes of one kind: `perdure_node` or `perdure_router`."""
+        assert self._supervisor is not None
+        pid = self._supervisor.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if module in _command(int(child))]
+
+    def kill(self, module: str, *, only: int | None = None) -> list[int]:
+        """Kill -9 all processes of one kind, or only one of them by its index."""
+        pids = self.pids(module)
+        chosen = pids if only is None or not pids else [pids[only % len(pids)]]
+        for pid in chosen:
+            _kill(pid)
+        return chosen
+
+    def kill_all(self) -> None:
+        """Kill -9 the whole process group."""
+        assert self._supervisor is not None
+        os.killpg(self._supervisor.pid, signal.SIGKILL)
+        self._supervisor.wait()
+        self._supervisor = None
+
+    def restart_after_kill(self) -> None:
+        """Kill -9 everything, and start it again on the same data and port."""
+        self.kill_all()
+        self.start()
+
+    def stop(self) -> int:
+        """Stop politely; return the exit code."""
+        assert self._supervisor is not None
+        self._supervisor.send_signal(signal.SIGTERM)
+        try:
+            return self._supervisor.wait(timeout=30)
+        finally:
+            self._supervisor = None
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        if self._supervisor is not None and self._supervisor.poll() is None:
+            self.kill_all()
+
+
+@contextmanager
+def running_cluster(
+    app: Path, data: Path, *, nodes: int = 3, settings: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
+    """Give a started cluster, and end it afterwards, however."""
+    cluster = Cluster(app, data, nodes=nodes, settings=settings)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def rss_bytes(pid: int) -> int:
+    """Return the memory that a process holds now."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"process {pid} has no memory")
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except FileNotFoundError:
+        return []
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # It has ended by itself in the meantime.
