@@ -19,6 +19,7 @@ from perdure.methods import Method
 if TYPE_CHECKING:
     from perdure.call import Call
     from perdure.context import Turn
+    from perdure.remote import RemoteMethod
 
 __all__ = [
     "STATE_BYTES_MAX",
@@ -127,6 +128,10 @@ class ObjectType:
     max_state_bytes: int
     state_version: int
     has_on_activate: bool
+    class_attributes: Mapping[str, Any]
+    """What else of public name the class defines: constants, properties."""
+    remote: Mapping[str, RemoteMethod]
+    """The methods as handles show them."""
     origin: str
     """The file that defines the class, or its module where there is none."""
 

@@ -7,16 +7,16 @@ and not at the first call.
 from __future__ import annotations
 
 import inspect
-import os
-import sys
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args
 
+from perdure import values
 from perdure.methods import Method, make_method, signature_of
 from perdure.objects import DurableObject, ObjectType, Persist, add_type
+from perdure.remote import RemoteMethod
 
-__all__ = ["build_type", "origin_of", "register_type"]
+__all__ = ["register_type"]
 
 _RESERVED: Final = ("save", "get_or_create", "object_id")
 _NOT_CALLABLE: Final = ("on_activate", "migrate", "state_version")
@@ -32,10 +32,14 @@ def register_type(
         TypeError: The class breaks a rule, or another file has a type of that name.
         ValueError: An option has no possible value.
     """
-    add_type(build_type(cls, name, persist, max_state_bytes))
+    object_type = _build_type(cls, name, persist, max_state_bytes)
+    add_type(object_type)
+    values.register_module(cls.__module__)
+    for method in object_type.methods.values():
+        values.register_annotations(method.function)
 
 
-def build_type(
+def _build_type(
     cls: type[DurableObject], name: str | None, persist: Persist, max_state_bytes: int
 ) -> ObjectType:
     """Check a class and read from it all that calls need."""
@@ -64,18 +68,16 @@ def build_type(
         max_state_bytes=max_state_bytes,
         state_version=_state_version(name, attributes),
         has_on_activate=_has_on_activate(name, attributes),
-        origin=origin_of(cls),
+        class_attributes=types.MappingProxyType(
+            {
+                attribute: value
+                for attribute, value in attributes.items()
+                if not attribute.startswith("_") and attribute not in methods
+            }
+        ),
+        remote=types.MappingProxyType({n: RemoteMethod(m) for n, m in methods.items()}),
+        origin=values.origin_of(cls),
     )
-
-
-def origin_of(cls: type) -> str:
-    """Return the file that defines a class, or its module where there is no file.
-
-    A file has one origin under all names that it may be imported by, `__main__` included.
-    """
-    module = sys.modules.get(cls.__module__)
-    file = getattr(module, "__file__", None)
-    return cls.__module__ if file is None else os.path.realpath(file)
 
 
 def _check_name(name: object) -> None:

@@ -1,0 +1,332 @@
+"""What can be done with types and handles: `from perdure import durable`.
+
+Every public name of an object belongs to its class, so whatever Perdure itself offers for a
+class or a handle is a function here.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
+
+from perdure import values
+from perdure.call import Call
+from perdure.codec import decode
+from perdure.errors import BadKey, Code
+from perdure.frames import Kind, Reply
+from perdure.handle import TIMEOUT_S, check_handle, make_handle, with_options
+from perdure.ids import ObjectKey, check_object_id, partition_of
+from perdure.listing import list_ids
+from perdure.objects import STATE_BYTES_MAX, DurableObject, Persist, type_of
+from perdure.registration import register_type
+from perdure.remote import RemoteMethod, current_caller
+
+if TYPE_CHECKING:
+    from perdure.client import Answer
+
+__all__ = [
+    "call",
+    "delete",
+    "error",
+    "exists",
+    "list",
+    "object",
+    "options",
+    "partition",
+    "ref",
+    "refresh",
+    "shared",
+    "value",
+]
+
+_KEY_BYTES_MAX: Final = 256
+
+_T = TypeVar("_T", bound=DurableObject)
+_C = TypeVar("_C", bound=type)
+_E = TypeVar("_E", bound=type[Exception])
+_F = TypeVar("_F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+# What classes are decorated with.
+
+
+@overload
+def object(cls: type[_T], /) -> type[_T]: ...
+@overload
+def object(
+    *, name: str | None = None, persist: Persist = "always", max_state_bytes: int = STATE_BYTES_MAX
+) -> Callable[[type[_T]], type[_T]]: ...
+def object(
+    cls: type[_T] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    persist: Persist = "always",
+    max_state_bytes: int = STATE_BYTES_MAX,
+) -> type[_T] | Callable[[type[_T]], type[_T]]:
+    """Make a class a type of durable object. It must inherit from `DurableObject`.
+
+    Args:
+        cls: The class, when used without parentheses.
+        name: The type's name, which is part of every object's address; the class's by default.
+        persist: `always`: an answer means that its changes are on disk. `on_save`: answers do
+            not wait and only `save()` commits; a crash loses the work since the last one.
+        max_state_bytes: The limit of one object's encoded state.
+
+    Raises:
+        TypeError: The class breaks a rule, or another file defines a type of that name.
+        ValueError: An option has no possible value.
+    """
+
+    def register(cls: type[_T]) -> type[_T]:
+        register_type(cls, name, persist, max_state_bytes)
+        return cls
+
+    return register if cls is None else register(cls)
+
+
+def shared(function: _F) -> _F:
+    """Mark a method that only reads: it may run beside other shared calls of its object.
+
+    State that it changes all the same is undone, and the call fails.
+
+    Raises:
+        TypeError: It is no function.
+    """
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"@durable.shared decorates a method, not {type(function).__name__}")
+    function._perdure_shared = True  # type: ignore[attr-defined]  # Functions take attributes.
+    return cast("_F", function)
+
+
+@overload
+def value(cls: _C, /) -> _C: ...
+@overload
+def value(*, name: str | None = None) -> Callable[[_C], _C]: ...
+def value(cls: _C | None = None, /, *, name: str | None = None) -> _C | Callable[[_C], _C]:
+    """Let a dataclass, pydantic model or Enum travel and be stored, by its name.
+
+    Classes in a module that defines a durable object, and those in annotations of methods, are
+    known without.
+
+    Raises:
+        TypeError: It is no such class, or another file has a class of that name.
+    """
+
+    def register(cls: _C) -> _C:
+        return values.register(cls, name)
+
+    return register if cls is None else register(cls)
+
+
+@overload
+def error(cls: _E, /) -> _E: ...
+@overload
+def error(*, name: str | None = None) -> Callable[[_E], _E]: ...
+def error(cls: _E | None = None, /, *, name: str | None = None) -> _E | Callable[[_E], _E]:
+    """Let an exception be raised at the caller as itself, where this class is known too.
+
+    Raises:
+        TypeError: It is no exception, or another file has a class of that name.
+    """
+
+    def register(cls: _E) -> _E:
+        if not isinstance(cls, type) or not issubclass(cls, Exception):
+            raise TypeError(f"@durable.error decorates an exception, not {cls!r}")
+        return values.register(cls, name)
+
+    return register if cls is None else register(cls)
+
+
+# What is asked about objects.
+
+
+def ref(cls: type[_T], object_id: str) -> _T:
+    """Return a handle without a round trip, whether there is such an object or not.
+
+    It has no snapshot: reading an attribute raises `NotLoaded` until a call or `refresh` has
+    brought one.
+    """
+    return cast("_T", make_handle(type_of(cls), check_object_id(object_id)))
+
+
+def exists(cls: type[DurableObject], object_id: str) -> Call[bool]:
+    """Ask whether there is such an object, without waiting for its methods."""
+    object_type = type_of(cls)
+    key = ObjectKey(object_type.name, check_object_id(object_id))
+    future = current_caller().call(key, Kind.EXISTS, timeout_s=TIMEOUT_S)
+    return Call(f"durable.exists({object_type.name})", future, _bool)
+
+
+def delete(handle: DurableObject) -> Call[bool]:
+    """Delete an object with all its state; tell whether there was one.
+
+    It takes its turn like a call: calls made before it run first, calls after it raise
+    `ObjectNotFound`. `get_or_create` afterwards begins anew.
+    """
+    target = check_handle(handle, "durable.delete")
+    future = current_caller().call(
+        target._perdure_key,
+        Kind.DELETE,
+        key=target._perdure_call_key,
+        timeout_s=target._perdure_timeout_s,
+    )
+    snapshot = target._perdure_snapshot
+
+    def forget(answer: Answer) -> None:
+        if answer.code == Code.OK:
+            snapshot.forget()
+
+    return Call(f"durable.delete({target!r})", future, _bool, forget)
+
+
+def list(cls: type[_T], prefix: str = "", limit: int | None = None) -> AsyncIterator[_T]:
+    """Iterate over handles to the stored objects of a type, in the order of their ids.
+
+    Objects are not woken, and the handles have no snapshot. Ids sort by their UTF-8 bytes.
+    Objects made or deleted meanwhile may or may not be among them.
+
+    Args:
+        cls: The type.
+        prefix: Only ids that begin with it.
+        limit: At most so many; None for all.
+    """
+    object_type = type_of(cls)
+    if type(prefix) is not str:
+        raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise ValueError(f"limit is None or an int from 0, not {limit!r}")
+
+    async def handles() -> AsyncIterator[_T]:
+        left = limit
+        if left == 0:
+            return
+        async for object_id in list_ids(object_type.name, prefix):
+            yield cast("_T", make_handle(object_type, object_id))
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    return
+
+    return handles()
+
+
+async def refresh(handle: _T) -> _T:
+    """Bring the last committed state into a handle, all of it, however large; return the handle.
+
+    Does not wait for a method that runs.
+
+    Raises:
+        ObjectNotFound: There is no such object.
+    """
+    target = check_handle(handle, "durable.refresh")
+    snapshot = target._perdure_snapshot
+
+    def apply(reply: Reply) -> bool:
+        assert reply.version is not None
+        assert reply.changes is not None
+        epoch, number = reply.version
+        return snapshot.apply((epoch, number), reply.changes)
+
+    # An answer of another call may have brought a later state meanwhile, without its large
+    # attributes: then this one does not fit any more and the next one will.
+    while True:
+        future = current_caller().call(
+            target._perdure_key,
+            Kind.GET,
+            "*",
+            timeout_s=target._perdure_timeout_s,
+            have=(0, 0),
+        )
+        if await Call(f"durable.refresh({target!r})", future, apply):
+            return handle
+
+
+def partition(handle: DurableObject) -> int:
+    """Return the partition that an object belongs to, for ever. No message is sent.
+
+    Raises:
+        RuntimeError: Nothing has been answered yet, so that the number of partitions is unknown.
+    """
+    target = check_handle(handle, "durable.partition")
+    count = current_caller().partition_count
+    if count is None:
+        raise RuntimeError(
+            "how many partitions there are is known once something has been answered"
+        )
+    return partition_of(target._perdure_key, count)
+
+
+# How calls are made.
+
+
+def options(handle: _T, *, key: str | None = None, timeout: float | None = TIMEOUT_S) -> _T:
+    """Return another handle to the same object whose calls are made in another way.
+
+    Both show what the answers of either bring.
+
+    Args:
+        handle: Any handle to the object.
+        key: An idempotency key of 1 to 256 bytes: calls of one method of one object with one key
+            are one call, whoever makes them, and get its recorded answer.
+        timeout: How long to wait for an answer, in seconds; None for ever. The method is not
+            cancelled when the time is over.
+
+    Raises:
+        BadKey: The key is not possible.
+        ValueError: The timeout is not positive.
+    """
+    target = check_handle(handle, "durable.options")
+    if key is not None:
+        _check_key(key)
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise TypeError(f"a timeout is seconds or None, not {type(timeout).__name__}")
+        if not timeout > 0:
+            raise ValueError(f"a timeout is positive, not {timeout!r}")
+    return cast("_T", with_options(target, key, timeout))
+
+
+@overload
+def call(
+    method: Callable[_P, Coroutine[Any, Any, _R]], /, *args: _P.args, **kwargs: _P.kwargs
+) -> Call[_R]: ...
+@overload
+def call(method: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Call[_R]: ...
+def call(method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Call[Any]:
+    """Call a method of a handle: `await durable.call(cart.total)` is `await cart.total()`.
+
+    For type checkers a handle is the class itself, and a sync method's result is not awaitable.
+    Written so, both are right.
+
+    Raises:
+        TypeError: It is no method of a handle.
+    """
+    if not (isinstance(method, MethodType) and isinstance(method.__func__, RemoteMethod)):
+        raise TypeError(
+            "durable.call takes a method of a handle, such as cart.total; "
+            "inside of the object call self.total() as it is"
+        )
+    result: Call[Any] = method(*args, **kwargs)
+    return result
+
+
+def _bool(reply: Reply) -> bool:
+    return bool(decode(reply.payload))
+
+
+def _check_key(key: builtins.object) -> None:
+    if type(key) is not str:
+        raise TypeError(f"an idempotency key is a str, not {type(key).__name__}")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise BadKey("an idempotency key is valid Unicode text: no lone surrogates") from None
+    if not 0 < size <= _KEY_BYTES_MAX or "\0" in key:
+        raise BadKey(
+            f"an idempotency key has 1 to {_KEY_BYTES_MAX} bytes of UTF-8 and no NUL: {key!r:.300}"
+        )

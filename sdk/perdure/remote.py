@@ -1,0 +1,121 @@
+"""A method as a handle shows it: calling it sends a call.
+
+What all calls of a method have in common is made once, when its class is registered.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from perdure.call import Call
+from perdure.codec import NotEncodable, decode, encode
+from perdure.context import Caller, current_turn
+from perdure.errors import BadArguments
+from perdure.frames import Kind, Reply
+from perdure.methods import Method
+
+if TYPE_CHECKING:
+    from perdure.handle import Handle
+
+__all__ = ["RemoteMethod", "current_caller"]
+
+_ARGUMENT: Final = re.compile(r"\[0\]\[(\d+)\](.*)|\[1\]\['(\w+)'\](.*)", re.DOTALL)
+_SELF: Final = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+
+
+async def _coroutine_function() -> None:
+    """Lend its code to `RemoteMethod`, which is awaitable like a coroutine function."""
+
+
+def current_caller() -> Caller:
+    """Return who sends calls here: the turn of the method that runs, else this loop's client.
+
+    Raises:
+        RuntimeError: No loop runs.
+    """
+    turn = current_turn.get()
+    if turn is not None:
+        return turn
+    from perdure import runtime
+
+    return runtime.current_client()
+
+
+class RemoteMethod:
+    """A method of a type, to be bound to a handle.
+
+    Has what `inspect` looks for in a coroutine function, the method's own signature and
+    docstring among it.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._name = method.name
+        self._label = f"{method.type_name}.{method.name}()"
+        self._has_context = method.context_parameter is not None
+        self._check = method.check
+        self.__name__ = method.name
+        self.__qualname__ = f"{method.type_name}.{method.name}"
+        self.__module__ = method.function.__module__
+        self.__doc__ = method.function.__doc__
+        self.__code__ = _coroutine_function.__code__
+        self.__defaults__: tuple[Any, ...] | None = None
+        self.__kwdefaults__: dict[str, Any] | None = None
+        self.__annotations__: dict[str, Any] = {}
+        signature = method.signature
+        self.__signature__ = signature.replace(parameters=[_SELF, *signature.parameters.values()])
+
+    def __repr__(self) -> str:
+        return f"<method {self.__qualname__} of a durable object>"
+
+    def __call__(self, handle: Handle, /, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Send a call and return it.
+
+        Raises:
+            BadArguments: They do not fit the method, or cannot travel; nothing is sent.
+        """
+        try:
+            if self._has_context:
+                args, kwargs = self._method.drop_context(args, kwargs)
+            self._check(*args, **kwargs)
+            arguments = encode([[*args], kwargs])
+        except NotEncodable as error:
+            raise self._bad_argument(error) from None
+        except TypeError as error:
+            raise BadArguments(str(error)) from None
+        snapshot = handle._perdure_snapshot
+        future = current_caller().call(
+            handle._perdure_key,
+            Kind.CALL,
+            self._name,
+            arguments=arguments,
+            key=handle._perdure_call_key,
+            timeout_s=handle._perdure_timeout_s,
+            have=snapshot.have(),
+        )
+        return Call(self._label, future, _result, snapshot.take)
+
+    def _bad_argument(self, error: NotEncodable) -> BadArguments:
+        """Say where in the arguments something is that cannot travel, in the caller's words."""
+        where = error.path
+        if match := _ARGUMENT.fullmatch(where):
+            position, rest, name, rest_named = match.groups()
+            if position is None:
+                where = f"{name}{rest_named}"
+            else:
+                names = [
+                    parameter.name
+                    for parameter in self._method.signature.parameters.values()
+                    if parameter.kind
+                    in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+                ]
+                index = int(position)
+                where = names[index] if index < len(names) else f"args[{index - len(names)}]"
+                where += rest
+        return BadArguments(f"{self._label} argument {where}: {error.problem} cannot be sent")
+
+
+def _result(reply: Reply) -> Any:
+    return decode(reply.payload)
