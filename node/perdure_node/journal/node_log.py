@@ -1,0 +1,142 @@
+"""One partition's part of the node journal."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from crc32c import crc32c
+
+from perdure_node.journal.format import (
+    BODY,
+    CLAIM,
+    RECORD_OVERHEAD,
+    pack_chain,
+    pack_prefix,
+    record_at,
+)
+from perdure_node.log import LogDamaged, LogRecord
+
+if TYPE_CHECKING:
+    from perdure_node.journal.node_journal import NodeJournal
+
+__all__ = ["NodeLog"]
+
+
+def _ignore(durable: int) -> None:
+    """Nobody has asked to be told."""
+
+
+class NodeLog:
+    """A `PartitionLog` whose records go into the node's journal."""
+
+    __slots__ = (
+        "_chain",
+        "_journal",
+        "_places",
+        "durable",
+        "epoch",
+        "first",
+        "last",
+        "on_durable",
+        "partition",
+    )
+
+    def __init__(
+        self,
+        journal: NodeJournal,
+        partition: int,
+        *,
+        first: int,
+        last: int,
+        chain: int,
+        epoch: int,
+        places: array[int],
+    ) -> None:
+        self._journal = journal
+        self._chain = chain
+        self._places = places
+        """Positions of the records `first` to `last` among all bodies of the journal."""
+        self.partition = partition
+        self.first = first
+        self.last = last
+        self.durable = last
+        self.epoch = epoch
+        self.on_durable: Callable[[int], None] = _ignore
+
+    def append(self, body: bytes) -> int:
+        """See `PartitionLog.append`."""
+        return self._add(BODY, body)
+
+    def claim(self, epoch: int, owner: str) -> int:
+        """See `PartitionLog.claim`."""
+        if epoch <= self.epoch:
+            raise ValueError(f"epoch {epoch} is not above {self.epoch}")
+        self.epoch = epoch
+        return self._add(CLAIM, owner.encode())
+
+    def _add(self, kind: int, body: bytes) -> int:
+        self.last = sequence = self.last + 1
+        chain = self._chain
+        prefix = pack_prefix(len(body), self.partition, self.epoch, sequence, kind, chain)
+        self._chain = chain = crc32c(body, crc32c(prefix, chain))
+
+        journal = self._journal
+        batch = journal.batch
+        size = RECORD_OVERHEAD + len(body)
+        if batch.size + size > journal.batch_bytes_max:
+            batch = journal.next_batch()
+        self._places.append(journal.position)
+        journal.position += size
+        batch.size += size
+        batch.parts += (prefix, pack_chain(chain), body)
+        batch.lasts[self.partition] = sequence
+        return sequence
+
+    def barrier(self) -> bool:
+        """See `PartitionLog.barrier`: nobody else can write to this node's disk."""
+        return True
+
+    def read(self, after: int) -> Iterator[LogRecord]:
+        """See `PartitionLog.read`."""
+        if after + 1 < self.first:
+            raise LogDamaged(
+                self.partition, f"records {after + 1} to {self.first - 1} are not there"
+            )
+        end = self.durable
+        base = self.first
+        positions = self._places[after + 1 - base : end + 1 - base]
+        return self._read(after + 1, positions)
+
+    def _read(self, sequence: int, positions: array[int]) -> Iterator[LogRecord]:
+        extents = self._journal.extents
+        current, data, start = -1, b"", 0
+        for position in positions:
+            index = bisect_right(extents.starts, position) - 1
+            if index != current:
+                current = index
+                start = extents.starts[index]
+                data = self._journal.read_body(extents.where[index])
+            found = record_at(data, position - start)
+            if found is None or not found[1]:
+                raise LogDamaged(self.partition, f"record {sequence} cannot be read any more")
+            record = found[0]
+            begin = record.offset + RECORD_OVERHEAD
+            yield LogRecord(
+                record.sequence,
+                record.epoch,
+                record.kind == CLAIM,
+                data[begin : begin + record.length],
+            )
+            sequence += 1
+
+    def trim(self, up_to: int) -> None:
+        """See `PartitionLog.trim`."""
+        up_to = min(up_to, self.durable)
+        if up_to < self.first:
+            return
+        del self._places[: up_to + 1 - self.first]
+        self.first = up_to + 1
+        self._journal.trimmed()

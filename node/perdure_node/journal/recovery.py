@@ -1,0 +1,202 @@
+"""Opening a journal's files: read them, write the unproven tail again, say what is there.
+
+Nothing is handed out before all of it is proven to be on the disk. Files of an earlier run are
+never written to again.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perdure_node.journal.analysis import (
+    Group,
+    PartitionRecords,
+    Scan,
+    Verdict,
+    index_records,
+    judge,
+    scan_segment,
+)
+from perdure_node.journal.format import LOST, Mark, SegmentHeader
+from perdure_node.journal.mark import MarkFile, read_mark
+from perdure_node.journal.segments import (
+    list_segments,
+    read_whole,
+    segment_path,
+    sync_directory,
+    write_group_alone,
+)
+from perdure_node.journal.settings import JournalSettings
+
+__all__ = ["Extents", "JournalUnusable", "Recovered", "recover"]
+
+_MARK_NAME = "mark"
+
+
+class JournalUnusable(Exception):
+    """The directory holds no journal, or that of another node. Nothing was changed."""
+
+
+@dataclass(slots=True)
+class Extents:
+    """Where bodies lie: positions count the bytes of all bodies, whatever file they are in."""
+
+    starts: array[int] = field(default_factory=lambda: array("Q"))
+    where: list[tuple[int, int, int]] = field(default_factory=list)
+    """(segment, offset, length) of each."""
+    end: int = 0
+
+    def add(self, segment: int, offset: int, length: int) -> int:
+        """Note the next body, and return its position."""
+        start = self.end
+        self.starts.append(start)
+        self.where.append((segment, offset, length))
+        self.end += length
+        return start
+
+    def forget(self, segments: set[int]) -> None:
+        """Drop the bodies of deleted segments."""
+        kept = [i for i, place in enumerate(self.where) if place[0] not in segments]
+        self.starts = array("Q", [self.starts[i] for i in kept])
+        self.where = [self.where[i] for i in kept]
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A journal as it is found, all of it durable."""
+
+    mark: MarkFile
+    mark_readable: bool
+    lasts: dict[int, int]
+    """See `Verdict.lasts`."""
+    blind_after: int | None
+    damage: list[str]
+    partitions: dict[int, PartitionRecords]
+    extents: Extents
+    segments: dict[int, dict[int, int]]
+    """By number: the last sequence of each partition, for trimming."""
+    next_group: int
+    next_segment: int
+
+
+def recover(directory: Path, identity: bytes, settings: JournalSettings) -> Recovered:
+    """Read a journal, or begin one in a directory that is missing or empty.
+
+    Raises:
+        JournalUnusable: It belongs to another node.
+        OSError: The disk fails, or has not even room for the tail.
+    """
+    _ensure_directory(directory, settings)
+    for leftover in directory.glob("*.tmp"):
+        leftover.unlink()
+    mark = read_mark(directory / _MARK_NAME)
+    mark_readable = mark is not None or not list_segments(directory)
+    scans = _scan_all(directory, identity)
+    verdict = judge(scans, mark)
+    if verdict.unproven is not None:
+        _write_again(directory, identity, scans, verdict, settings)
+        mark = Mark(verdict.unproven[1].number, dict(verdict.lasts))
+        scans = _scan_all(directory, identity)
+        verdict = judge(scans, mark)
+        assert verdict.unproven is None, "the tail was written again and is proven now"
+
+    partitions, extents = _index(directory, scans, verdict)
+    lasts = _with_lost(verdict, partitions)
+    proven = max(verdict.proven, verdict.groups[-1][1].number if verdict.groups else 0)
+    mark_file = MarkFile.create(directory / _MARK_NAME, Mark(proven, lasts), settings)
+    sync_directory(directory, settings.sync)
+    if not verdict.damage:
+        _delete_unused(directory, scans)
+    return Recovered(
+        mark=mark_file,
+        mark_readable=mark_readable,
+        lasts=lasts,
+        blind_after=verdict.blind_after,
+        damage=verdict.damage,
+        partitions=partitions,
+        extents=extents,
+        segments={
+            scan.number: verdict.segment_lasts[index]
+            for index, scan in enumerate(scans)
+            if segment_path(directory, scan.number).exists()
+        },
+        next_group=proven + 1,
+        next_segment=max((scan.number for scan in scans), default=0) + 1,
+    )
+
+
+def _ensure_directory(directory: Path, settings: JournalSettings) -> None:
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700)
+        sync_directory(directory.parent, settings.sync)
+
+
+def _scan_all(directory: Path, identity: bytes) -> list[Scan]:
+    scans: list[Scan] = []
+    for number in list_segments(directory):
+        scan = scan_segment(number, read_whole(segment_path(directory, number)))
+        if scan.header is not None and scan.header.identity != identity:
+            raise JournalUnusable(
+                f"{segment_path(directory, number)} belongs to {scan.header.identity!r}, "
+                f"not to {identity!r}"
+            )
+        scans.append(scan)
+    return scans
+
+
+def _write_again(
+    directory: Path,
+    identity: bytes,
+    scans: Sequence[Scan],
+    verdict: Verdict,
+    settings: JournalSettings,
+) -> None:
+    """Write the last group into a segment of its own, and make that durable."""
+    assert verdict.unproven is not None
+    index, group = verdict.unproven
+    data = read_whole(segment_path(directory, scans[index].number))
+    number = max(scan.number for scan in scans) + 1
+    header = SegmentHeader(os.urandom(16), number, group.number, identity)
+    write_group_alone(directory, header, dict(group.lasts), _body(data, group), settings)
+
+
+def _body(data: bytes, group: Group) -> bytes:
+    return data[group.body_offset : group.body_offset + group.body_length]
+
+
+def _index(
+    directory: Path, scans: Sequence[Scan], verdict: Verdict
+) -> tuple[dict[int, PartitionRecords], Extents]:
+    partitions: dict[int, PartitionRecords] = {}
+    extents = Extents()
+    current, data = -1, b""
+    for index, group in verdict.groups:
+        if index != current:
+            current = index
+            data = read_whole(segment_path(directory, scans[index].number))
+        body = memoryview(data)[group.body_offset : group.body_offset + group.body_length]
+        position = extents.add(scans[index].number, group.body_offset, group.body_length)
+        index_records(partitions, group.number, body, position)
+    return partitions, extents
+
+
+def _with_lost(verdict: Verdict, partitions: dict[int, PartitionRecords]) -> dict[int, int]:
+    """Note in the mark what only this analysis knows, so that the next one knows it too."""
+    lasts = dict(verdict.lasts)
+    if verdict.blind_after is not None:
+        for partition in lasts:
+            records = partitions.get(partition)
+            if records is None or records.group <= verdict.blind_after:
+                lasts[partition] = LOST
+    return lasts
+
+
+def _delete_unused(directory: Path, scans: Sequence[Scan]) -> None:
+    """Delete files that were prepared and never used, or whose first write was torn."""
+    for scan in scans:
+        if not scan.groups and scan.header is None:
+            segment_path(directory, scan.number).unlink()

@@ -1,0 +1,226 @@
+"""The writer's thread: one group at a time, written, synced, marked, told."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from perdure_node.journal.format import (
+    PAGE,
+    SegmentHeader,
+    group_bytes,
+    group_header_bytes,
+    pack_group,
+    pack_segment_header,
+)
+from perdure_node.journal.mark import MarkFile
+from perdure_node.journal.segments import (
+    OpenSegment,
+    delete_segments,
+    is_full,
+    prepare_segment,
+    write_at,
+)
+from perdure_node.journal.settings import JournalSettings
+
+__all__ = ["Batch", "Deletion", "Placed", "Reports", "Writer"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records on their way to the disk: the body of the next group."""
+
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+    lasts: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the body of a durable batch lies."""
+
+    segment: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Segments that nobody needs any more."""
+
+    numbers: list[int]
+
+
+class Reports(Protocol):
+    """What the writer tells. Called in its thread."""
+
+    def durable(self, batch: Batch, placed: Placed) -> None:
+        """The batch is durable and marked so."""
+
+    def room(self, has_room: bool) -> None:
+        """Whether the next segment could be prepared has changed."""
+
+    def failed(self, error: BaseException) -> None:
+        """The disk has failed: the thread ends, and nothing becomes durable any more."""
+
+
+class Writer:
+    """Owns the segment that is written and the next one. All its work is in its own thread.
+
+    Invariants:
+      * A group is written only after the sync of the group before has returned.
+      * The mark is written after that sync, and before anyone is told.
+      * The next segment is allocated before the present one is full, or `has_room` is False.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        identity: bytes,
+        settings: JournalSettings,
+        mark: MarkFile,
+        *,
+        next_group: int,
+        next_segment: int,
+    ) -> None:
+        self._directory = directory
+        self._identity = identity
+        self._settings = settings
+        self._mark = mark
+        self._next_group = next_group
+        self._next_segment = next_segment
+        self._present: OpenSegment | None = None
+        self._next: OpenSegment | None = None
+        self._queue: queue.SimpleQueue[Batch | Deletion | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._reports: Reports | None = None
+        self.has_room = self._prepare(settings.segment_bytes)
+        """Changed by the thread; `Reports.room` tells."""
+
+    def start(self, reports: Reports) -> None:
+        """Begin to work."""
+        self._reports = reports
+        # A daemon: a process whose loop has ended without closing must be able to exit.
+        self._thread = threading.Thread(target=self._run, name="perdure-journal", daemon=True)
+        self._thread.start()
+
+    def put(self, work: Batch | Deletion) -> None:
+        """Hand over work. At most one batch may be on its way."""
+        self._queue.put(work)
+
+    def stop(self) -> None:
+        """End after the work handed over, except what waits for room; wait for it.
+
+        Blocks as long as the disk does. Releases all files.
+        """
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join()
+        if self._present is not None:
+            self._present.close()
+        if self._next is not None:
+            self._next.discard()
+        self._mark.close()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            assert self._reports is not None
+            self._reports.failed(error)
+
+    def _work(self) -> None:
+        assert self._reports is not None
+        waiting: Batch | None = None
+        while (work := self._take()) is not None:
+            if isinstance(work, Deletion):
+                self._delete(work)
+            elif isinstance(work, Batch):
+                waiting = work
+            # After a deletion too, and each time the wait for room is over.
+            if waiting is not None and (placed := self._write(waiting)) is not None:
+                self._reports.durable(waiting, placed)
+                waiting = None
+            prepared = self._next is not None or self._prepare(self._settings.segment_bytes)
+            self._set_room(prepared and waiting is None)
+        if self._present is not None and waiting is None:
+            # What is not used of it goes back to the file system.
+            os.ftruncate(self._present.descriptor, self._present.end)
+
+    def _take(self) -> Batch | Deletion | _Again | None:
+        try:
+            return self._queue.get(timeout=None if self.has_room else self._settings.retry_s)
+        except queue.Empty:
+            return _Again()
+
+    def _delete(self, deletion: Deletion) -> None:
+        # From now on only the mark knows the last sequences of idle partitions.
+        self._mark.write_synced()
+        delete_segments(self._directory, deletion.numbers, self._settings)
+
+    def _write(self, batch: Batch) -> Placed | None:
+        """Make a batch durable, or return None when there is no room: to be tried again."""
+        segment = self._segment_for(group_bytes(len(batch.lasts), batch.size))
+        if segment is None:
+            return None
+        data = pack_group(segment.id, self._next_group, batch.lasts, b"".join(batch.parts))
+        begins = segment.end == 0
+        if begins:
+            header = SegmentHeader(segment.id, segment.number, self._next_group, self._identity)
+            data = pack_segment_header(header) + data
+        try:
+            write_at(segment.descriptor, data, segment.end)
+            self._settings.sync(segment.descriptor)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            # Some file systems promise less than they allocate. Trying again writes every byte
+            # of the group again, so the next sync speaks for all of them.
+            return None
+        body_offset = segment.end + PAGE * begins + group_header_bytes(len(batch.lasts))
+        segment.end += len(data)
+        self._mark.write(self._next_group, batch.lasts)
+        if begins:
+            self._mark.write_synced()
+        self._next_group += 1
+        return Placed(segment.number, body_offset)
+
+    def _segment_for(self, size: int) -> OpenSegment | None:
+        """Return a segment with room for a group, or None when the disk has none."""
+        present = self._present
+        if present is not None and (present.end or PAGE) + size <= present.size:
+            return present
+        needed = max(PAGE + size, self._settings.segment_bytes)
+        if self._next is not None and self._next.size < needed:
+            self._next.discard()
+            self._next = None
+        if self._next is None and not self._prepare(needed):
+            return None
+        if present is not None:
+            present.close()
+        self._present, self._next = self._next, None
+        return self._present
+
+    def _prepare(self, size: int) -> bool:
+        """Allocate the next segment. False when there is no room for it."""
+        try:
+            self._next = prepare_segment(self._directory, self._next_segment, size, self._settings)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            return False
+        self._next_segment += 1
+        return True
+
+    def _set_room(self, has_room: bool) -> None:
+        if has_room != self.has_room:
+            self.has_room = has_room
+            assert self._reports is not None
+            self._reports.room(has_room)
+
+
+class _Again:
+    """Nothing came while there was no room: look again."""
