@@ -23,12 +23,18 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from perdure import DurableObject, durable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 IN_FLIGHT_MAX = 1_000
 """Calls on their way. Enough to keep a cluster busy, and far from any mailbox's bound."""
+
+DEPARTURE = ("year", "month", "day", "hour", "minute")
+"""The columns of the time at which a flight was to leave, in New York's own time."""
 
 NO_TAIL_NUMBER = "unknown"
 """The aircraft that gets the flights for which nobody noted one."""
@@ -101,13 +107,13 @@ def read_flights(limit: int | None = None) -> Iterator[Flight]:
     with zipfile.ZipFile(data_file()) as archive, archive.open("flights.csv") as file:
         rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
         for number, row in enumerate(itertools.islice(rows, limit)):
-            clock = (row["year"], row["month"], row["day"], row["hour"], row["minute"])
+            year, month, day, hour, minute = (int(row[name]) for name in DEPARTURE)
             yield Flight(
                 number,
                 NO_TAIL_NUMBER if row["tailnum"] == "NA" else row["tailnum"],
                 row["origin"],
                 row["dest"],
-                datetime(*map(int, clock)),
+                datetime(year, month, day, hour, minute),
                 int(row["distance"]),
                 minutes(row["dep_delay"]),
                 minutes(row["arr_delay"]),
@@ -181,7 +187,7 @@ def expected(limit: int | None) -> dict[str, dict[str, dict[str, Any]]]:
 
     table = pd.read_csv(data_file(), nrows=limit, low_memory=False)
     table["number"] = range(len(table))
-    table["departure"] = pd.to_datetime(table[["year", "month", "day", "hour", "minute"]])
+    table["departure"] = pd.to_datetime(table[[*DEPARTURE]])
     table["tailnum"] = table["tailnum"].fillna(NO_TAIL_NUMBER)
 
     totals: dict[str, dict[str, dict[str, Any]]] = {}
@@ -189,15 +195,11 @@ def expected(limit: int | None) -> dict[str, dict[str, dict[str, Any]]]:
         ("Aircraft", "tailnum", "arr_delay"),
         ("Airport", "origin", "dep_delay"),
     ):
-        delays: dict[str, dict[int, int]] = {}
-        late = table.dropna(subset=[delay]).groupby([key, "month"])[delay].sum()
-        for (id, month), total in late.items():  # type: ignore[misc]
-            delays.setdefault(id, {})[int(month)] = int(total)
         totals[kind] = {
             str(id): {
                 "flights": len(group),
                 "distance": int(group["distance"].sum()),
-                "delay_by_month": delays.get(str(id), {}),
+                "delay_by_month": by_month(group.dropna(subset=[delay]), delay),
                 "destinations": set(group["dest"]),
                 "first": group["departure"].min().to_pydatetime(),
                 "last": group["departure"].max().to_pydatetime(),
@@ -206,6 +208,11 @@ def expected(limit: int | None) -> dict[str, dict[str, dict[str, Any]]]:
             for id, group in table.groupby(key)
         }
     return totals
+
+
+def by_month(group: pd.DataFrame, column: str) -> dict[int, int]:
+    totals = group.groupby("month")[column].sum()
+    return dict(zip(map(int, totals.index), map(int, totals), strict=True))
 
 
 def trail_of(numbers: Iterable[int]) -> int:

@@ -9,6 +9,7 @@ returns. The readings are sent without waiting for one another and arrive in ord
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -50,7 +51,7 @@ class StreamWindow(DurableObject):
         if len(self.window) < 10:
             return False
         mean = self.average()
-        spread = (sum((x - mean) ** 2 for x in self.window) / len(self.window)) ** 0.5
+        spread = math.sqrt(sum((x - mean) ** 2 for x in self.window) / len(self.window))
         return abs(value - mean) > 4 * spread
 
 

@@ -144,6 +144,20 @@ class Cluster:
             _kill(pid)
         return chosen
 
+    @contextmanager
+    def without_node(self, address: str) -> Iterator[None]:
+        """Kill -9 the node that listens there, and keep it dead for the time of the block."""
+        assert self._supervisor is not None
+        (pid,) = [pid for pid in self.pids("perdure_node") if _listens_at(pid, address)]
+        # A stopped supervisor starts nothing again.
+        self._supervisor.send_signal(signal.SIGSTOP)
+        try:
+            _kill(pid)
+            yield
+        finally:
+            self._supervisor.send_signal(signal.SIGCONT)
+        self.wait_until_served()
+
     def kill_all(self) -> None:
         """Kill -9 the whole process group."""
         assert self._supervisor is not None
@@ -197,6 +211,11 @@ def _command(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     except FileNotFoundError:
         return []
+
+
+def _listens_at(pid: int, address: str) -> bool:
+    command = _command(pid)
+    return command[command.index("--listen") + 1] == address
 
 
 def _kill(pid: int) -> None:
