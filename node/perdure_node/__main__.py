@@ -1,0 +1,102 @@
+"""`python -m perdure_node`: one node process. `perdure up` and `perdure node` start it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from perdure.config import check_address, check_node_name
+from perdure.errors import ConfigError, did_you_mean
+from perdure.process import LOG_LEVELS, run_server
+from perdure_node.core.limits import Limits
+
+__all__ = ["limits_of", "main"]
+
+
+def main() -> int:
+    """Run a node until it is told to end, and return the exit status."""
+    arguments = _parser().parse_args()
+    return run_server(
+        f"node {arguments.name}",
+        lambda: _serve(arguments),
+        log_level=arguments.log_level,
+        parent_pid=arguments.parent_pid,
+    )
+
+
+async def _serve(arguments: argparse.Namespace) -> int:
+    # Imported only now: gRPC and RocksDB take a while, and a refusal should not.
+    from perdure_node.app import import_app
+    from perdure_node.server import serve
+    from perdure_node.settings import NodeSettings
+
+    nodes = {
+        check_node_name(name, "--node"): check_address(address, "--node")
+        for name, _, address in (pair.partition("=") for pair in arguments.node)
+    }
+    settings = NodeSettings(
+        name=arguments.name,
+        listen=check_address(arguments.listen, "--listen"),
+        data=arguments.data,
+        cluster_id=arguments.cluster_id,
+        partition_count=arguments.partitions,
+        nodes=nodes,
+        routers=[check_address(address, "--router") for address in arguments.router],
+        new=arguments.init,
+        limits=limits_of(arguments.limit),
+    )
+    if settings.name not in nodes:
+        raise ConfigError(f"this node, {settings.name}, is not among the nodes given by --node")
+    if settings.new and (settings.data / "node.json").exists():
+        raise ConfigError(
+            f"the data directory {settings.data} has been made already: start without --init, "
+            f"so that it is noticed if the directory is lost one day"
+        )
+    import_app(arguments.app)
+    return await serve(settings)
+
+
+def limits_of(words: Sequence[str]) -> Limits:
+    """Read `name=number` words.
+
+    Raises:
+        ConfigError: There is no such limit, or the number does not fit.
+    """
+    defaults = dataclasses.asdict(Limits())
+    chosen: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in defaults:
+            raise ConfigError(f"there is no limit {name!r}{did_you_mean(name, list(defaults))}")
+        number = type(defaults[name])
+        try:
+            chosen[name] = number(value)
+        except ValueError:
+            kind = "a whole number" if number is int else "a number"
+            raise ConfigError(f"the limit {name} is {kind}, not {value!r}") from None
+    return dataclasses.replace(Limits(), **chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m perdure_node", description=__doc__)
+    parser.add_argument("--name", required=True, help="this node's")
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT")
+    parser.add_argument("--data", required=True, type=Path, help="this node's own folder")
+    parser.add_argument("--app", required=True, help="a .py file or a module's name")
+    parser.add_argument("--cluster-id", required=True)
+    parser.add_argument("--partitions", required=True, type=int, help="of the whole cluster")
+    parser.add_argument("--node", action="append", default=[], metavar="NAME=HOST:PORT")
+    parser.add_argument("--router", action="append", default=[], metavar="HOST:PORT")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=NUMBER")
+    parser.add_argument("--init", action="store_true", help="make the folder: the first start")
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
+    parser.add_argument("--parent-pid", type=int, help="the process to end with")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,354 @@
+"""The commands, what they take, and how they end.
+
+Imports of what a command needs are inside it, so that `perdure --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perdure.cli.failure import CommandFailed
+from perdure.errors import PerdureError
+
+if TYPE_CHECKING:
+    from perdure.cli.connection import Connection
+    from perdure.config import Config
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="perdure",
+    help="Durable objects for Python: run a cluster, and look into it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Instead of ./perdure.toml.", show_default=False)
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        "-a",
+        help="host:port of a router or node. Else PERDURE_ADDRESS, else perdure.toml.",
+        show_default=False,
+    ),
+]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")]
+Object = Annotated[str, typer.Argument(metavar="TYPE/ID", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LogLevel = Annotated[
+    str | None,
+    typer.Option("--log-level", help="debug, info, warning or error.", show_default=False),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="NAME=NUMBER", help="A bound of nodes.", show_default=False),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="The folder of the data. Else PERDURE_DATA.", show_default=False),
+]
+
+
+def main() -> None:
+    """Run the command line: the `perdure` script."""
+    try:
+        app()
+    except CommandFailed as failure:
+        _fail(str(failure), failure.status)
+    except PerdureError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:
+        # Whoever read our output has had enough, as `head` has. Nothing may be flushed there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _fail(text: str, status: int) -> None:
+    sys.stderr.write(f"perdure: {text}\n")
+    sys.exit(status)
+
+
+def _config(file: Path | None, **flags: object) -> Config:
+    from perdure.config import load_config
+
+    return load_config(file, os.environ, flags)
+
+
+def _connect(file: Path | None, address: str | None, timeout_s: float) -> Connection:
+    config = _config(file, address=address)
+    target = config.address or next(iter(config.routers), None)
+    if target is None:
+        raise CommandFailed(
+            "there is no address to ask: give --address host:port, set PERDURE_ADDRESS, "
+            "or work in the folder of a perdure.toml"
+        )
+    from perdure.cli.connection import Connection
+
+    return Connection(target, timeout_s)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"perdure {version('perdure')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    app: Annotated[
+        str | None, typer.Argument(help="A .py file, or the name of a module.", show_default=False)
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Of a new cluster; else 1.", show_default=False),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the router.")] = 7400,
+    data: Data = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_536, help="Of a new cluster; else 64.", show_default=False),
+    ] = None,
+    limit: Limits = None,
+    log_level: LogLevel = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run a cluster on this machine: a router and nodes, until Ctrl-C.
+
+    What dies is started again. The data stays in its folder (.perdure-cluster) for the next time.
+    """
+    from perdure.cli.arguments import limit_settings
+    from perdure.cli.up import run_cluster
+
+    flags = {
+        "app": app,
+        "data": data,
+        "cluster.partitions": partitions,
+        "log_level": log_level,
+        **limit_settings(limit or ()),
+    }
+    raise typer.Exit(run_cluster(_config(config, **flags), nodes, port))
+
+
+@app.command()
+def node(
+    name: Annotated[str, typer.Option(help="One of [cluster.nodes].", show_default=False)],
+    app: Annotated[
+        str | None, typer.Option(help="A .py file, or the name of a module.", show_default=False)
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Instead of the node's own address.", show_default=False)
+    ] = None,
+    data: Data = None,
+    init: Annotated[
+        bool, typer.Option("--init", help="The first start of this node: make its folder.")
+    ] = False,
+    limit: Limits = None,
+    log_level: LogLevel = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run one node of the cluster that perdure.toml describes."""
+    from perdure.cli.arguments import limit_settings
+    from perdure.cli.servers import become, node_command, node_of
+
+    flags = {"app": app, "data": data, "log_level": log_level, **limit_settings(limit or ())}
+    become(node_command(node_of(_config(config, **flags), name, listen, init=init)))
+
+
+@app.command()
+def router(
+    listen: Annotated[
+        str | None,
+        typer.Option(help="Else the only one of cluster.routers.", show_default=False),
+    ] = None,
+    name: Annotated[str, typer.Option(help="In logs and errors.")] = "router",
+    log_level: LogLevel = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run a router of the cluster that perdure.toml describes. There may be any number."""
+    from perdure.cli.servers import become, router_command, router_of
+
+    become(router_command(router_of(_config(config, log_level=log_level), name, listen)))
+
+
+@app.command()
+def status(
+    address: Address = None,
+    json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show the cluster. Exit 0 when every partition is served, else 1, within 2 s."""
+    from perdure.cli.printing import description_as_json, print_cluster, served_partitions
+
+    with _connect(config, address, timeout_s=1.2) as connection:
+        description = connection.describe()
+        if json:
+            sys.stdout.write(description_as_json(description) + "\n")
+        else:
+            print_cluster(description, connection.address)
+    served, count = len(served_partitions(description)), description.partition_count
+    if not served == count > 0:
+        raise CommandFailed(f"{served} of {count} partitions are served")
+
+
+@app.command()
+def call(
+    object: Object,
+    method: Annotated[str, typer.Argument(show_default=False)],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="name=value ..., or values, or one JSON array or object.", show_default=False
+        ),
+    ] = None,
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the object if it is not there.")
+    ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Called again with it, the first answer comes back.", show_default=False),
+    ] = None,
+    timeout: Timeout = 30.0,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """Call a method of an object, and print its result as JSON."""
+    from perdure.cli.arguments import json_arguments, object_key
+
+    target, payload = object_key(object), json_arguments(arguments or ())
+    from perdure.cli.connection import RequestFailed
+    from perdure.cli.printing import print_json
+    from perdure.wire.v1 import calls_pb2
+
+    with _connect(config, address, timeout) as connection:
+        if create:
+            connection.operate(target, calls_pb2.OPERATION_GET_OR_CREATE)
+        try:
+            result = connection.operate(
+                target, calls_pb2.OPERATION_UNSPECIFIED, method, payload, key
+            )
+        except RequestFailed as failure:
+            if failure.reason == "OBJECT_NOT_FOUND":
+                raise CommandFailed(f"there is no {object}: --create makes one") from None
+            raise
+    print_json(result)
+
+
+@app.command()
+def get(
+    object: Object,
+    timeout: Timeout = 30.0,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print an object's committed state as JSON, without waiting for its methods."""
+    from perdure.cli.arguments import object_key
+
+    target = object_key(object)
+    from perdure.cli.connection import RequestFailed
+    from perdure.cli.printing import print_json
+    from perdure.wire.v1 import calls_pb2
+
+    with _connect(config, address, timeout) as connection:
+        try:
+            state = connection.operate(target, calls_pb2.OPERATION_GET)
+        except RequestFailed as failure:
+            if failure.reason == "OBJECT_NOT_FOUND":
+                raise CommandFailed(f"there is no {object}") from None
+            raise
+    print_json(state)
+
+
+@app.command()
+def delete(
+    object: Object,
+    timeout: Timeout = 30.0,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """Delete an object, in its turn among the calls that wait for it."""
+    from perdure.cli.arguments import object_key
+
+    target = object_key(object)
+    from perdure.wire.v1 import calls_pb2
+
+    with _connect(config, address, timeout) as connection:
+        existed = connection.operate(target, calls_pb2.OPERATION_DELETE)
+    if existed != "true":
+        raise CommandFailed(f"there is no {object}")
+    sys.stdout.write(f"deleted {object}\n")
+
+
+@app.command("ls")
+def list_objects(
+    type: Annotated[str, typer.Argument(metavar="TYPE", show_default=False)],
+    prefix: Annotated[str, typer.Option(help="Only ids that begin so.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
+    after: Annotated[str, typer.Option(help="Go on after this id.")] = "",
+    json: Json = False,
+    timeout: Timeout = 30.0,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """List the ids of the stored objects of a type, in order."""
+    from perdure.cli.listing import ids_in_order
+    from perdure.cli.printing import print_id, print_listing
+
+    with _connect(config, address, timeout) as connection:
+        count = connection.describe().partition_count
+        # One more than asked for tells whether there are more.
+        ids = ids_in_order(connection, count, type, prefix, after, limit + 1)
+        if json:
+            print_listing(list(ids), limit)
+            return
+        last = after
+        for number, last_or_next in enumerate(ids):
+            if number == limit:
+                sys.stderr.write(f"there are more: --after {last!r} goes on\n")
+                return
+            print_id(last_or_next)
+            last = last_or_next
+
+
+@app.command()
+def where(
+    object: Object,
+    json: Json = False,
+    timeout: Timeout = 30.0,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show which partition and node an object belongs to, whether it exists or not."""
+    from perdure.cli.arguments import object_key
+
+    target = object_key(object)
+    from perdure.cli.printing import print_place
+
+    with _connect(config, address, timeout) as connection:
+        description = connection.describe()
+    print_place(description, target, as_json=json)
+
+
+if __name__ == "__main__":
+    main()
