@@ -1,0 +1,202 @@
+"""Taking dataclass instances and pydantic models apart, and putting them together again.
+
+State must come back as it was. So no constructor, `__post_init__` or validator runs when an
+instance is put together: every field, `init=False` ones included, gets the value it had. Where
+the class has changed since, a field that was not stored gets its default, and a stored field
+that the class no longer has is an error: it could only be dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+
+from perdure import values
+from perdure.errors import BadPayload, UnknownType
+
+__all__ = [
+    "Unstorable",
+    "assemble_dataclass",
+    "assemble_model",
+    "dataclass_fields",
+    "member_of",
+    "model_parts",
+    "parts_of",
+]
+
+_IGNORED: Final = frozenset({"__orig_class__", "__weakref__"})
+"""Left in instances by `typing` for its own use."""
+
+
+class Unstorable(Exception):
+    """An instance cannot be taken apart without loss. `attribute` names where; '' is itself."""
+
+    def __init__(self, attribute: str, problem: str) -> None:
+        super().__init__(attribute, problem)
+        self.attribute = attribute
+        self.problem = problem
+
+
+def dataclass_fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass instance, in their order.
+
+    Raises:
+        Unstorable: It holds more than its fields, or a field is not set.
+    """
+    cls = type(value)
+    try:
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
+    except AttributeError as error:
+        raise Unstorable(error.name or "", "a field that is not set") from None
+    if cls.__new__ is not object.__new__ and not _is_plain(cls):
+        raise Unstorable("", f"{cls.__qualname__}, a dataclass over another kind of value")
+    _check_nothing_else(cls, getattr(value, "__dict__", {}), fields)
+    return fields
+
+
+def assemble_dataclass(cls: type, name: str, fields: Mapping[str, Any]) -> Any:
+    """Make an instance with exactly these values.
+
+    Raises:
+        UnknownType: The fields are not those of the class any more.
+    """
+    instance = object.__new__(cls)
+    left = dict(fields)
+    for field in dataclasses.fields(cls):
+        if field.name in left:
+            content = left.pop(field.name)
+        elif field.default is not dataclasses.MISSING:
+            content = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            content = field.default_factory()
+        else:
+            raise _missing(name, field.name)
+        # Past any `__setattr__` of the class: a frozen one has one that refuses.
+        object.__setattr__(instance, field.name, content)
+    if left:
+        raise _unexpected(name, next(iter(left)))
+    return instance
+
+
+def model_parts(model: Any) -> list[Any]:
+    """Return the fields, names of set fields, extra fields and private attributes of a model.
+
+    Raises:
+        Unstorable: The model holds more than that.
+    """
+    cls = type(model)
+    known = cls.model_fields
+    fields = {name: content for name, content in model.__dict__.items() if name in known}
+    _check_nothing_else(cls, model.__dict__, fields)
+    was_set = model.__pydantic_fields_set__
+    private = model.__pydantic_private__
+    return [
+        fields,
+        # In the order of the fields, as sets have none.
+        [name for name in fields if name in was_set] + sorted(was_set - fields.keys()),
+        model.__pydantic_extra__,
+        private,
+    ]
+
+
+def assemble_model(cls: Any, name: str, parts: list[Any]) -> Any:
+    """Make a pydantic model of what `model_parts` returned.
+
+    Raises:
+        UnknownType: The fields are not those of the class any more.
+        BadPayload: The parts are none.
+    """
+    fields, was_set, extra, private = parts
+    for part in (fields, extra, private):
+        if part is not None and type(part) is not dict:
+            raise BadPayload(f"{name} is stored as fields, names, extra fields and attributes")
+    left = dict(fields)
+    content: dict[str, Any] = {}
+    for field_name, field in cls.model_fields.items():
+        if field_name in left:
+            content[field_name] = left.pop(field_name)
+        elif field.is_required():
+            raise _missing(name, field_name)
+        else:
+            content[field_name] = field.get_default(
+                call_default_factory=True, validated_data=content
+            )
+    if left:
+        raise _unexpected(name, next(iter(left)))
+    instance = cls.__new__(cls)
+    instance.__setstate__(
+        {
+            "__dict__": content,
+            "__pydantic_fields_set__": set(was_set),
+            "__pydantic_extra__": extra,
+            "__pydantic_private__": private,
+        }
+    )
+    return instance
+
+
+def parts_of(value: Any) -> dict[str, Any]:
+    """Return what is in a dataclass instance or a model, by name; nothing for other values."""
+    cls = type(value)
+    kind = values.kind_of(cls)
+    if kind == "dataclass":
+        names = [field.name for field in dataclasses.fields(cls)]
+        return {name: getattr(value, name) for name in names if hasattr(value, name)}
+    if kind == "model":
+        extra, private = value.__pydantic_extra__, value.__pydantic_private__
+        return {**value.__dict__, **(extra or {}), **(private or {})}
+    return {}
+
+
+def member_of(cls: Any, name: str, member: object) -> enum.Enum:
+    """Return an Enum's member by its name, or a Flag by its int.
+
+    Raises:
+        UnknownType: The class has no such member any more.
+    """
+    found: enum.Enum | None = None
+    if type(member) is str:
+        found = cls.__members__.get(member)
+    elif type(member) is int and issubclass(cls, enum.Flag):
+        # A boundary of the class decides about unknown bits: refusing, or keeping all of them.
+        with contextlib.suppress(ValueError):
+            found = cls(member)
+        if found is not None and found.value != member:
+            found = None
+    if found is None:
+        raise UnknownType(name, f" with the member {member!r:.100}, which a stored value is")
+    return found
+
+
+def _is_plain(cls: type) -> bool:
+    try:
+        object.__new__(cls)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_nothing_else(cls: type, held: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    if len(held) <= len(fields) and held.keys() <= fields.keys():
+        return
+    for attribute in held:
+        if attribute in fields or attribute in _IGNORED:
+            continue
+        # What a cached property holds is computed again when it is asked for.
+        if isinstance(getattr(cls, attribute, None), functools.cached_property):
+            continue
+        raise Unstorable(attribute, f"{cls.__qualname__} has no field of this name to store it")
+
+
+def _missing(name: str, field: str) -> UnknownType:
+    return UnknownType(
+        name, f" whose field {field!r} has a default: a stored one was written without it"
+    )
+
+
+def _unexpected(name: str, field: str) -> UnknownType:
+    return UnknownType(name, f" with the field {field!r}, which a stored one has")

@@ -1,0 +1,293 @@
+"""Python values in terms of what MessagePack can write, by exact type.
+
+`lower` returns None, bool, int, float, str, bytes, list and dict as they are and puts an `Ext`
+in the place of everything else, so that `pack` never sees a value it could change. See `codec`
+for why that matters.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import enum
+import uuid
+import zoneinfo
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import ormsgpack
+
+from perdure import instances, temporal, values
+from perdure.extensions import FACTORIES, Extension
+from perdure.ids import ObjectKey
+
+__all__ = ["Refused", "TooManyLevels", "lower", "pack", "to_keys"]
+
+
+class Refused(Exception):
+    """Something in a value cannot be written. `problem` says what, not where."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class TooManyLevels(Refused):
+    """Too many containers inside one another, or one inside itself."""
+
+
+to_keys: Final[dict[type, Callable[[Any], ObjectKey]]] = {}
+"""Classes whose instances travel as references."""
+
+_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
+_are_scalars: Final = _SCALARS.issuperset
+_are_text: Final = frozenset({str}).issuperset
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**64 - 1
+
+# Only these: what the other options are about never gets there.
+_OPTIONS: Final = ormsgpack.OPT_NON_STR_KEYS | ormsgpack.OPT_PASSTHROUGH_BIG_INT
+
+# Text of a Decimal depends on the context's capitals, so it is ours and not the user's.
+_DECIMALS: Final = decimal.Context()
+
+
+def pack(lowered: object) -> bytes:
+    """Return the bytes of what `lower` returned.
+
+    Raises:
+        Refused: There is text in it that is no Unicode.
+    """
+    try:
+        return ormsgpack.packb(lowered, default=_pack_large_int, option=_OPTIONS)
+    except TypeError:
+        # A lowered value has nothing else in it that ormsgpack refuses.
+        raise Refused("text with a lone surrogate") from None
+
+
+def lower(value: Any, room: int) -> Any:
+    """Return a value in terms of MessagePack.
+
+    Args:
+        value: Anything.
+        room: How many levels of containers it may have.
+
+    Raises:
+        Refused: There is something in it that cannot be written.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        if room <= 0:
+            raise TooManyLevels("")
+        room -= 1
+        if not _are_text(map(type, value)) and not _are_native_keys(value):
+            return ormsgpack.Ext(Extension.DICT, pack(_lower_pairs(value, room)))
+        if _are_scalars(map(type, value.values())):
+            return value
+        return {k: x if type(x) in _SCALARS else lower(x, room) for k, x in value.items()}
+    if kind is list:
+        if room <= 0:
+            raise TooManyLevels("")
+        if _are_scalars(map(type, value)):
+            return value
+        room -= 1
+        return [x if type(x) in _SCALARS else lower(x, room) for x in value]
+    if (leaf := _LEAVES.get(kind)) is not None:
+        return ormsgpack.Ext(*leaf(value))
+    return _lower_container(value, kind, room)
+
+
+def _pack_large_int(value: int) -> ormsgpack.Ext:
+    """Write what ormsgpack cannot: it asks for nothing but ints beyond 64 bits."""
+    size = (value + (value < 0)).bit_length() // 8 + 1
+    return ormsgpack.Ext(Extension.INT, value.to_bytes(size, "big", signed=True))
+
+
+def _are_native_keys(keys: Iterable[object]) -> bool:
+    for key in keys:
+        kind = type(key)
+        if kind is int:
+            if not _INT_MIN <= key <= _INT_MAX:  # type: ignore[operator]  # it is an int
+                return False
+        elif kind not in _SCALARS:
+            return False
+    return True
+
+
+def _lower_pairs(items: Mapping[Any, Any], room: int) -> list[Any]:
+    pairs: list[Any] = []
+    for key, value in items.items():
+        pairs.append(lower(key, room))
+        pairs.append(lower(value, room))
+    return pairs
+
+
+def _lower_container(value: Any, kind: type, room: int) -> ormsgpack.Ext:
+    if (to_key := to_keys.get(kind)) is not None:
+        return ormsgpack.Ext(Extension.REFERENCE, pack(list(to_key(value))))
+    if isinstance(value, enum.Enum):
+        return _write_enum(value, _known_name(kind))
+    write = _CONTAINERS.get(kind) or _instance_writer(kind)
+    if room <= 0:
+        raise TooManyLevels("")
+    code, payload = write(value, room - 1)
+    return ormsgpack.Ext(code, payload)
+
+
+def _write_tuple(value: tuple[Any, ...], room: int) -> tuple[int, bytes]:
+    return Extension.TUPLE, pack([lower(x, room) for x in value])
+
+
+def _write_set(value: set[Any], room: int) -> tuple[int, bytes]:
+    return Extension.SET, _sorted_array(value, room)
+
+
+def _write_frozenset(value: frozenset[Any], room: int) -> tuple[int, bytes]:
+    return Extension.FROZENSET, _sorted_array(value, room)
+
+
+def _sorted_array(items: Iterable[Any], room: int) -> bytes:
+    # A set has no order of its own, and equal sets must give equal bytes.
+    packed = sorted([pack(lower(x, room)) for x in items])
+    return pack([ormsgpack.Fragment(x) for x in packed])
+
+
+def _write_ordered_dict(value: OrderedDict[Any, Any], room: int) -> tuple[int, bytes]:
+    _check_no_attributes(value)
+    return Extension.ORDERED_DICT, pack(_lower_pairs(value, room))
+
+
+def _write_counter(value: Counter[Any], room: int) -> tuple[int, bytes]:
+    _check_no_attributes(value)
+    return Extension.COUNTER, pack(_lower_pairs(value, room))
+
+
+def _write_defaultdict(value: defaultdict[Any, Any], room: int) -> tuple[int, bytes]:
+    factory = value.default_factory
+    name = getattr(factory, "__name__", None) if factory is not None else None
+    if factory is not None and (type(name) is not str or FACTORIES.get(name) is not factory):
+        raise Refused(f"a defaultdict over something else than {', '.join(FACTORIES)}")
+    return Extension.DEFAULTDICT, pack([name, *_lower_pairs(value, room)])
+
+
+def _write_deque(value: deque[Any], room: int) -> tuple[int, bytes]:
+    return Extension.DEQUE, pack([value.maxlen, *(lower(x, room) for x in value)])
+
+
+def _check_no_attributes(value: Any) -> None:
+    if value.__dict__:
+        raise Refused(f"a {type(value).__name__} with attributes of its own")
+
+
+def _write_enum(member: Any, name: str) -> ormsgpack.Ext:
+    if isinstance(member, enum.Flag):
+        return ormsgpack.Ext(Extension.ENUM, pack([name, lower(member.value, 0)]))
+    if type(member).__members__.get(member._name_) is not member:
+        raise Refused(f"{name}, of which this is no member")
+    return ormsgpack.Ext(Extension.ENUM, pack([name, member._name_]))
+
+
+def _instance_writer(cls: type) -> Callable[[Any, int], tuple[int, bytes]]:
+    kind = values.kind_of(cls)
+    if kind == "dataclass":
+        return _write_dataclass
+    if kind == "model":
+        return _write_model
+    raise Refused(_what(cls))
+
+
+def _write_dataclass(value: Any, room: int) -> tuple[int, bytes]:
+    name = _known_name(type(value))
+    try:
+        fields = instances.dataclass_fields(value)
+    except instances.Unstorable as error:
+        raise Refused(error.problem) from None
+    return Extension.DATACLASS, pack([name, {k: lower(x, room) for k, x in fields.items()}])
+
+
+def _write_model(value: Any, room: int) -> tuple[int, bytes]:
+    name = _known_name(type(value))
+    try:
+        fields, was_set, extra, private = instances.model_parts(value)
+    except instances.Unstorable as error:
+        raise Refused(error.problem) from None
+    parts = [
+        None if part is None else {k: lower(x, room) for k, x in part.items()}
+        for part in (fields, extra, private)
+    ]
+    return Extension.MODEL, pack([name, parts[0], was_set, *parts[1:]])
+
+
+def _known_name(cls: type) -> str:
+    try:
+        name = values.name_of(cls)
+    except TypeError as error:
+        raise Refused(str(error)) from None
+    if name is None:
+        raise Refused(f"{cls.__qualname__}, a class that is not known: give it to @durable.value")
+    return name
+
+
+def _what(cls: type) -> str:
+    """Say what a value is whose class is on no list."""
+    for base in (*_SCALARS, list, dict, *_LEAVES, *_CONTAINERS):
+        if base is not type(None) and issubclass(cls, base):
+            return (
+                f"{cls.__qualname__}, a subclass of {base.__name__}: only {base.__name__} itself "
+                f"comes back as it was"
+            )
+    return cls.__qualname__
+
+
+def _write_datetime(value: dt.datetime | dt.time) -> tuple[int, bytes]:
+    code = Extension.DATETIME if type(value) is dt.datetime else Extension.TIME
+    return code, _text(temporal.text_of, value)
+
+
+def _write_zone(value: dt.tzinfo) -> tuple[int, bytes]:
+    return Extension.ZONE, _text(temporal.zone_text, value)
+
+
+def _text(write: Callable[[Any], str], value: object) -> bytes:
+    try:
+        return write(value).encode()
+    except UnicodeEncodeError:
+        raise Refused("a time zone whose name has a lone surrogate") from None
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def _write_timedelta(value: dt.timedelta) -> tuple[int, bytes]:
+    return Extension.TIMEDELTA, pack([value.days, value.seconds, value.microseconds])
+
+
+def _write_uuid(value: uuid.UUID) -> tuple[int, bytes]:
+    if value.is_safe is uuid.SafeUUID.unknown:
+        return Extension.UUID, value.bytes
+    return Extension.UUID, value.bytes + bytes([value.is_safe.value & 255])
+
+
+_LEAVES: Final[dict[type, Callable[[Any], tuple[int, bytes]]]] = {
+    bytearray: lambda value: (Extension.BYTEARRAY, bytes(value)),
+    dt.datetime: _write_datetime,
+    dt.date: lambda value: (Extension.DATE, value.isoformat().encode()),
+    dt.time: _write_datetime,
+    dt.timedelta: _write_timedelta,
+    dt.timezone: _write_zone,
+    zoneinfo.ZoneInfo: _write_zone,
+    decimal.Decimal: lambda v: (Extension.DECIMAL, _DECIMALS.to_sci_string(v).encode()),
+    uuid.UUID: _write_uuid,
+}
+
+_CONTAINERS: Final[dict[type, Callable[[Any, int], tuple[int, bytes]]]] = {
+    tuple: _write_tuple,
+    set: _write_set,
+    frozenset: _write_frozenset,
+    OrderedDict: _write_ordered_dict,
+    Counter: _write_counter,
+    defaultdict: _write_defaultdict,
+    deque: _write_deque,
+}
