@@ -1,0 +1,354 @@
+"""Which node each call is sent to, when it is sent again, and what its caller is told.
+
+Deterministic and free of I/O. Events go in through the methods of `Forwarding`; what they cause
+comes out of `take`. Bodies pass through unread, so a call that is sent again keeps its id.
+
+A *copy* is one sending of a call to one node. It is open until the node answers it, and for
+ever when the stream breaks on which it was sent: it may arrive, wait and run at any later time.
+
+Invariants:
+  * A call has at most one copy on a stream that works. `strayed` says that there are others,
+    on streams that broke.
+  * A caller is told that its call did not run only when no copy of it is open. Otherwise a
+    refusal becomes OWNER_LOST (its caller sends it again), or DEADLINE_EXCEEDED at the end.
+  * Each call with a number is answered exactly once.
+  * Calls of one partition leave in the order they came, those that are sent again included,
+    as long as the partition does not change its owner.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from perdure.errors import (
+    KINDS,
+    BadArguments,
+    BadKey,
+    BadObjectId,
+    BadPayload,
+    CallRejected,
+    Code,
+    DeadlineExceeded,
+    NoOwner,
+    OutcomeUnknown,
+    Overloaded,
+    PerdureError,
+    TooLarge,
+    UnknownMethod,
+    UnknownType,
+    code_of,
+)
+from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, pack_error, pack_reply
+from perdure_router.core.limits import RouterLimits
+
+__all__ = ["Caller", "Forwarding", "Work"]
+
+_SENT_AGAIN: Final = frozenset(
+    {int(Code.NOT_OWNER), int(Code.NO_OWNER), int(Code.DRAINING), int(Code.OWNER_LOST)}
+)
+"""Answers of a node that the caller does not get to see before its deadline."""
+
+_REQUEST_IS_WRONG: Final = (
+    BadPayload,
+    BadObjectId,
+    BadKey,
+    BadArguments,
+    TooLarge,
+    UnknownType,
+    UnknownMethod,
+)
+
+_REFUSALS: Final = frozenset(
+    int(code)
+    for code, kind in KINDS.items()
+    if issubclass(kind.error, CallRejected) or kind.error in _REQUEST_IS_WRONG
+)
+"""Answers that mean: this copy did not run. They say nothing about other copies."""
+
+
+class Caller(Protocol):
+    """Who asked: the stream that a call came in on."""
+
+    @property
+    def closed(self) -> bool:
+        """True once nobody listens any more."""
+
+
+C = TypeVar("C", bound=Caller)
+
+
+class _Lane(Generic[C]):
+    """One partition: its owner, and its calls that cannot be sent now."""
+
+    __slots__ = ("node", "partition", "refusals", "resume_at_ms", "waiting")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.node: str | None = None
+        self.waiting: list[_Call[C]] = []
+        """In the order in which they came. While it is not empty, new calls queue up here."""
+        self.resume_at_ms = 0
+        self.refusals = 0
+        """Rounds in a row in which the owner refused."""
+
+
+class _Call(Generic[C]):
+    """A call that is not answered."""
+
+    __slots__ = ("arrival", "body", "caller", "deadline_ms", "lane", "node", "number", "strayed")
+
+    def __init__(
+        self, arrival: int, caller: C, number: int, lane: _Lane[C], deadline_ms: int, body: bytes
+    ) -> None:
+        self.arrival = arrival
+        self.caller = caller
+        self.number = number
+        self.lane = lane
+        self.deadline_ms = deadline_ms
+        self.body = body
+        self.node: str | None = None
+        """Where its copy is."""
+        self.strayed = False
+
+
+def _by_arrival(call: _Call[Any]) -> int:
+    return call.arrival
+
+
+@dataclass(slots=True)
+class Work(Generic[C]):
+    """What events have caused."""
+
+    sends: dict[str, list[CallFrame]] = field(default_factory=dict[str, list[CallFrame]])
+    """By node, in this order."""
+    answers: list[tuple[C, AnswerFrame]] = field(default_factory=list[tuple[C, AnswerFrame]])
+
+
+class Forwarding(Generic[C]):
+    """The calls of a router that are not answered, and the nodes that it can reach."""
+
+    def __init__(self, partition_count: int, limits: RouterLimits) -> None:
+        self.waiting_count = 0
+        """Calls that wait for an owner: while there are any, `tick` is due every 50 ms."""
+        self._limits = limits
+        self._lanes: list[_Lane[C]] = [_Lane(partition) for partition in range(partition_count)]
+        self._claims: dict[str, Mapping[int, int]] = {}
+        self._copies: dict[int, _Call[C]] = {}
+        """By the number that the copy bears on its node's stream. Never used twice."""
+        self._last_number = 0
+        self._held_bytes = 0
+        self._waiting_bytes = 0
+        self._work: Work[C] = Work()
+
+    @property
+    def open_count(self) -> int:
+        """Calls not answered."""
+        return len(self._copies) + self.waiting_count
+
+    def owner(self, partition: int) -> str | None:
+        """Return the reachable node that owns a partition."""
+        return self._lanes[partition].node if partition < len(self._lanes) else None
+
+    def take(self) -> Work[C]:
+        """Return the work caused since the last time, and forget it."""
+        work, self._work = self._work, Work[C]()
+        return work
+
+    def calls_arrived(self, now_ms: int, frames: Iterable[CallFrame], caller: C) -> None:
+        """Take in calls from one stream, in order."""
+        lanes = self._lanes
+        limits = self._limits
+        sends = self._work.sends
+        for number, partition, time_left_ms, body in frames:
+            if partition >= len(lanes):
+                if number:
+                    count = len(lanes)
+                    self._refuse(caller, number, BadPayload(f"there are {count} partitions"))
+                continue
+            lane = lanes[partition]
+            if number == 0:
+                # Nobody waits for it, and what it confirms travels with every later call too.
+                if lane.node is not None and not lane.waiting:
+                    frame = CallFrame(0, partition, time_left_ms, body)
+                    sends.setdefault(lane.node, []).append(frame)
+                continue
+            if time_left_ms <= 0:
+                self._refuse(caller, number, DeadlineExceeded("the deadline had passed"))
+                continue
+            if self._held_bytes > limits.bytes_max or len(self._copies) >= limits.calls_max:
+                self._refuse(caller, number, Overloaded("the router", limits.retry_after_s))
+                continue
+            self._last_number += 1
+            call = _Call(
+                self._last_number,
+                caller,
+                number,
+                lane,
+                now_ms + min(time_left_ms, TIME_LEFT_MAX_MS),
+                body,
+            )
+            self._held_bytes += len(body)
+            if lane.node is None or lane.waiting:
+                self._wait(now_ms, call)
+            else:
+                self._send(now_ms, call, lane.node)
+
+    def answers_arrived(self, now_ms: int, frames: Iterable[AnswerFrame]) -> None:
+        """Take in answers from a node."""
+        pop = self._copies.pop
+        answers = self._work.answers
+        for number, code, body in frames:
+            call = pop(number, None)
+            if call is None:
+                continue
+            if code in _SENT_AGAIN:
+                self._refused(now_ms, call, code)
+                continue
+            call.lane.refusals = 0
+            if call.strayed and code in _REFUSALS:
+                self._answer_strayed(call)
+                continue
+            self._held_bytes -= len(call.body)
+            answers.append((call.caller, AnswerFrame(call.number, code, body)))
+
+    def node_welcomed(self, now_ms: int, node: str, owned: Mapping[int, int]) -> None:
+        """Note that a node can be reached, and what it owns: partitions and their epochs."""
+        self._claims[node] = owned
+        self._assign(now_ms)
+
+    def node_lost(self, now_ms: int, node: str) -> None:
+        """Note that the stream to a node is broken: its open copies have gone astray."""
+        if self._claims.pop(node, None) is None:
+            return
+        self._work.sends.pop(node, None)
+        self._assign(now_ms)
+        stray = [n for n, call in self._copies.items() if call.node == node]
+        for number in stray:
+            call = self._copies.pop(number)
+            call.strayed = True
+            self._wait(now_ms, call)
+
+    def tick(self, now_ms: int) -> None:
+        """End calls whose time is over, and send again what has waited long enough."""
+        latest = now_ms - self._limits.overdue_ms
+        overdue = [n for n, call in self._copies.items() if call.deadline_ms <= latest]
+        for number in overdue:
+            self._expire(self._copies.pop(number), astray=True)
+        if not self.waiting_count:
+            return
+        for lane in self._lanes:
+            if lane.waiting:
+                self._sweep(now_ms, lane)
+                self._flush(now_ms, lane)
+
+    def _send(self, now_ms: int, call: _Call[C], node: str) -> None:
+        self._last_number = number = self._last_number + 1
+        self._copies[number] = call
+        call.node = node
+        frame = CallFrame(number, call.lane.partition, call.deadline_ms - now_ms, call.body)
+        frames = self._work.sends.get(node)
+        if frames is None:
+            self._work.sends[node] = [frame]
+        else:
+            frames.append(frame)
+
+    def _refused(self, now_ms: int, call: _Call[C], code: int) -> None:
+        """Send a call again later: its node did not run it, or lost sight of it."""
+        lane = call.lane
+        if code == Code.OWNER_LOST:
+            call.strayed = True
+        if not lane.waiting:
+            limits = self._limits
+            pause_ms = min(limits.retry_first_ms << min(lane.refusals, 16), limits.retry_max_ms)
+            lane.resume_at_ms = now_ms + pause_ms
+            lane.refusals += 1
+        self._wait(now_ms, call)
+
+    def _wait(self, now_ms: int, call: _Call[C]) -> None:
+        limits = self._limits
+        if call.deadline_ms <= now_ms:
+            self._expire(call, astray=call.strayed)
+        elif (
+            self.waiting_count >= limits.waiting_calls_max
+            or self._waiting_bytes + len(call.body) > limits.waiting_bytes_max
+        ):
+            if call.strayed:
+                self._answer_strayed(call)
+            else:
+                partition = call.lane.partition
+                error = Overloaded(f"the owner of partition {partition}", limits.retry_after_s)
+                self._end(call, error)
+        else:
+            insort(call.lane.waiting, call, key=_by_arrival)
+            self.waiting_count += 1
+            self._waiting_bytes += len(call.body)
+
+    def _sweep(self, now_ms: int, lane: _Lane[C]) -> None:
+        """Take out the calls whose time is over, or whose caller has gone."""
+        waiting = lane.waiting
+        lane.waiting = []
+        for call in waiting:
+            if call.caller.closed:
+                self._leave(call)
+                self._held_bytes -= len(call.body)
+            elif call.deadline_ms <= now_ms:
+                self._leave(call)
+                self._expire(call, astray=call.strayed)
+            else:
+                lane.waiting.append(call)
+
+    def _flush(self, now_ms: int, lane: _Lane[C]) -> None:
+        """Send what waits, if there is somebody to send it to."""
+        node = lane.node
+        if node is None or now_ms < lane.resume_at_ms:
+            return
+        waiting, lane.waiting = lane.waiting, []
+        for call in waiting:
+            self._leave(call)
+            self._send(now_ms, call, node)
+
+    def _leave(self, call: _Call[C]) -> None:
+        self.waiting_count -= 1
+        self._waiting_bytes -= len(call.body)
+
+    def _assign(self, now_ms: int) -> None:
+        """Give each partition to the node that claims it with the highest epoch."""
+        for lane in self._lanes:
+            best, node = -1, None
+            for name, owned in self._claims.items():
+                epoch = owned.get(lane.partition, -1)
+                if epoch > best:
+                    best, node = epoch, name
+            if node != lane.node:
+                lane.node = node
+                lane.resume_at_ms = now_ms
+                lane.refusals = 0
+            if lane.waiting:
+                self._sweep(now_ms, lane)
+                self._flush(now_ms, lane)
+
+    def _expire(self, call: _Call[C], *, astray: bool) -> None:
+        if astray:
+            self._end(call, DeadlineExceeded("no answer came in time: the call may have run"))
+        else:
+            self._end(call, NoOwner(call.lane.partition))
+
+    def _answer_strayed(self, call: _Call[C]) -> None:
+        self._end(
+            call,
+            OutcomeUnknown("the connection to the owner broke while the call was there"),
+            Code.OWNER_LOST,
+        )
+
+    def _end(self, call: _Call[C], error: PerdureError, code: Code | None = None) -> None:
+        self._held_bytes -= len(call.body)
+        self._refuse(call.caller, call.number, error, code)
+
+    def _refuse(
+        self, caller: C, number: int, error: PerdureError, code: Code | None = None
+    ) -> None:
+        numeral, payload = pack_error(code or code_of(error), error.args)
+        self._work.answers.append((caller, AnswerFrame(number, numeral, pack_reply(payload))))

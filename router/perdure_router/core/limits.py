@@ -1,0 +1,38 @@
+"""Every bound of a router."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RouterLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouterLimits:
+    """How much a router holds, and how patient it is."""
+
+    calls_max: int = 100_000
+    """Calls taken in and not answered. More are refused with BACKPRESSURE."""
+
+    bytes_max: int = 256 << 20
+    """The same in bytes of their bodies, which are kept to be sent again."""
+
+    waiting_calls_max: int = 20_000
+    """Calls of those that wait for an owner to be reachable. More are refused, so that an
+    outage of some partitions leaves room for the others."""
+
+    waiting_bytes_max: int = 64 << 20
+    """The same in bytes of their bodies."""
+
+    retry_first_ms: int = 10
+    """The wait before a partition's refused calls are sent again; it doubles each time."""
+
+    retry_max_ms: int = 500
+    """The longest such wait."""
+
+    overdue_ms: int = 1_000
+    """How long after its deadline a call is still expected to be answered by its node, which
+    knows more about it than the router does."""
+
+    retry_after_s: float = 0.2
+    """What a caller is told to wait whose call is refused with BACKPRESSURE."""

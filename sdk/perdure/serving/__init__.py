@@ -1,0 +1,1 @@
+"""The gRPC server that every node and every router is."""
