@@ -63,6 +63,7 @@ class Client:
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._idle: asyncio.Future[None] | None = None
         self._why = "not connected yet"
+        self._failure: Exception | None = None
         self.closed = False
         """Whether `close` was called: new calls are a RuntimeError."""
         transport.start(self)
@@ -100,7 +101,7 @@ class Client:
         not the call.
         """
         if self.closed:
-            raise RuntimeError("this client is closed")
+            raise self._failure or RuntimeError("this client is closed")
         future: asyncio.Future[Answer] = self._loop.create_future()
         deadline_ms = None
         if timeout_s is not None:
@@ -124,15 +125,29 @@ class Client:
             self._flush_soon()
         return future
 
+    def fail(self, error: Exception) -> None:
+        """End: there will never be a connection. Every call raises `error`, now and later."""
+        self._failure = error
+        self.closed = True
+        if not self._connected.done():
+            self._connected.set_exception(error)
+            self._connected.exception()  # Nobody need have waited for it.
+        self._session.abandon()
+        for future, _, _ in self._session.take_ended():
+            if not future.done():
+                future.set_exception(error)
+
     async def connected(self, timeout_s: float | None = 30.0) -> None:
         """Wait until the server has been reached once.
 
         Raises:
             DeadlineExceeded: It was not, in time.
+            PerdureError: It never will be.
         """
         done, _ = await asyncio.wait([self._connected], timeout=timeout_s)
         if not done:
             raise DeadlineExceeded(f"no connection within {timeout_s} s: {self._why}")
+        self._connected.result()
 
     async def close(self, timeout_s: float = _CLOSE_S) -> None:
         """Wait for the answers of all calls made, then leave.
