@@ -29,9 +29,7 @@ def main() -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
-    # Imported only now: gRPC and RocksDB take a while, and a refusal should not.
     from perdure_node.app import import_app
-    from perdure_node.server import serve
     from perdure_node.settings import NodeSettings
 
     nodes = {
@@ -57,6 +55,9 @@ async def _serve(arguments: argparse.Namespace) -> int:
             f"so that it is noticed if the directory is lost one day"
         )
     import_app(arguments.app)
+    # Only now: gRPC and RocksDB take a while to import, and a refusal should not.
+    from perdure_node.server import serve
+
     return await serve(settings)
 
 

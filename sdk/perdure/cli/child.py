@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from perdure.cli.failure import CommandFailed
-from perdure.process import EXIT_CONFIG
+from perdure.process import EXIT_CONFIG, EXIT_HELD
 
 __all__ = ["Child", "Program"]
 
@@ -23,8 +23,11 @@ _BACK_OFF_MAX_S: Final = 5.0
 _LIVED_LONG_S: Final = 10.0
 """After so long a death is no fault of the start: the back-off begins anew."""
 
-_FIRST_STARTS_MAX: Final = 6
-"""A program that ends so often before all is served will never serve."""
+_FIRST_STARTS_MAX: Final = 3
+"""A program that crashes so often before all is served will never serve."""
+
+_FIRST_STARTS_HELD_MAX: Final = 6
+"""The same for one that waits for what somebody else holds, who may be about to end: 3 s."""
 
 _LINE_BYTES_MAX: Final = 64 * 1024
 
@@ -81,7 +84,7 @@ class Child:
                 return
             starts += 1
             how = _how_it_ended(status)
-            if not self.has_served and (status == EXIT_CONFIG or starts == _FIRST_STARTS_MAX):
+            if not self.has_served and starts >= _starts_max(status):
                 raise CommandFailed(self._refusal or f"{self.program.name} {how}")
             if self._refusal:
                 self._print(self.program.name, self._refusal)
@@ -175,6 +178,11 @@ def _signal(process: Process, number: signal.Signals) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
+
+
+def _starts_max(status: int) -> int:
+    starts = {EXIT_CONFIG: 1, EXIT_HELD: _FIRST_STARTS_HELD_MAX}
+    return starts.get(status, _FIRST_STARTS_MAX)
 
 
 def _how_it_ended(status: int) -> str:
