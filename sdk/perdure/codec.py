@@ -7,11 +7,11 @@ the format for other languages.
 Why it is safe to let ormsgpack write. It has options that pass what it would convert to a hook,
 but not for dict keys (dates, UUIDs, Enums and subclasses of str become text or their base there)
 and not for bytearray, memoryview and its own Ext and Fragment. So it never gets to see a value
-as it is: `lowering.lower` walks the value, compares exact types, leaves alone what MessagePack has and
-puts an `Ext` in the place of everything else. ormsgpack is then given nothing but None, bool,
-int, float, str, bytes, list, dict and Ext, with dict keys that are exact scalars. Two things are
-left to it: it refuses text with a lone surrogate, and it hands an int beyond 64 bits to its hook
-(`lowering.lower` would have to compare every int).
+as it is: `lowering.lower` walks the value, compares exact types, leaves alone what MessagePack
+has and puts an `Ext` in the place of everything else. ormsgpack is then given nothing but None,
+bool, int, float, str, bytes, list, dict and Ext, with dict keys that are exact scalars. Two
+things are left to it: it refuses text with a lone surrogate, and it hands an int beyond 64 bits
+to its hook (the walk would have to compare every int).
 
 A list or dict whose items are all scalars, which one call in C finds out, is left as it is. So
 the walk costs 3 us for a plain state of 300 bytes and packing it 0.5 us. Reading costs 1.5 us:
@@ -42,9 +42,10 @@ from typing import Any
 from perdure import instances, lifting, lowering
 from perdure.extensions import DEPTH_MAX
 from perdure.ids import ObjectKey
+from perdure.lifting import TooDeep
 from perdure.lowering import Refused, TooManyLevels, lower, pack
 
-__all__ = ["NotEncodable", "decode", "encode", "register_reference"]
+__all__ = ["NotEncodable", "TooDeep", "decode", "encode", "register_reference"]
 
 
 class NotEncodable(Exception):
@@ -81,7 +82,7 @@ def decode(data: bytes) -> Any:
     """Return the value that `encode` was given.
 
     Raises:
-        BadPayload: The bytes are no value, or one that is too deep (`lifting.TooDeep`).
+        BadPayload: The bytes are no value, or one that is too deep (`TooDeep`).
         UnknownType: An instance of a class that nobody registered, or whose fields have changed.
     """
     value = lifting.read(data)

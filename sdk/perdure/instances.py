@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import types
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -33,12 +34,7 @@ _IGNORED: Final = frozenset({"__orig_class__", "__weakref__"})
 
 
 class Unstorable(Exception):
-    """An instance cannot be taken apart without loss. `attribute` names where; '' is itself."""
-
-    def __init__(self, attribute: str, problem: str) -> None:
-        super().__init__(attribute, problem)
-        self.attribute = attribute
-        self.problem = problem
+    """An instance cannot be taken apart without loss."""
 
 
 def dataclass_fields(value: Any) -> dict[str, Any]:
@@ -51,10 +47,10 @@ def dataclass_fields(value: Any) -> dict[str, Any]:
     try:
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
     except AttributeError as error:
-        raise Unstorable(error.name or "", "a field that is not set") from None
-    if cls.__new__ is not object.__new__ and not _is_plain(cls):
-        raise Unstorable("", f"{cls.__qualname__}, a dataclass over another kind of value")
-    _check_nothing_else(cls, getattr(value, "__dict__", {}), fields)
+        raise Unstorable(f"{cls.__qualname__} whose field {error.name!r} is not set") from None
+    if not _is_plain(cls):
+        raise Unstorable(f"{cls.__qualname__}, a dataclass that is another kind of value as well")
+    _check_nothing_else(value, fields)
     return fields
 
 
@@ -64,7 +60,7 @@ def assemble_dataclass(cls: type, name: str, fields: Mapping[str, Any]) -> Any:
     Raises:
         UnknownType: The fields are not those of the class any more.
     """
-    instance = object.__new__(cls)
+    instance: Any = object.__new__(cls)
     left = dict(fields)
     for field in dataclasses.fields(cls):
         if field.name in left:
@@ -88,10 +84,13 @@ def model_parts(model: Any) -> list[Any]:
     Raises:
         Unstorable: The model holds more than that.
     """
-    cls = type(model)
-    known = cls.model_fields
+    known = type(model).model_fields
     fields = {name: content for name, content in model.__dict__.items() if name in known}
-    _check_nothing_else(cls, model.__dict__, fields)
+    for attribute in model.__dict__.keys() - fields.keys():
+        if not isinstance(getattr(type(model), attribute, None), functools.cached_property):
+            raise Unstorable(
+                f"{type(model).__qualname__} has no field {attribute!r} to store it in"
+            )
     was_set = model.__pydantic_fields_set__
     private = model.__pydantic_private__
     return [
@@ -172,7 +171,9 @@ def member_of(cls: Any, name: str, member: object) -> enum.Enum:
     return found
 
 
+@functools.cache
 def _is_plain(cls: type) -> bool:
+    """Tell whether instances hold nothing but attributes: they are no list, date, ... as well."""
     try:
         object.__new__(cls)
     except TypeError:
@@ -180,16 +181,27 @@ def _is_plain(cls: type) -> bool:
     return True
 
 
-def _check_nothing_else(cls: type, held: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    if len(held) <= len(fields) and held.keys() <= fields.keys():
-        return
-    for attribute in held:
-        if attribute in fields or attribute in _IGNORED:
-            continue
+@functools.cache
+def _slots(cls: type) -> frozenset[str]:
+    """Return the attributes that the instances of a class have outside of their `__dict__`."""
+    return frozenset(
+        name
+        for base in cls.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, types.MemberDescriptorType)
+    )
+
+
+def _check_nothing_else(value: Any, fields: Mapping[str, Any]) -> None:
+    """Refuse an instance that has more attributes than its fields."""
+    cls = type(value)
+    held = getattr(value, "__dict__", {}).keys() | _slots(cls)
+    for attribute in held - fields.keys() - _IGNORED:
         # What a cached property holds is computed again when it is asked for.
         if isinstance(getattr(cls, attribute, None), functools.cached_property):
             continue
-        raise Unstorable(attribute, f"{cls.__qualname__} has no field of this name to store it")
+        if hasattr(value, attribute):
+            raise Unstorable(f"{cls.__qualname__} has no field {attribute!r} to store it in")
 
 
 def _missing(name: str, field: str) -> UnknownType:

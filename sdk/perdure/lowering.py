@@ -204,7 +204,7 @@ def _write_dataclass(value: Any, room: int) -> tuple[int, bytes]:
     try:
         fields = instances.dataclass_fields(value)
     except instances.Unstorable as error:
-        raise Refused(error.problem) from None
+        raise Refused(str(error)) from None
     return Extension.DATACLASS, pack([name, {k: lower(x, room) for k, x in fields.items()}])
 
 
@@ -213,7 +213,7 @@ def _write_model(value: Any, room: int) -> tuple[int, bytes]:
     try:
         fields, was_set, extra, private = instances.model_parts(value)
     except instances.Unstorable as error:
-        raise Refused(error.problem) from None
+        raise Refused(str(error)) from None
     parts = [
         None if part is None else {k: lower(x, room) for k, x in part.items()}
         for part in (fields, extra, private)

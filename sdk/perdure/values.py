@@ -212,8 +212,8 @@ def _read_annotations() -> None:
     """Register the classes in annotations not read so far; retry those that did not resolve."""
     functions, _unread[:] = list(_unread), []
     waiting, _unresolved[:] = list(_unresolved), []
-    for function in functions:
-        function = inspect.unwrap(function)
+    for wrapped in functions:
+        function = inspect.unwrap(wrapped)
         namespace = dict(getattr(function, "__globals__", {}))
         waiting += [(a, namespace) for a in getattr(function, "__annotations__", {}).values()]
     for annotation, namespace in waiting:
@@ -229,10 +229,9 @@ def _read_annotations() -> None:
 
 
 def _classes_in(annotation: Any) -> Iterator[type]:
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        # DurableObject classes travel as references and are no kind of value.
-        if kind_of(annotation) is not None:
-            yield annotation
-    for argument in typing.get_args(annotation):
+    arguments = typing.get_args(annotation)
+    if not arguments and isinstance(annotation, type) and kind_of(annotation) is not None:
+        yield annotation
+    for argument in arguments:
         for part in argument if isinstance(argument, list) else [argument]:
             yield from _classes_in(part)
