@@ -1,0 +1,145 @@
+"""Between an object in memory and its committed image: loading, and finding what changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from perdure import codec
+from perdure.errors import StateNotStorable, StateTooLarge
+from perdure.objects import DurableObject, ObjectType
+from perdure_node.core.state import DELETED, ObjectState
+
+__all__ = ["Activation", "activate", "changed_attributes"]
+
+_IMMUTABLE: Final = frozenset((int, str, bool, float, bytes, type(None)))
+_ABSENT: Final = object()
+
+
+class Activation:
+    """One object in memory."""
+
+    __slots__ = ("instance", "pending", "seen", "type", "uncommitted", "waking")
+
+    def __init__(self, object_type: ObjectType, instance: DurableObject) -> None:
+        self.type = object_type
+        self.instance = instance
+        self.seen: dict[str, object] = {}
+        """Immutable values whose encoding is the committed one."""
+        self.uncommitted: dict[str, bytes] | None = None
+        """What differed from the image after an activation by a shared call: defaults of new
+        attributes, what `on_activate` set. The next call that may commit takes it along."""
+        self.pending = True
+        """`on_activate` has not run yet."""
+        self.waking: asyncio.Future[None] | None = None
+        """`on_activate` runs, or has run."""
+
+
+def activate(
+    object_type: ObjectType, state: ObjectState, image: dict[str, bytes]
+) -> Activation:
+    """Make an activation from a stored image.
+
+    Raises:
+        StateNotStorable: The state was written by a later version of the class.
+        UnknownType: A stored value's class is not known here any more.
+        Exception: Whatever the class's own `__init__` or `migrate` raises.
+    """
+    instance = object_type.new(state.key.id)
+    attributes = vars(instance)
+    activation = Activation(object_type, instance)
+    if state.state_version != object_type.state_version:
+        _migrate(object_type, state, image, attributes)
+        return activation
+    for name, value in image.items():
+        if value == DELETED:
+            attributes.pop(name, None)
+        else:
+            attributes[name] = decoded = codec.decode(value)
+            if type(decoded) in _IMMUTABLE:
+                activation.seen[name] = decoded
+    return activation
+
+
+def _migrate(
+    object_type: ObjectType,
+    state: ObjectState,
+    image: dict[str, bytes],
+    attributes: dict[str, Any],
+) -> None:
+    stored = {name: codec.decode(value) for name, value in image.items() if value != DELETED}
+    try:
+        migrated = object_type.migrate(dict(stored), state.state_version)
+    except ValueError as error:
+        if state.state_version > object_type.state_version:
+            raise StateNotStorable(str(state.key), str(error)) from None
+        raise
+    for name in image:
+        if name not in migrated:
+            attributes.pop(name, None)
+    attributes.update(migrated)
+
+
+def changed_attributes(
+    activation: Activation, object_name: str, base: dict[str, bytes], base_bytes: int
+) -> dict[str, bytes]:
+    """Return the attributes that differ from `base`, encoded; deleted ones as `DELETED`.
+
+    Attributes are compared by their bytes, so that a change anywhere inside a container is
+    found. Immutable values that are still the same object are not encoded again.
+
+    Raises:
+        StateNotStorable: An attribute cannot be stored; names the path and the type.
+        StateTooLarge: The state would be over the type's limit.
+    """
+    try:
+        changed, grown = _compare(activation, object_name, base)
+        limit = activation.type.max_state_bytes
+        if grown > 0 and base_bytes + grown > limit:
+            raise StateTooLarge(object_name, base_bytes + grown, limit)
+    except Exception:
+        # The method may go on after a failed `save()`; nothing counts as committed then.
+        activation.seen.clear()
+        raise
+    return changed
+
+
+def _compare(
+    activation: Activation, object_name: str, base: dict[str, bytes]
+) -> tuple[dict[str, bytes], int]:
+    attributes = vars(activation.instance)
+    seen = activation.seen
+    changed: dict[str, bytes] = {}
+    grown = 0
+    for name, value in attributes.items():
+        if name[:1] == "_" or seen.get(name, _ABSENT) is value:
+            continue
+        try:
+            data = codec.encode(value)
+        except codec.NotEncodable as error:
+            raise StateNotStorable(f"{object_name}.{name}{error.path}", error.problem) from None
+        before = base.get(name)
+        if before != data:
+            if before is None or before == DELETED:
+                _check_name(activation.type, name, object_name)
+            changed[name] = data
+            grown += len(data) - (len(before) if before is not None else 0)
+        if type(value) in _IMMUTABLE:
+            seen[name] = value
+        elif name in seen:
+            del seen[name]
+    for name, before in base.items():
+        if name not in attributes and before != DELETED:
+            changed[name] = DELETED
+            grown -= len(before)
+            seen.pop(name, None)
+    return changed, grown
+
+
+def _check_name(object_type: ObjectType, name: str, object_name: str) -> None:
+    if name in object_type.methods:
+        raise StateNotStorable(f"{object_name}.{name}", f"{object_type.name}.{name} is a method")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise StateNotStorable(object_name, f"the attribute name {name!r} is no text") from None

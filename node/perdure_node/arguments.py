@@ -1,0 +1,39 @@
+"""The arguments of a call, as its method gets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perdure import codec, jsonvalue
+from perdure.errors import BadArguments, BadPayload, UnknownType
+from perdure.frames import Encoding, Request
+from perdure.objects import Method
+
+__all__ = ["arguments_of"]
+
+
+def arguments_of(method: Method, request: Request) -> tuple[list[Any], dict[str, Any]]:
+    """Return a call's arguments, which fit its method.
+
+    Raises:
+        BadArguments: They do not fit.
+        BadPayload: They are no arguments at all.
+    """
+    if request.encoding == Encoding.JSON:
+        value = jsonvalue.from_json(request.arguments) if request.arguments else None
+        return method.from_json(value)
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    if request.arguments:
+        try:
+            decoded = codec.decode(request.arguments)
+        except UnknownType as error:
+            raise BadArguments(str(error)) from None
+        if type(decoded) is not list or [type(part) for part in decoded] != [list, dict]:
+            raise BadPayload("arguments are [positional list, named dict]")
+        args, kwargs = decoded
+    try:
+        method.check(*args, **kwargs)
+    except TypeError as error:
+        raise BadArguments(str(error)) from None
+    return args, kwargs

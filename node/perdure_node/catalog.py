@@ -1,0 +1,52 @@
+"""The registered types, as a partition has to know them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xxhash
+
+from perdure import codec, jsonvalue
+from perdure.errors import BadArguments, BadPayload, Code, UnknownMethod, UnknownType, code_of
+from perdure.frames import Kind, Request
+from perdure.objects import find_type
+from perdure_node.arguments import arguments_of
+from perdure_node.core.partition import Refusal, Target
+from perdure_node.core.state import DELETED
+
+__all__ = ["Types"]
+
+_PLAIN = Target(shared=False, deferred=False)
+
+
+class Types:
+    """A `core.partition.Catalog` over the types that are registered in this process."""
+
+    def find(self, request: Request) -> Target | Refusal:
+        """Return what a call is for, or why there is no such thing."""
+        try:
+            object_type = find_type(request.type)
+            if request.kind != Kind.CALL:
+                return _PLAIN
+            method = object_type.method(request.method)
+        except (UnknownType, UnknownMethod) as error:
+            return Refusal(code_of(error), error.args)
+        return Target(method.is_shared, object_type.persist == "on_save")
+
+    def digest(self, request: Request) -> bytes | Refusal:
+        """Return a digest of a call's arguments: of their names and values, however written."""
+        method = find_type(request.type).methods[request.method]
+        try:
+            args, kwargs = arguments_of(method, request)
+            bound = method.bind(args, kwargs)
+            return xxhash.xxh3_128_digest(codec.encode(sorted(bound.arguments.items())))
+        except (BadArguments, BadPayload) as error:
+            code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
+            return Refusal(code, error.args)
+
+    def show(self, image: dict[str, bytes]) -> bytes:
+        """Return a state as a JSON object."""
+        state: dict[str, Any] = {
+            name: codec.decode(value) for name, value in image.items() if value != DELETED
+        }
+        return jsonvalue.to_json(state)

@@ -1,0 +1,112 @@
+"""What one call makes durable, and how a record of many such commits is written.
+
+A record is one entry of a partition's log: the commits of one tick, in order, under one
+checksum. So a commit is never torn in two.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import ormsgpack
+
+from perdure.ids import ObjectKey
+
+__all__ = [
+    "MARK",
+    "Commit",
+    "Outcome",
+    "Progress",
+    "pack_record",
+    "unpack_record",
+]
+
+MARK = -1
+"""The code of an outcome that says only: this call was answered, and changed nothing."""
+
+
+class Outcome(NamedTuple):
+    """The end of one call."""
+
+    session: bytes
+    sequence: int
+    confirmed: list[int]
+    """What the call told of its session's other calls; see `frames.Request.confirmed`."""
+    code: int
+    payload: bytes
+    key: str | None = None
+    method: str = ""
+    digest: bytes = b""
+    """Of the arguments; only with a key."""
+
+
+class Progress(NamedTuple):
+    """A call that is not over, with all that it takes to finish it after a crash."""
+
+    request: list[Any]
+    """The fields of `frames.Request`."""
+    start_image: dict[str, bytes]
+    """The object's state when the call began."""
+    saves: int
+    """How many of its `save()` are in the journal: a second run skips so many."""
+
+
+class Commit(NamedTuple):
+    """One atomic change of one object, together with the outcomes that belong to it."""
+
+    key: ObjectKey | None
+    """None: no object, only outcomes."""
+    created: bool
+    """Whatever was there before is forgotten: `values` is the whole state."""
+    gone: bool
+    """The object is deleted."""
+    state_version: int
+    values: dict[str, bytes]
+    """Changed attributes. Empty bytes: the attribute is deleted."""
+    outcomes: list[Outcome]
+    progress: Progress | None
+    """Set while the call that made this commit goes on."""
+
+
+def pack_record(time_ms: int, commits: list[Commit]) -> bytes:
+    """Pack the commits of one tick.
+
+    Args:
+        time_ms: The partition's time: wall clock, never less than in the record before.
+        commits: In the order in which they were made.
+    """
+    return ormsgpack.packb(
+        (
+            time_ms,
+            [
+                (
+                    tuple(c.key) if c.key is not None else None,
+                    c.created,
+                    c.gone,
+                    c.state_version,
+                    c.values,
+                    [tuple(o) for o in c.outcomes],
+                    tuple(c.progress) if c.progress is not None else None,
+                )
+                for c in commits
+            ],
+        )
+    )
+
+
+def unpack_record(body: bytes) -> tuple[int, list[Commit]]:
+    """Return the time and the commits of a record."""
+    time_ms, rows = ormsgpack.unpackb(body)
+    commits = [
+        Commit(
+            ObjectKey(*key) if key is not None else None,
+            created,
+            gone,
+            state_version,
+            values,
+            [Outcome(*outcome) for outcome in outcomes],
+            Progress(*progress) if progress is not None else None,
+        )
+        for key, created, gone, state_version, values, outcomes, progress in rows
+    ]
+    return time_ms, commits

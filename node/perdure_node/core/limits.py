@@ -1,0 +1,84 @@
+"""Every queue and every table of a node has a bound, and all the bounds are here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one node. Sizes are bytes, times say their unit."""
+
+    mailbox_calls_max: int = 1_000
+    """Calls waiting for one object. Beyond this they are refused, not queued."""
+
+    waiting_calls_max: int = 100_000
+    """Calls waiting in all mailboxes of one partition: 4 KiB each make 400 MB."""
+
+    held_calls_max: int = 10_000
+    """Calls of one partition that wait for the one before them. Beyond this they are refused
+    at once, and sent again."""
+
+    copies_max: int = 16
+    """Copies of one open call that get an answer."""
+
+    session_unconfirmed_max: int = 1_024
+    """Calls of one session to one partition whose answers it has not confirmed."""
+
+    session_outcome_bytes_max: int = 16 << 20
+    """Bytes of outcomes kept for one session in one partition."""
+
+    out_of_order_wait_ms: int = 50
+    """How long a call waits for the one before it, then it is refused and sent again."""
+
+    session_window_ms: int = 48 * 3_600_000
+    """From the birth of a session: how long its window is kept. Clients send copies of a call
+    for 24 h at most, so no copy can come after its window is gone."""
+
+    session_ahead_ms: int = 3_600_000
+    """How far the birth of a session may lie in the future: clocks differ."""
+
+    key_retention_ms: int = 24 * 3_600_000
+    """How long the outcome under an idempotency key is kept."""
+
+    key_bytes_max: int = 256
+    """Bytes of UTF-8 in an idempotency key."""
+
+    chain_calls_max: int = 64
+    """Calls inside one another."""
+
+    result_bytes_max: int = 4 << 20
+    """An encoded result. It has to fit into one message."""
+
+    snapshot_attribute_bytes_max: int = 16 << 10
+    """An attribute over this does not travel with answers."""
+
+    snapshot_bytes_max: int = 64 << 10
+    """Attributes beyond this sum do not travel with one answer."""
+
+    marks_max: int = 1_000
+    """Calls that changed nothing and wait for the next record to be noted in. At this number
+    they get a record of their own."""
+
+    retry_after_s: float = 0.05
+    """What a refused caller is told to wait."""
+
+    windows_idle_max: int = 10_000
+    """Session windows of one partition kept in memory beside those in use."""
+
+    undurable_bytes_max: int = 64 << 20
+    """Bytes of commits on their way to the disk. Beyond this no further call starts."""
+
+    unapplied_bytes_max: int = 64 << 20
+    """Bytes of durable commits on their way to the stores. Beyond this no further call starts."""
+
+    activations_max: int = 100_000
+    """Objects in memory on one node."""
+
+    activation_bytes_max: int = 1 << 30
+    """Encoded bytes of the objects in memory on one node."""
+
+    activation_idle_ms: int = 600_000
+    """An object that nobody called for so long is passivated."""

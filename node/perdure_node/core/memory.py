@@ -1,0 +1,400 @@
+"""What a partition knows: its store, and over it everything that the store does not have yet.
+
+Invariants:
+  * A look-up sees every commit made so far: first what is in memory, then the store.
+  * An object, outcome or call in progress that a record above `applied` touched stays in memory
+    until the store has it. Passivation drops the activation, never the committed image.
+  * A batch for the store holds everything of all records up to its `applied`, and nothing of a
+    later one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+from perdure.ids import ObjectKey, session_birth_ms
+from perdure_node.core import rows
+from perdure_node.core.commits import Commit, Outcome, Progress
+from perdure_node.core.limits import Limits
+from perdure_node.core.residents import Residents
+from perdure_node.core.state import ObjectState
+from perdure_node.core.window import SessionWindow
+
+__all__ = ["Batch", "Keyed", "Memory", "StoreReader"]
+
+
+class StoreReader(Protocol):
+    """What is read of a partition's store."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+        ...
+
+    def scan(
+        self, prefix: bytes, after: bytes = b"", limit: int = 1_000
+    ) -> list[tuple[bytes, bytes]]:
+        """Return rows whose keys begin with `prefix` and sort after `after`, in order."""
+        ...
+
+
+class Batch(NamedTuple):
+    """Rows for the store, to be written at once, together with `applied`."""
+
+    puts: list[tuple[bytes, bytes]]
+    deletes: list[bytes]
+    applied: int
+
+
+class Keyed(NamedTuple):
+    """An outcome under an idempotency key."""
+
+    digest: bytes
+    code: int
+    payload: bytes
+    record: int
+
+
+class _Entry(NamedTuple):
+    record: int
+    commits: list[tuple[Commit, dict[str, bytes] | None]]
+    bytes: int
+    time_ms: int
+
+
+class Memory:
+    """The committed state of one partition."""
+
+    def __init__(
+        self, store: StoreReader, residents: Residents, limits: Limits, applied: int
+    ) -> None:
+        self._store = store
+        self._residents = residents
+        self.limits = limits
+        self._states: dict[ObjectKey, ObjectState] = {}
+        self._pinned: dict[ObjectKey, ObjectState] = {}
+        self._windows: dict[bytes, SessionWindow[Any]] = {}
+        self._touched_windows: set[bytes] = set()
+        self._keyed: dict[tuple[ObjectKey, str, str], Keyed] = {}
+        self.progress: dict[ObjectKey, Progress] = {
+            rows.key_of_progress(key): rows.unpack_progress(row)
+            for key, row in _all_rows(store, rows.progress_prefix())
+        }
+        """Calls that a crash has interrupted, or would."""
+        self._progress_rows = set(self.progress)
+        self._making: list[tuple[Commit, dict[str, bytes] | None]] = []
+        self._entries: deque[_Entry] = deque()
+        self.number = 0
+        """Counts commits of this epoch."""
+        row = store.get(rows.TIME_KEY)
+        self.time_ms: int = 0 if row is None else rows.unpack_row(row)[0]
+        """The partition's time: the wall clock, but it never goes back."""
+        self.applied = applied
+        self.durable = applied
+        self.unapplied_bytes = 0
+
+    # Look-ups.
+
+    def state(self, key: ObjectKey) -> ObjectState | None:
+        """Return an object's state; None, or one whose `image` is None: there is no object."""
+        state = self._states.get(key)
+        if state is not None:
+            self._residents.counters.hits += 1
+            if not state.resident:
+                state.resident = True
+                self._residents.add(state, self)
+            return state
+        row = self._store.get(rows.object_key(key))
+        if row is None:
+            return None
+        state_version, stored = rows.unpack_object(row)
+        image = {
+            name: value if value is not None else self._attribute(key, name)
+            for name, value in stored.items()
+        }
+        self._residents.counters.loads += 1
+        return self._adopt(ObjectState(key, image, state_version, self.number))
+
+    def exists(self, key: ObjectKey) -> bool:
+        """Tell whether there is such an object, without bringing it into memory."""
+        state = self._states.get(key)
+        if state is not None:
+            return state.image is not None
+        return self._store.get(rows.object_key(key)) is not None
+
+    def last_record_of(self, key: ObjectKey) -> int:
+        """Return the record that an answer which tells of this object has to wait for."""
+        state = self._states.get(key)
+        return 0 if state is None else state.last_record
+
+    def window(self, session: bytes) -> SessionWindow[Any] | None:
+        """Return what is remembered of a session; None: nothing at all."""
+        window = self._windows.get(session)
+        if window is None:
+            row = self._store.get(rows.session_key(session))
+            if row is None:
+                return None
+            window = SessionWindow.from_row(session_birth_ms(session), rows.unpack_row(row))
+            self._windows[session] = window
+        return window
+
+    def open_window(self, session: bytes) -> SessionWindow[Any]:
+        """Begin to remember a session."""
+        window: SessionWindow[Any] = SessionWindow(session_birth_ms(session))
+        self._windows[session] = window
+        return window
+
+    def keyed(self, key: ObjectKey, method: str, idempotency_key: str) -> Keyed | None:
+        """Return the outcome under an idempotency key, unless its time is over."""
+        recent = self._keyed.get((key, method, idempotency_key))
+        if recent is not None:
+            return recent
+        oldest = self.time_ms - self.limits.key_retention_ms
+        bucket = self.time_ms
+        while bucket > oldest - rows.HOUR_MS and bucket >= 0:
+            row = self._store.get(rows.keyed_key(bucket, key, method, idempotency_key))
+            if row is not None:
+                digest, code, payload, time_ms = rows.unpack_row(row)
+                return Keyed(digest, code, payload, 0) if time_ms > oldest else None
+            bucket -= rows.HOUR_MS
+        return None
+
+    def list_ids(self, type: str, prefix: str, after: str, limit: int) -> tuple[list[str], bool]:
+        """Return ids in the order of their UTF-8 bytes, and whether there may be more."""
+        recent = {
+            key.id: state.image is not None
+            for key, state in self._pinned.items()
+            if key.type == type and key.id.startswith(prefix)
+        }
+        start = rows.object_key(ObjectKey(type, after)) if after else b""
+        # Every row may turn out to be deleted since, so ask for that many more.
+        found = self._store.scan(
+            rows.object_prefix(type, prefix), start, limit + 1 + len(recent)
+        )
+        ids = {rows.id_of(type, key) for key, _ in found}
+        ids |= {id for id, there in recent.items() if there}
+        ids -= {id for id, there in recent.items() if not there}
+        # Code points sort as their UTF-8 bytes do.
+        ordered = sorted(id for id in ids if id > after)
+        return ordered[:limit], len(ordered) > limit
+
+    # Commits.
+
+    def commit(self, commit: Commit, record: int) -> ObjectState | None:
+        """Take over one commit, which will be in `record`. Returns the object's state."""
+        state = None
+        if commit.key is not None:
+            state = self._change(commit, commit.key, record)
+        for outcome in commit.outcomes:
+            self._end(outcome, commit.key, record)
+        if commit.key is not None:
+            if commit.progress is not None:
+                self.progress[commit.key] = commit.progress
+            elif self.progress and commit.outcomes:
+                self.progress.pop(commit.key, None)
+        self._making.append((commit, None if state is None else state.image))
+        return state
+
+    def _change(self, commit: Commit, key: ObjectKey, record: int) -> ObjectState:
+        state = self._states.get(key) or self.state(key)
+        if state is None:
+            state = self._adopt(ObjectState(key, None, commit.state_version, self.number))
+        if not (commit.values or commit.created or commit.gone):
+            return state
+        self.number += 1
+        size = state.size
+        if commit.gone:
+            state.delete(self.number)
+        elif commit.created:
+            state.create(commit.values, commit.state_version, self.number)
+        else:
+            state.state_version = commit.state_version
+            state.commit(commit.values, self.number)
+        if state.resident:
+            self._residents.resized(state.size - size)
+        state.last_record = record
+        self._pinned[key] = state
+        return state
+
+    def _end(self, outcome: Outcome, key: ObjectKey | None, record: int) -> None:
+        window = self.window(outcome.session) or self.open_window(outcome.session)
+        window.confirm(outcome.confirmed)
+        window.end(outcome.sequence, outcome.code, outcome.payload, record)
+        if outcome.key is not None and key is not None:
+            self._keyed[key, outcome.method, outcome.key] = Keyed(
+                outcome.digest, outcome.code, outcome.payload, record
+            )
+
+    def change_unrecorded(self, state: ObjectState, values: dict[str, bytes]) -> None:
+        """Change an object in memory only: it persists on save."""
+        self.number += 1
+        size = state.size
+        state.commit(values, self.number)
+        if state.resident:
+            self._residents.resized(state.size - size)
+
+    def take_record(self, now_ms: int) -> tuple[int, list[Commit]] | None:
+        """Return the time and the commits made since the last call, as one record.
+
+        Args:
+            now_ms: Wall clock.
+        """
+        if not self._making:
+            return None
+        self.time_ms = max(self.time_ms, now_ms)
+        return self.time_ms, [commit for commit, _ in self._making]
+
+    def record_made(self, record: int, bytes: int) -> None:
+        """Note that what `take_record` returned is record number `record` now."""
+        self._entries.append(_Entry(record, self._making, bytes, self.time_ms))
+        self._making = []
+        self.unapplied_bytes += bytes
+
+    @property
+    def has_commits(self) -> bool:
+        """Tell whether commits wait for a record."""
+        return bool(self._making)
+
+    def replay(self, record: int, time_ms: int, commits: list[Commit], bytes: int) -> None:
+        """Take over a durable record of the journal that the store does not have."""
+        for commit in commits:
+            self.commit(commit, record)
+        self.time_ms = max(self.time_ms, time_ms)
+        self.record_made(record, bytes)
+        self.durable = record
+
+    def use_store(self, store: StoreReader) -> None:
+        """Read from this store from now on. It holds what the one before it held."""
+        self._store = store
+
+    # To the store.
+
+    def take_batch(self) -> Batch | None:
+        """Return the rows of all durable records that the store does not have; None: none.
+
+        The caller writes them and then says `batch_written`.
+        """
+        entries = self._entries
+        if not entries or entries[0].record > self.durable:
+            return None
+        objects: dict[ObjectKey, tuple[int, dict[str, bytes] | None]] = {}
+        large: dict[bytes, bytes] = {}
+        keyed: dict[bytes, bytes] = {}
+        progress: dict[ObjectKey, Progress | None] = {}
+        deletes: list[bytes] = []
+        applied = self.applied
+        while entries and entries[0].record <= self.durable:
+            entry = entries.popleft()
+            applied = entry.record
+            self.unapplied_bytes -= entry.bytes
+            for commit, image in entry.commits:
+                key = commit.key
+                for outcome in commit.outcomes:
+                    self._touched_windows.add(outcome.session)
+                    if outcome.key is not None and key is not None:
+                        row = (outcome.digest, outcome.code, outcome.payload, entry.time_ms)
+                        keyed[
+                            rows.keyed_key(entry.time_ms, key, outcome.method, outcome.key)
+                        ] = rows.pack_row(row)
+                if key is None:
+                    continue
+                if commit.progress is not None:
+                    progress[key] = commit.progress
+                elif commit.outcomes and (key in progress or key in self._progress_rows):
+                    progress[key] = None
+                if not (commit.values or commit.created or commit.gone):
+                    continue
+                if commit.gone:
+                    deletes += self._large_rows(key)
+                    prefix = rows.attribute_key(key, "")
+                    large = {k: v for k, v in large.items() if not k.startswith(prefix)}
+                objects[key] = commit.state_version, image
+                for name, value in commit.values.items():
+                    if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
+                        large[rows.attribute_key(key, name)] = value
+        puts = [(rows.TIME_KEY, rows.pack_row([self.time_ms]))]
+        for key, (state_version, image) in objects.items():
+            if image is None:
+                deletes.append(rows.object_key(key))
+            else:
+                puts.append((rows.object_key(key), rows.pack_object(state_version, image)))
+        puts += large.items()
+        puts += keyed.items()
+        for key, interrupted in progress.items():
+            if interrupted is None:
+                deletes.append(rows.progress_key(key))
+                self._progress_rows.discard(key)
+            else:
+                puts.append((rows.progress_key(key), rows.pack_progress(interrupted)))
+                self._progress_rows.add(key)
+        for session in self._touched_windows:
+            window = self._windows[session]
+            puts.append((rows.session_key(session), rows.pack_row(window.row(applied))))
+        if deletes:
+            written = {key for key, _ in puts}
+            deletes = [key for key in deletes if key not in written]
+        return Batch(puts, deletes, applied)
+
+    def batch_written(self, batch: Batch) -> None:
+        """Let go of what the store has now."""
+        self.applied = batch.applied
+        self._touched_windows = set()
+        for key, state in list(self._pinned.items()):
+            if state.last_record <= batch.applied:
+                del self._pinned[key]
+                if state.users == 0 and (state.image is None or not state.resident):
+                    self._drop(state)
+        for name in [n for n, k in self._keyed.items() if k.record <= batch.applied]:
+            del self._keyed[name]
+        if len(self._windows) > self.limits.windows_idle_max:
+            self._drop_windows()
+
+    # Passivation.
+
+    def passivate(self, state: ObjectState) -> None:
+        """Take an object out of memory that nobody uses. Nothing of it is lost."""
+        assert state.users == 0, state.key
+        assert state.deferred is None, state.key
+        self._residents.counters.passivations += 1
+        state.forget_instance()
+        if state.last_record <= self.applied:
+            self._drop(state)
+        else:
+            # The image stays, because the store is behind; it is no longer counted.
+            self._residents.remove(state)
+            state.resident = False
+
+    def _adopt(self, state: ObjectState) -> ObjectState:
+        self._states[state.key] = state
+        self._residents.add(state, self)
+        return state
+
+    def _drop(self, state: ObjectState) -> None:
+        self._states.pop(state.key, None)
+        self._residents.remove(state)
+
+    def _drop_windows(self) -> None:
+        """Forget idle windows that the store has. They come back when they are asked for."""
+        for session, window in list(self._windows.items()):
+            if len(self._windows) <= self.limits.windows_idle_max // 2:
+                break
+            recent = any(ended.record > self.applied for ended in window.ended.values())
+            if window.is_idle and not recent:
+                del self._windows[session]
+
+    def _attribute(self, key: ObjectKey, name: str) -> bytes:
+        value = self._store.get(rows.attribute_key(key, name))
+        if value is None:
+            raise LookupError(f"the attribute {name!r} of {key} is not in the store")
+        return value
+
+    def _large_rows(self, key: ObjectKey) -> list[bytes]:
+        return [row_key for row_key, _ in _all_rows(self._store, rows.attribute_key(key, ""))]
+
+
+def _all_rows(store: StoreReader, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    after = b""
+    while page := store.scan(prefix, after, 1_000):
+        yield from page
+        after = page[-1][0]

@@ -1,0 +1,130 @@
+"""The rows of a partition's store.
+
+| key | row |
+| --- | --- |
+| `o` type NUL id | an object: `[state version, {attribute: bytes or None}]`; None: it has a row of its own |
+| `a` type NUL id NUL attribute | one large attribute |
+| `s` session | a session window, see `SessionWindow.row` |
+| `k` hour, type NUL id NUL method NUL key | `[digest of the arguments, code, payload]` |
+| `p` type NUL id | a call in progress: `Progress` |
+| `t` | the partition's time in milliseconds |
+
+Types, ids and methods hold no NUL, so that no key is a prefix of another object's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import ormsgpack
+
+from perdure.ids import ObjectKey
+from perdure_node.core.commits import Progress
+
+__all__ = [
+    "HOUR_MS",
+    "TIME_KEY",
+    "attribute_key",
+    "id_of",
+    "keyed_key",
+    "object_key",
+    "object_prefix",
+    "progress_key",
+    "progress_prefix",
+    "session_key",
+]
+
+HOUR_MS: Final = 3_600_000
+LARGE_ATTRIBUTE_BYTES: Final = 4 << 10
+"""An attribute over this has a row of its own, so that a change of another one does not write
+it again."""
+
+TIME_KEY: Final = b"t"
+
+
+def object_key(key: ObjectKey) -> bytes:
+    """Return the key of an object's row."""
+    return b"o%b\0%b" % (key[0].encode(), key[1].encode())
+
+
+def object_prefix(type: str, prefix: str) -> bytes:
+    """Return what the keys of all objects of a type whose ids begin with `prefix` begin with."""
+    return b"o%b\0%b" % (type.encode(), prefix.encode())
+
+
+def id_of(type: str, key: bytes) -> str:
+    """Return the object id in the key of an object's row."""
+    return key[len(type.encode()) + 2 :].decode()
+
+
+def attribute_key(key: ObjectKey, attribute: str) -> bytes:
+    """Return the key of a large attribute's row."""
+    return b"a%b\0%b\0%b" % (key[0].encode(), key[1].encode(), attribute.encode())
+
+
+def session_key(session: bytes) -> bytes:
+    """Return the key of a session window's row. Sorted by the birth of the session."""
+    return b"s" + session
+
+
+def keyed_key(bucket_ms: int, key: ObjectKey, method: str, idempotency_key: str) -> bytes:
+    """Return the key of an outcome under an idempotency key, in the hour of its commit."""
+    return b"k%b%b\0%b\0%b\0%b" % (
+        (bucket_ms // HOUR_MS).to_bytes(4, "big"),
+        key[0].encode(),
+        key[1].encode(),
+        method.encode(),
+        idempotency_key.encode(),
+    )
+
+
+def progress_key(key: ObjectKey) -> bytes:
+    """Return the key of the call in progress of an object: an object has one at most."""
+    return b"p%b\0%b" % (key[0].encode(), key[1].encode())
+
+
+def progress_prefix() -> bytes:
+    """Return what the keys of all calls in progress begin with."""
+    return b"p"
+
+
+def key_of_progress(key: bytes) -> ObjectKey:
+    """Return the object whose call in progress has this key."""
+    type, id = key[1:].split(b"\0", 1)
+    return ObjectKey(type.decode(), id.decode())
+
+
+def pack_object(state_version: int, image: dict[str, bytes]) -> bytes:
+    """Pack an object's row, without its large attributes."""
+    small = {
+        name: value if len(value) <= LARGE_ATTRIBUTE_BYTES else None
+        for name, value in image.items()
+    }
+    return ormsgpack.packb((state_version, small))
+
+
+def unpack_object(row: bytes) -> tuple[int, dict[str, bytes | None]]:
+    """Return the state version and the attributes of an object's row."""
+    state_version, image = ormsgpack.unpackb(row)
+    return state_version, image
+
+
+def pack_row(row: list[Any] | tuple[Any, ...]) -> bytes:
+    """Pack any other row."""
+    return ormsgpack.packb(row, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def unpack_row(row: bytes) -> list[Any]:
+    """Unpack any other row."""
+    fields: list[Any] = ormsgpack.unpackb(row, option=ormsgpack.OPT_NON_STR_KEYS)
+    return fields
+
+
+def pack_progress(progress: Progress) -> bytes:
+    """Pack a call in progress."""
+    return ormsgpack.packb(tuple(progress))
+
+
+def unpack_progress(row: bytes) -> Progress:
+    """Unpack a call in progress."""
+    return Progress(*ormsgpack.unpackb(row))

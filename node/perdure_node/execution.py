@@ -1,0 +1,294 @@
+"""Runs methods: from an admitted call to what the partition is told of its end.
+
+A call that does not wait for anything is run to its end at once. Otherwise its coroutine goes on
+in a task of its own, which ends with the method and with nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from perdure import codec, jsonvalue, raised
+from perdure.context import current_turn
+from perdure.errors import (
+    BadArguments,
+    BadPayload,
+    CallFailed,
+    Code,
+    PerdureError,
+    RemoteError,
+    ResultNotStorable,
+    ResultTooLarge,
+    StateNotStorable,
+    UnknownType,
+    code_of,
+)
+from perdure.frames import Encoding, Kind, pack_error
+from perdure.ids import CallId
+from perdure.objects import ObjectType, find_type
+from perdure_node.activation import Activation, activate, changed_attributes
+from perdure_node.arguments import arguments_of
+from perdure_node.core.limits import Limits
+from perdure_node.core.partition import Call, Partition, Refusal
+from perdure_node.turn import MethodTurn
+
+if TYPE_CHECKING:
+    from perdure.client import Client
+
+__all__ = ["Executor"]
+
+
+class _MethodTask(asyncio.Task[None]):
+    """A method's task. Callers who give up, and loops that end, do not cancel a method."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's signature
+        return False
+
+    def end(self) -> None:
+        """Cancel it after all: the node closes and has waited long enough."""
+        super().cancel("the node is shutting down")
+
+
+class Executor:
+    """Runs the methods of one node's objects."""
+
+    def __init__(self, client: Client, limits: Limits, flush: Callable[[Partition], None]) -> None:
+        self._client = client
+        self._limits = limits
+        self._flush = flush
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[_MethodTask] = set()
+        self._shared: dict[Call, MethodTurn] = {}
+        self._closing = False
+
+    def run(self, partition: Partition, call: Call) -> None:
+        """Run a call of `Ready.runs`. The partition is told of its end now or later."""
+        try:
+            object_type = find_type(call.request.type)
+        except UnknownType as error:
+            partition.method_refused(call, Refusal(Code.UNKNOWN_TYPE, error.args))
+            return
+        method = object_type.methods.get(call.request.method)
+        turn = MethodTurn(partition, call, self._client, method, self._flush)
+        if call.shared:
+            self._shared[call] = turn
+        if call.request.kind == Kind.GET_OR_CREATE:
+            coroutine = self._create(turn, object_type)
+        else:
+            assert method is not None
+            try:
+                args, kwargs = arguments_of(method, call.request)
+            except (BadArguments, BadPayload) as error:
+                self._shared.pop(call, None)
+                code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
+                partition.method_refused(call, Refusal(code, error.args))
+                return
+            coroutine = self._call(turn, object_type, args, kwargs)
+        self._start(coroutine, turn)
+
+    async def close(self) -> None:
+        """End the methods that still run, as a crash would."""
+        self._closing = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.end()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+    @property
+    def running(self) -> int:
+        """Methods that wait for something."""
+        return len(self._tasks)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
+        context = copy_context()
+        context.run(current_turn.set, turn)
+        task = _MethodTask(
+            coroutine, loop=self._loop, context=context, name=str(turn.admitted.key)
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The two kinds of run.
+
+    async def _create(self, turn: MethodTurn, object_type: ObjectType) -> None:
+        partition, call = turn.partition, turn.admitted
+        try:
+            activation = Activation(object_type, object_type.new(call.key.id))
+            turn.activation = activation
+            activation.instance._perdure_turn = turn
+            await self._wake(turn, activation)
+            values = changed_attributes(activation, str(call.key), {}, 0)
+        except BaseException as error:
+            if self._closing and isinstance(error, asyncio.CancelledError):
+                return
+            self._end(turn, *self._failure(turn, error), {})
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return
+        self._over(turn)
+        partition.method_returned(
+            call, 0, b"", values, created=True, state_version=object_type.state_version
+        )
+        state = partition.memory.state(call.key)
+        if state is not None and state.image is not None:
+            state.instance = activation
+        self._flush(partition)
+
+    async def _call(
+        self, turn: MethodTurn, object_type: ObjectType, args: list[Any], kwargs: dict[str, Any]
+    ) -> None:
+        call, method = turn.admitted, turn.method
+        state = call.state
+        assert state is not None
+        assert method is not None
+        try:
+            activation = self._activation(turn, object_type)
+            if activation.pending:
+                await self._wake(turn, activation)
+            context: Any = turn.context if method.context_parameter is not None else None
+            result = method.invoke(activation.instance, context, args, kwargs)
+            if method.is_async or isinstance(result, Coroutine):
+                result = await _watched(result, turn)
+            payload = self._result(call, result)
+            values = self._unchanged(turn) if call.shared else turn.changes()
+        except BaseException as error:
+            if self._closing and isinstance(error, asyncio.CancelledError):
+                return
+            state.forget_instance()
+            self._end(turn, *self._failure(turn, error), turn.folded)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return
+        if turn.folded:
+            values = {**turn.folded, **values}
+        self._end(turn, 0, payload, values, object_type.state_version)
+
+    def _end(
+        self,
+        turn: MethodTurn,
+        code: int,
+        payload: bytes,
+        values: dict[str, bytes],
+        version: int | None = None,
+    ) -> None:
+        partition, call = turn.partition, turn.admitted
+        self._over(turn)
+        if call.shared:
+            del self._shared[call]
+            partition.shared_returned(call, code, payload)
+        else:
+            partition.method_returned(
+                call, code, payload, values, state_version=version, saved=turn.saved
+            )
+        self._flush(partition)
+
+    # Steps of a run.
+
+    def _activation(self, turn: MethodTurn, object_type: ObjectType) -> Activation:
+        call = turn.admitted
+        state = call.state
+        assert state is not None
+        activation: Activation | None = state.instance
+        if (
+            activation is None
+            or activation.type is not object_type
+            or call.progress is not None
+        ):
+            image = state.image or {}
+            activation = activate(object_type, state, turn.start_image or image)
+            state.instance = activation
+        turn.activation = activation
+        activation.instance._perdure_turn = turn
+        return activation
+
+    async def _wake(self, turn: MethodTurn, activation: Activation) -> None:
+        """Run `on_activate`, in the turn of the first call; shared ones beside it wait."""
+        if not activation.type.has_on_activate:
+            activation.pending = False
+        elif activation.waking is not None:
+            await asyncio.shield(activation.waking)
+        else:
+            activation.waking = self._loop.create_future()
+            try:
+                hook = activation.instance.on_activate()  # type: ignore[attr-defined]
+                await _watched(hook, turn)
+            finally:
+                activation.pending = False
+                activation.waking.set_result(None)
+        if turn.admitted.shared and activation.uncommitted is None:
+            activation.uncommitted = turn.changes()
+            # They are still to be committed, so they must be found again.
+            activation.seen.clear()
+
+    def _unchanged(self, turn: MethodTurn) -> dict[str, bytes]:
+        """Check that a shared call has changed nothing."""
+        activation = turn.activation
+        assert activation is not None
+        values = turn.changes()
+        if activation.uncommitted:
+            activation.seen.clear()
+        if turn.spoilt or values != (activation.uncommitted or {}):
+            for beside in self._shared.values():
+                beside.spoilt |= beside.activation is activation
+            path = ".".join((str(turn.admitted.key), *sorted(values)[:1]))
+            raise StateNotStorable(path, "changed by a @durable.shared method, which only reads")
+        return {}
+
+    def _over(self, turn: MethodTurn) -> None:
+        turn.over = True
+        activation = turn.activation
+        if activation is not None and activation.instance._perdure_turn is turn:
+            activation.instance._perdure_turn = None
+
+    def _result(self, call: Call, result: object) -> bytes:
+        request = call.request
+        what = f"{call.key}.{request.method}()"
+        try:
+            if request.encoding == Encoding.JSON:
+                payload = jsonvalue.to_json(result)
+            else:
+                payload = codec.encode(result)
+        except codec.NotEncodable as error:
+            raise ResultNotStorable(f"{what}{error.path}", error.problem) from None
+        if len(payload) > self._limits.result_bytes_max:
+            raise ResultTooLarge(what, len(payload), self._limits.result_bytes_max)
+        return payload
+
+    def _failure(self, turn: MethodTurn, error: BaseException) -> tuple[int, bytes]:
+        """Return code and payload for whatever left a method."""
+        if isinstance(error, PerdureError) and not isinstance(error, RemoteError):
+            # What failed for good inside fails for good outside. Anything else that a nested
+            # call said ("it did not run") would be wrong about this call, which did run.
+            if isinstance(error, (CallFailed, UnknownType)) and code_of(error) != Code.INTERNAL:
+                return pack_error(code_of(error), error.args)
+        call = turn.admitted
+        request = call.request
+        call_id = CallId(request.session, turn.partition.number, request.sequence)
+        method = request.method or "get_or_create"
+        payload = raised.pack_exception(
+            error, object=str(call.key), method=method, call_id=str(call_id)
+        )
+        return int(Code.RAISED), payload
+
+
+@types.coroutine
+def _watched(coroutine: Coroutine[Any, Any, Any], turn: MethodTurn) -> Generator[Any, Any, Any]:
+    """Await a method, and tell its turn each time that it suspends."""
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
+        except StopIteration as stop:
+            return stop.value
+        turn.suspended()
+        error = None
+        try:
+            value = yield waits_for
+        except BaseException as thrown:  # noqa: BLE001 - whatever it is, it is the method's
+            error = thrown

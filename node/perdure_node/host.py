@@ -1,0 +1,169 @@
+"""One partition with its log and its store: opening, recovery, applying, trimming.
+
+The order of things: a record is appended to the log; once it is durable the partition lets out
+what waited for it; later it is applied to the store; once the store is flushed the log is
+trimmed up to there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from perdure_node.clock import Clock
+from perdure_node.core import rows
+from perdure_node.core.commits import pack_record, unpack_record
+from perdure_node.core.limits import Limits
+from perdure_node.core.memory import Batch, Memory
+from perdure_node.core.partition import Catalog, Partition
+from perdure_node.core.residents import Residents
+from perdure_node.log import LogDamaged, PartitionLog
+from perdure_node.store import Store, StoreDamaged, StoreFull, StoreResources
+
+__all__ = ["Host", "open_store"]
+
+_REPLAY_BYTES = 8 << 20
+"""Recovered records are applied whenever so many bytes of them are in memory."""
+
+
+def open_store(path: Path, resources: StoreResources, *, new: bool) -> Store:
+    """Open a partition's store; make it only when the partition is new.
+
+    Raises:
+        StoreDamaged: It is missing, or cannot be opened.
+    """
+    if new and not path.exists():
+        return Store.create(path, resources)
+    return Store.open(path, resources)
+
+
+class Host:
+    """A partition that is open on this node."""
+
+    def __init__(
+        self,
+        number: int,
+        epoch: int,
+        store: Store,
+        log: PartitionLog,
+        *,
+        catalog: Catalog,
+        residents: Residents,
+        limits: Limits,
+        clock: Clock,
+        server: str,
+        flush: Callable[[Host], None],
+    ) -> None:
+        """Recover the partition and claim it under a new epoch.
+
+        Raises:
+            StoreDamaged, LogDamaged: Its data cannot be trusted.
+        """
+        self.store = store
+        self.log = log
+        self._clock = clock
+        memory = Memory(store, residents, limits, store.applied)
+        self._memory = memory
+        self._unwritten: Batch | None = None
+        """A batch that the store had no room for."""
+        for record in log.read(store.applied):
+            time_ms, commits = (0, []) if record.is_claim else unpack_record(record.body)
+            memory.replay(record.sequence, time_ms, commits, len(record.body))
+            if memory.unapplied_bytes > _REPLAY_BYTES:
+                self.apply()
+        claim = log.claim(epoch, server)
+        memory.record_made(claim, 0)
+        self.partition = Partition(number, epoch, memory, catalog, limits, server)
+        self.partition.record = claim + 1
+        self._flush = flush
+        log.on_durable = self._became_durable
+
+    def resume(self) -> None:
+        """Put back the calls that a crash has interrupted. Before the first call arrives."""
+        for key, progress in list(self._memory.progress.items()):
+            self.partition.resume(key, progress)
+
+    def append(self) -> int:
+        """Append the commits made since the last time as one record; return its bytes."""
+        made = self._memory.take_record(self._clock.wall_ms())
+        if made is None:
+            return 0
+        body = pack_record(*made)
+        self.partition.record_made(self.log.append(body), len(body))
+        return len(body)
+
+    def _became_durable(self, sequence: int) -> None:
+        self.partition.durable(sequence)
+        self._flush(self)
+
+    def apply(self) -> bool:
+        """Write all durable records to the store. False: the disk is full, nothing is lost.
+
+        Raises:
+            StoreDamaged: The store does not take them.
+        """
+        memory = self._memory
+        while True:
+            batch = self._unwritten or memory.take_batch()
+            if batch is None:
+                return True
+            self._unwritten = batch
+            try:
+                self.store.write(batch.puts, batch.deletes, batch.applied)
+            except StoreFull:
+                return False
+            self._unwritten = None
+            memory.batch_written(batch)
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Tell whether the log holds records that a flush would free."""
+        return self.log.first <= self._memory.applied
+
+    async def checkpoint(self) -> bool:
+        """Flush the store, then trim the log. False: the disk is full.
+
+        Raises:
+            StoreDamaged: The store cannot be flushed for another reason.
+        """
+        memory = self._memory
+        limits = self.partition.memory.limits
+        self.store.delete_range(
+            b"s", b"s" + max(0, memory.time_ms - limits.session_window_ms).to_bytes(6, "big")
+        )
+        oldest = max(0, memory.time_ms - limits.key_retention_ms - rows.HOUR_MS) // rows.HOUR_MS
+        self.store.delete_range(b"k", b"k" + oldest.to_bytes(4, "big"))
+        try:
+            applied = await asyncio.to_thread(self.store.flush)
+        except StoreFull:
+            return False
+        self.log.trim(applied)
+        return True
+
+    def reopen_store(self, store: Store) -> None:
+        """Go on with the same store, opened again: bring it back to where it was.
+
+        Raises:
+            StoreDamaged, LogDamaged, StoreFull: It does not work out.
+        """
+        memory = self._memory
+        rebuilt = Memory(store, Residents(Limits()), Limits(), store.applied)
+        for record in self.log.read(store.applied):
+            if record.sequence > memory.applied:
+                break
+            time_ms, commits = (0, []) if record.is_claim else unpack_record(record.body)
+            rebuilt.replay(record.sequence, time_ms, commits, len(record.body))
+        while (batch := rebuilt.take_batch()) is not None:
+            store.write(batch.puts, batch.deletes, batch.applied)
+            rebuilt.batch_written(batch)
+        self.store = store
+        memory.use_store(store)
+
+    def close(self) -> None:
+        """Close the store. What it lacks is in the log."""
+        self.store.close()
+
+
+Damaged = (StoreDamaged, LogDamaged, LookupError)
+"""What says that a partition's data cannot be trusted."""

@@ -1,0 +1,45 @@
+"""What a node is told when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perdure_node.core.limits import Limits
+from perdure_node.journal.settings import JournalSettings
+
+__all__ = ["NodeSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """The settings of one node."""
+
+    name: str
+    data: Path
+    """Its own directory. Nobody else uses it."""
+    partition_count: int = 16
+    """Of the whole cluster. Fixed when the data is made."""
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """All nodes of the cluster by name, with their addresses; this one included."""
+    routers: Sequence[str] = ()
+    """Where calls from objects here to objects elsewhere go. Needed only with several nodes."""
+    listen: str = ""
+    """`host:port`. Empty for an embedded node, which nobody calls from outside."""
+    cluster_id: str | None = None
+    """None: whatever the directory says."""
+    new: bool = False
+    """The directory may be empty: it is this node's first start."""
+    limits: Limits = field(default_factory=Limits)
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    apply_interval_s: float = 0.1
+    """How often durable records are written to the stores, unless many wait."""
+    apply_bytes: int = 1 << 20
+    """So many bytes of durable records are written to the stores at once."""
+    checkpoint_bytes: int = 16 << 20
+    """The stores are flushed, and the journal is trimmed, after so much was appended to it."""
+    drain_s: float = 10.0
+    """How long calls that are here get to finish when the node shuts down."""
+    lazy: bool = False
+    """Open a partition when the first call for it comes, not at the start."""

@@ -1,0 +1,189 @@
+"""The turn of one call: what its method may do while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from perdure.context import DurableContext
+from perdure.frames import Encoding, Kind
+from perdure.ids import CallId, ObjectKey
+from perdure.objects import Method
+from perdure_node.activation import Activation, changed_attributes
+from perdure_node.core.partition import Call, Partition
+from perdure_node.signals import OwnershipLost
+
+if TYPE_CHECKING:
+    from perdure.client import Answer, Client
+
+__all__ = ["MethodTurn"]
+
+
+class MethodTurn:
+    """One run of one method: a `context.Turn`.
+
+    `save()` only notes what has changed. A record of its own is made when the method suspends
+    afterwards, because only then can the node die with the call half done; else it becomes part
+    of the one record at the end.
+    """
+
+    __slots__ = (
+        "_context",
+        "_flush",
+        "_skip",
+        "activation",
+        "admitted",
+        "client",
+        "folded",
+        "method",
+        "over",
+        "partition",
+        "saved",
+        "saves",
+        "spoilt",
+        "start_image",
+    )
+
+    def __init__(
+        self,
+        partition: Partition,
+        call: Call,
+        client: Client,
+        method: Method | None,
+        flush: Callable[[Partition], None],
+    ) -> None:
+        state = call.state
+        assert state is not None
+        self.partition = partition
+        self.admitted = call
+        self.client = client
+        self.method = method
+        self.activation: Activation | None = None
+        self.folded: dict[str, bytes] = {}
+        """Saved, and not in a record yet."""
+        self.saved = False
+        self.saves = 0
+        self.over = False
+        self.spoilt = False
+        """A shared call beside this one has changed the state under it."""
+        self.start_image: dict[str, bytes] = state.image or {}
+        self._skip = 0
+        self._flush = flush
+        self._context: DurableContext | None = None
+        if call.progress is not None:
+            self.start_image = call.progress.start_image
+            self._skip = call.progress.saves
+
+    @property
+    def partition_count(self) -> int | None:
+        """How many partitions the cluster has."""
+        return self.client.partition_count
+
+    @property
+    def context(self) -> DurableContext:
+        """What the method's `ctx` is."""
+        if self._context is None:
+            request = self.admitted.request
+            call_id = CallId(request.session, self.partition.number, request.sequence)
+            self._context = DurableContext(
+                self.admitted.key,
+                request.method,
+                str(call_id),
+                attempt=1 if self.admitted.progress is None else 2,
+                key=request.key,
+            )
+        return self._context
+
+    def save(self) -> None:
+        """Make a commit point of the state as it is now."""
+        if self.partition.damage is not None:
+            raise OwnershipLost(self.partition.damage)
+        if self.over:
+            raise RuntimeError("save() after the call was over")
+        if self.admitted.shared:
+            raise RuntimeError("save() in a @durable.shared method: it may not change state")
+        self.saved = True
+        self.saves += 1
+        if self.saves > self._skip:
+            # A save that is in the journal already is not made again by a second run.
+            self.folded.update(self.changes())
+
+    def changes(self) -> dict[str, bytes]:
+        """Return what differs from the last commit, or from the last `save()` after it."""
+        state = self.admitted.state
+        assert state is not None
+        assert self.activation is not None
+        base, size = state.image or {}, state.size
+        if self.folded:
+            size += sum(len(v) - len(base.get(k, b"")) for k, v in self.folded.items())
+            base = {**base, **self.folded}
+        return changed_attributes(self.activation, str(self.admitted.key), base, size)
+
+    def suspended(self) -> None:
+        """The method waits for something: what it has saved gets a record now."""
+        if self.saves > self._skip and self.admitted.request.kind == Kind.CALL:
+            self._skip = self.saves
+            values, self.folded = self.folded, {}
+            self.partition.saved(self.admitted, values, self.saves, self.start_image)
+            self._flush(self.partition)
+
+    def _let_out(self, send: Callable[[], asyncio.Future[Answer]]) -> asyncio.Future[Answer]:
+        """Send a call of the method's own once all that the object has committed is durable."""
+        self.suspended()
+        state = self.admitted.state
+        assert state is not None
+        if state.last_record <= self.partition.memory.durable:
+            return send()
+        outer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def leave() -> None:
+            send().add_done_callback(lambda inner: _pass_on(inner, outer))
+
+        self.partition.hold(self.admitted.key, leave)
+        return outer
+
+    def call(  # noqa: PLR0913 - a call has so many parts
+        self,
+        target: ObjectKey,
+        kind: Kind,
+        method: str = "",
+        *,
+        arguments: bytes = b"",
+        encoding: Encoding = Encoding.MSGPACK,
+        key: str | None = None,
+        timeout_s: float | None = 30.0,
+        have: tuple[int, int] | None = None,
+        partition: int | None = None,
+    ) -> asyncio.Future[Answer]:
+        """Call an object from inside of the method, or from a task that has outlived it."""
+        chain: list[list[str]] = []
+        if not self.over:
+            request = self.admitted.request
+            chain = [*request.chain, [request.type, request.id, request.method]]
+
+        def send() -> asyncio.Future[Answer]:
+            return self.client.call(
+                target,
+                kind,
+                method,
+                arguments=arguments,
+                encoding=encoding,
+                key=key,
+                timeout_s=timeout_s,
+                have=have,
+                chain=chain,
+                partition=partition,
+            )
+
+        return send() if self.over else self._let_out(send)
+
+def _pass_on(inner: asyncio.Future[Answer], outer: asyncio.Future[Answer]) -> None:
+    if outer.cancelled():
+        return
+    if inner.cancelled():
+        outer.cancel()
+    elif (error := inner.exception()) is not None:
+        outer.set_exception(error)
+    else:
+        outer.set_result(inner.result())
