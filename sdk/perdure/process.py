@@ -50,6 +50,8 @@ def run_server(
         return _refuse(name, "does not run under python -O: its assertions guard your data")
     if parent_pid is not None:
         _die_with(parent_pid)
+        # Ctrl-C reaches the whole process group; who ends when is for the supervisor to say.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set_up_logging(name, log_level)
 
     import uvloop
