@@ -1,6 +1,6 @@
 """Durable objects for Python: classes whose state outlives every process."""
 
-from perdure import durable
+from perdure import durable, sync
 from perdure.call import Call
 from perdure.context import DurableContext, ctx
 from perdure.errors import (
@@ -39,6 +39,7 @@ from perdure.errors import (
 )
 from perdure.handle import Handle
 from perdure.objects import DurableObject
+from perdure.runtime import connect
 
 __all__ = [
     "BadArguments",
@@ -77,6 +78,8 @@ __all__ = [
     "TooLarge",
     "UnknownMethod",
     "UnknownType",
+    "connect",
     "ctx",
     "durable",
+    "sync",
 ]

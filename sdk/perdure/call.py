@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from perdure.errors import Code, error_from_wire
 from perdure.frames import Reply, unpack_error
+from perdure.raised import unpack_exception
 
 if TYPE_CHECKING:
     from perdure.client import Answer
@@ -204,8 +205,6 @@ class _Unseen:
 def error_of(answer: Answer) -> Exception:
     """Return the error that an answer bears: a fresh one each time."""
     if answer.code == Code.RAISED:
-        from perdure.raised import unpack_exception
-
         return unpack_exception(answer.reply.payload)
     return error_from_wire(answer.code, unpack_error(answer.reply.payload))
 

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 
 from perdure.call import Call
 from perdure.codec import decode
-from perdure.context import Caller, current_turn
+from perdure.context import Caller
 from perdure.frames import Kind, Reply
 from perdure.handle import TIMEOUT_S
 from perdure.ids import ObjectKey
 from perdure.remote import current_caller
+from perdure.runtime import current_client
 
 __all__ = ["list_ids"]
 
@@ -52,7 +53,7 @@ async def list_ids(type_name: str, prefix: str) -> AsyncIterator[str]:
     """
     caller = current_caller()
     if caller.partition_count is None:
-        await _connected()
+        await current_client().connected(TIMEOUT_S)
     count = caller.partition_count
     assert count is not None
     target = ObjectKey(type_name, prefix)
@@ -72,13 +73,6 @@ async def list_ids(type_name: str, prefix: str) -> AsyncIterator[str]:
             heapq.heappop(heads)
         else:
             heapq.heapreplace(heads, (following, partition))
-
-
-async def _connected() -> None:
-    from perdure import runtime
-
-    assert current_turn.get() is None
-    await runtime.current_client().connected(TIMEOUT_S)
 
 
 def _page(reply: Reply) -> tuple[list[str], bool]:

@@ -195,8 +195,14 @@ class Method:
             ) from None
 
     def describe(self) -> str:
-        """Return the remote signature as a person would write it."""
-        return str(self.signature)
+        """Return the remote signature as a person would write it: `(amount: int = 1) -> dict`."""
+        written = self.signature
+        parameters = [
+            parameter.replace(annotation=_as_written(parameter.annotation))
+            for parameter in written.parameters.values()
+        ]
+        answer = _as_written(written.return_annotation)
+        return str(written.replace(parameters=parameters, return_annotation=answer))
 
 
 def make_method(type_name: str, name: str, function: Callable[..., Any]) -> Method:
@@ -251,6 +257,17 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
         return inspect.signature(function, annotation_format=Format.FORWARDREF)
     return inspect.signature(function)
+
+
+class _Written(str):
+    """The text of an annotation, shown without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _as_written(annotation: Any) -> Any:
+    return _Written(annotation) if isinstance(annotation, str) else annotation
 
 
 def _context_parameter(

@@ -15,6 +15,7 @@ from perdure.context import Caller, current_turn
 from perdure.errors import BadArguments
 from perdure.frames import Kind, Reply
 from perdure.methods import Method
+from perdure.runtime import current_client
 
 if TYPE_CHECKING:
     from perdure.handle import Handle
@@ -36,11 +37,7 @@ def current_caller() -> Caller:
         RuntimeError: No loop runs.
     """
     turn = current_turn.get()
-    if turn is not None:
-        return turn
-    from perdure import runtime
-
-    return runtime.current_client()
+    return current_client() if turn is None else turn
 
 
 class RemoteMethod:
