@@ -60,6 +60,9 @@ class EchoBackend:
     def welcome(self) -> Welcome | None:
         return self.says
 
+    def check_owner(self, target: Any) -> None:
+        pass
+
     def receive(self, frames: list[CallFrame], sink: AnswerSink) -> None:
         self.received.append(frames)
         for frame in frames:

@@ -152,6 +152,10 @@ class Forwarding(Generic[C]):
         """Return the reachable node that owns a partition."""
         return self._lanes[partition].node if partition < len(self._lanes) else None
 
+    def knows(self, node: str) -> bool:
+        """Tell whether a node can be reached."""
+        return node in self._claims
+
     def take(self) -> Work[C]:
         """Return the work caused since the last time, and forget it."""
         work, self._work = self._work, Work[C]()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.frames import AnswerFrame, CallFrame
+from perdure.ids import ObjectKey
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -51,6 +52,13 @@ class Backend(Protocol):
         When it becomes known, or changes, the owner of the server says `Server.announce`.
         """
 
+    def check_owner(self, target: ObjectKey) -> None:
+        """Refuse a unary call for an object that this server does not answer for.
+
+        Raises:
+            NotOwner: Another server does.
+        """
+
     def receive(self, frames: list[CallFrame], sink: AnswerSink) -> None:
         """Take calls in, in order. Each with a number other than 0 is answered once."""
 
@@ -59,7 +67,7 @@ class Backend(Protocol):
 
     async def list(
         self, partition: int, type: str, prefix: str, after: str, limit: int
-    ) -> tuple[list[str], bool]:
+    ) -> tuple[Sequence[str], bool]:
         """Return ids of stored objects of one partition in the order of their UTF-8 bytes.
 
         Returns:

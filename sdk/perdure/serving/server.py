@@ -80,18 +80,18 @@ class Server:
     async def drain(self, server_name: str) -> None:
         """Say in health checks that this server ends, then end every stream.
 
-        Each stream gets its answers first, if its client takes them within `linger_s`. Called
-        when the backend takes no new calls any more.
+        Each stream gets its answers first, if they come and its client takes them within
+        `linger_s`. Calls that still come are refused with DRAINING.
         """
         await self._health.enter_graceful_shutdown()
-        last_word = refusal_of_error(Draining(server_name))
+        last_word = Draining(server_name)
         streams = list(self._unsent.streams)
         for stream in streams:
             stream.finish(last_word)
         if streams:
             await asyncio.wait([s.ended for s in streams], timeout=self._limits.linger_s)
-        for stream in streams:
-            stream.end(last_word)
+        for stream in list(self._unsent.streams):
+            stream.end(refusal_of_error(last_word))
 
     async def close(self, grace_s: float = 1.0) -> None:
         """Close the port, and end what is still open after `grace_s`."""

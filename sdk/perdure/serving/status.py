@@ -19,8 +19,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as StatusMessage
 
+from perdure.codec import decode
 from perdure.errors import (
     KINDS,
+    BadPayload,
     Code,
     DataLoss,
     DiskFull,
@@ -29,6 +31,7 @@ from perdure.errors import (
     NotOwner,
     Overloaded,
     PerdureError,
+    UnknownType,
     code_of,
     error_from_wire,
 )
@@ -40,6 +43,10 @@ DOMAIN: Final = "perdure"
 
 _TEXT_BYTES_MAX: Final = 1_024
 """A text travels twice, percent-encoded and in base64, in metadata of 8 KiB."""
+
+_STATUS_BY_NUMBER: Final[dict[int, grpc.StatusCode]] = {
+    status.value[0]: status for status in grpc.StatusCode
+}
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +68,7 @@ class Refusal(Exception):
         self.reason = reason
         self.text = _cut(text)
         self.applied = applied
-        self.facts: dict[str, str] = {k: _cut(v) for k, v in (facts or {}).items()}
+        self.facts: dict[str, str] = {k: _cut(v, 512) for k, v in (facts or {}).items()}
         self.retry_after_s = retry_after_s
 
     def details(self) -> bytes:
@@ -81,6 +88,26 @@ class Refusal(Exception):
         status = StatusMessage(code=number, message=self.text, details=details[:used])
         packed: bytes = status.SerializeToString()
         return packed
+
+    @classmethod
+    def unpack(cls, details: bytes) -> Refusal:
+        """Return the refusal that another server of ours sent, to pass it on."""
+        status = StatusMessage.FromString(details)
+        info = ErrorInfo()
+        for detail in status.details:
+            if detail.Is(ErrorInfo.DESCRIPTOR):
+                detail.Unpack(info)
+        facts = dict(info.metadata)
+        applied = facts.pop("applied", "unknown")
+        delay_ms = facts.pop("retry_after_ms", None)
+        return cls(
+            _STATUS_BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN),
+            info.reason,
+            status.message,
+            applied,
+            facts,
+            None if delay_ms is None else int(delay_ms) / 1000,
+        )
 
 
 class _Aborts(Protocol):
@@ -159,12 +186,29 @@ def _facts(error: PerdureError) -> dict[str, str]:
 
 
 def _refusal_of_exception(payload: bytes) -> Refusal:
-    raise NotImplementedError
+    """Return the status for an exception of the user's.
+
+    Its class and message are for callers only if the class is one that travels by its name:
+    those are made for callers. All other texts may hold anything, so they stay in the log of the
+    node that ran the call, under the call's id.
+    """
+    try:
+        fields = decode(payload)
+    except (BadPayload, UnknownType):
+        fields = {}
+    error_id = str(fields.get("call_id") or secrets.token_hex(8))
+    text = f"the method failed; error id {error_id}"
+    facts = {"error_id": error_id}
+    if fields.get("known") == "registered":
+        facts |= {"class": str(fields["class"]), "message": str(fields["message"])}
+        text = f"{facts['class']}: {facts['message']}"
+    kind = KINDS[Code.RAISED]
+    return Refusal(grpc.StatusCode[kind.status], "HANDLER_FAILED", text, kind.applied, facts)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, bytes_max: int = _TEXT_BYTES_MAX) -> str:
     """Shorten a text to what metadata can carry. Lone surrogates become question marks."""
     data = text.encode("utf-8", "replace")
-    if len(data) <= _TEXT_BYTES_MAX:
+    if len(data) <= bytes_max:
         return data.decode()
-    return data[: _TEXT_BYTES_MAX - 3].decode("utf-8", "ignore") + "..."
+    return data[: bytes_max - 3].decode("utf-8", "ignore") + "..."

@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from perdure.errors import BadPayload, Code, Overloaded, TooLarge, code_of
+from perdure.errors import BadPayload, Code, Overloaded, PerdureError, TooLarge, code_of
 from perdure.frames import AnswerFrame, CallFrame, pack_batch, pack_error, pack_reply, unpack_calls
 from perdure.serving.backend import Backend
 from perdure.serving.limits import ServerLimits
@@ -61,8 +61,9 @@ class AnswerStream:
         self._frames: list[AnswerFrame] = []
         self._welcome: Welcome | None = None
         self._welcomed = False
+        self.last_word: PerdureError | None = None
+        """Why this server ends the stream, once it does."""
         self._finishing = False
-        self._last_word: Refusal | None = None
         self._wake: asyncio.Future[None] | None = None
         unsent.streams.add(self)
 
@@ -96,11 +97,22 @@ class AnswerStream:
         self._welcome = welcome
         self._wake_writer()
 
-    def finish(self, last_word: Refusal | None) -> None:
-        """End the stream once the calls that are open have been answered."""
+    def finish(self, last_word: PerdureError | None) -> None:
+        """End the stream once the calls that are open have been answered.
+
+        Args:
+            last_word: What the stream ends with, and what calls that still come are refused
+                with. None: its client has half-closed it.
+        """
         self._finishing = True
-        self._last_word = last_word
+        self.last_word = last_word
         self._wake_writer()
+
+    def refuse(self, frame: CallFrame, error: PerdureError) -> None:
+        """Answer a call that goes no farther."""
+        if frame.number:
+            code, payload = pack_error(code_of(error), error.args)
+            self.send(AnswerFrame(frame.number, code, pack_reply(payload)))
 
     def overflow(self) -> None:
         """End the stream: its client does not read."""
@@ -128,7 +140,7 @@ class AnswerStream:
         while not self.ended.done():
             if not (self._frames and self._welcomed) and self._welcome is None:
                 if self._finishing and self.open_calls <= 0 and not self._frames:
-                    self.end(self._last_word)
+                    self.end(None if self.last_word is None else refusal_of_error(self.last_word))
                     return
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
@@ -217,6 +229,11 @@ async def _read_all(
             return
         frames = _frames_of(message, limits.frames_max)
         stream.open_calls += sum(1 for frame in frames if frame[0])
+        if stream.last_word is not None:
+            # This server ends: the calls that are here get their answers, and no new ones come.
+            for frame in frames:
+                stream.refuse(frame, stream.last_word)
+            continue
         if len(message) > limits.call_bytes_max:
             frames = _without_too_large(frames, limits.call_bytes_max, stream)
         backend.receive(frames, stream)
@@ -253,10 +270,9 @@ def _without_too_large(
 ) -> list[CallFrame]:
     """Refuse the calls that are too large, and return the others."""
     for frame in frames:
-        if frame.number and len(frame.body) > bytes_max:
-            error = TooLarge(f"the call has {len(frame.body)} bytes, the limit is {bytes_max}")
-            code, payload = pack_error(code_of(error), error.args)
-            stream.send(AnswerFrame(frame.number, code, pack_reply(payload)))
+        size = len(frame.body)
+        if size > bytes_max:
+            stream.refuse(frame, TooLarge(f"the call has {size} bytes, the limit is {bytes_max}"))
     return [frame for frame in frames if len(frame.body) <= bytes_max]
 
 

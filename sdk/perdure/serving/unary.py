@@ -82,6 +82,7 @@ async def answer_call(
         Refusal: It was refused, or it failed.
         BadPayload, BadObjectId, BadKey, BadArguments, UnknownMethod, TooLarge: The request
             itself is wrong.
+        NotOwner: Another server answers for the object.
     """
     if len(message) > limits.call_bytes_max:
         raise TooLarge(
@@ -92,6 +93,7 @@ async def answer_call(
     kind = _kind_of(request)
     encoding, arguments = _arguments_of(request, kind)
     key = _key_of(request)
+    backend.check_owner(target)
     if time_left <= 0:
         raise refusal_of_error(
             DeadlineExceeded("the deadline had passed before the call began"), applied="no"

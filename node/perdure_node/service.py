@@ -1,0 +1,63 @@
+"""A node, as its gRPC server sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perdure.client import Client
+from perdure.errors import NotOwner
+from perdure.frames import CallFrame
+from perdure.ids import ObjectKey, partition_of
+from perdure.serving.backend import AnswerSink, Description
+from perdure.transport import Welcome
+from perdure_node.node import Node
+
+__all__ = ["NodeService"]
+
+
+class NodeService:
+    """A `Backend` that is one node: it answers for its own partitions only."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @property
+    def client(self) -> Client:
+        """Makes the calls that come without a session of their own."""
+        return self._node.client
+
+    def welcome(self) -> Welcome:
+        """Return the cluster, and the partitions of this node."""
+        return self._node.welcome()
+
+    def check_owner(self, target: ObjectKey) -> None:
+        """Refuse an object of another node.
+
+        The node's client could reach it, because objects call one another. But who sends calls
+        to a node by its address should hear that they go to the wrong one.
+
+        Raises:
+            NotOwner: With the epoch of this node.
+        """
+        node = self._node
+        partition = partition_of(target, node.partition_count)
+        if partition not in node.owned:
+            raise NotOwner(partition, max(node.welcome().owned.values(), default=0))
+
+    def receive(self, frames: list[CallFrame], sink: AnswerSink) -> None:
+        """Take calls in, in order."""
+        self._node.receive(frames, sink)
+
+    async def describe(self) -> Description:
+        """Return what operators see."""
+        return await self._node.describe()
+
+    async def list(
+        self, partition: int, type: str, prefix: str, after: str, limit: int
+    ) -> tuple[Sequence[str], bool]:
+        """Return ids of stored objects of one of this node's partitions.
+
+        Raises:
+            NotOwner, DataLoss: It is not here, or damaged.
+        """
+        return await self._node.list(partition, type, prefix, after, limit)

@@ -1,0 +1,43 @@
+"""How a server process is told to end, and what it asks of the system."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import sys
+from typing import Final
+
+__all__ = ["prepare_process", "stop_requested"]
+
+_OPEN_FILES: Final = 65_536
+_SWITCH_S: Final = 0.0005
+
+
+def prepare_process() -> None:
+    """Allow many open files, and let threads that finish disk work in soon."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    # Beside a method that computes, the loop and the journal's thread would wait 5 ms each time.
+    sys.setswitchinterval(_SWITCH_S)
+
+
+def stop_requested() -> asyncio.Future[signal.Signals]:
+    """Return a future that the first SIGTERM or SIGINT ends. A second one ends the process."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def stop(number: signal.Signals) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+        if not stopped.done():
+            stopped.set_result(number)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        # Ctrl-C reaches a whole process group: whoever supervises us has SIGINT ignored here,
+        # and sends SIGTERM when it is our turn.
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            loop.add_signal_handler(each, stop, each)
+    return stopped
