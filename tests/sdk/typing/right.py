@@ -1,0 +1,75 @@
+"""Code that type checkers must accept, and understand exactly."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import assert_type
+
+from perdure import Call, DurableContext, DurableObject, ctx, durable, sync
+
+
+@durable.object
+class TypedCart(DurableObject):
+    limit = 3
+
+    def __init__(self, cart_id: str) -> None:
+        super().__init__(cart_id)
+        self.items: list[str] = []
+
+    async def add(self, item: str, quantity: int = 1) -> dict[str, int]:
+        self.items.append(item)
+        await self.save()
+        return {item: quantity}
+
+    def total(self, factor: float) -> float:
+        return len(self.items) * factor
+
+    async def pay(self, ctx: DurableContext, amount: int) -> str:
+        return f"{ctx.call_id} {ctx.attempt} {amount} {ctx.now().isoformat()}"
+
+    @durable.shared
+    async def summary(self) -> list[str]:
+        return self.items
+
+
+@durable.object(name="Other", persist="on_save", max_state_bytes=1000)
+class TypedOther(DurableObject):
+    @durable.shared
+    def read(self) -> int:
+        return 1
+
+
+async def main() -> None:
+    cart = await TypedCart.get_or_create("u1")
+    assert_type(cart, TypedCart)
+    assert_type(cart.items, list[str])
+    assert_type(cart.object_id, str)
+    assert_type(cart.limit, int)
+    assert_type(await cart.add("x", 2), dict[str, int])
+    assert_type(await cart.add("x", quantity=2), dict[str, int])
+    assert_type(await cart.pay(ctx, 5), str)
+    assert_type(await cart.summary(), list[str])
+
+    assert_type(TypedCart.get_or_create("u1"), Call[TypedCart])
+    assert_type(durable.call(cart.total, 1.5), Call[float])
+    assert_type(await durable.call(cart.total, factor=1.5), float)
+    assert_type(await durable.call(cart.add, "x"), dict[str, int])
+    assert_type(await asyncio.wait_for(durable.call(cart.add, "x"), 1), dict[str, int])
+    assert_type(await asyncio.create_task(durable.call(cart.total, 1.5)), float)
+    both = await asyncio.gather(TypedCart.get_or_create("a"), TypedOther.get_or_create("b"))
+    assert_type(both, tuple[TypedCart, TypedOther])
+
+    assert_type(durable.ref(TypedCart, "u1"), TypedCart)
+    assert_type(durable.options(cart, key="k", timeout=None), TypedCart)
+    assert_type(await durable.refresh(cart), TypedCart)
+    assert_type(await durable.exists(TypedCart, "u1"), bool)
+    assert_type(await durable.delete(cart), bool)
+    assert_type(durable.partition(cart), int)
+    async for each in durable.list(TypedCart, prefix="u", limit=5):
+        assert_type(each, TypedCart)
+
+
+def blocking() -> None:
+    cart = sync.run(TypedCart.get_or_create, "u1")
+    assert_type(cart, TypedCart)
+    assert_type(sync.run(cart.add, "x", 2), dict[str, int])
