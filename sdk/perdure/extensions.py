@@ -59,10 +59,8 @@ class Extension(enum.IntEnum):
     """16 bytes, and one more if it is known how safely it was made: 0 safe, 255 unsafe."""
     ENUM = 18
     """An array: class, and the member's name or, for a Flag, its int."""
-    DATACLASS = 19
-    """An array: class, map of fields."""
-    MODEL = 20
-    """An array: class, map of fields, names of the fields that were set, map of extra fields or
-    nil, map of private attributes or nil."""
-    REFERENCE = 21
+    INSTANCE = 19
+    """A dataclass instance or a model. An array: class, map of fields. For some models also: names
+    of the fields that were set, map of extra fields, map of private attributes."""
+    REFERENCE = 20
     """A handle. An array: type, id."""

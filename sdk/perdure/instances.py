@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any, Final
@@ -43,7 +44,7 @@ def dataclass_fields(value: Any) -> dict[str, Any]:
     Raises:
         Unstorable: It holds more than its fields, or a field is not set.
     """
-    cls = type(value)
+    cls: Any = type(value)
     try:
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
     except AttributeError as error:
@@ -79,27 +80,29 @@ def assemble_dataclass(cls: type, name: str, fields: Mapping[str, Any]) -> Any:
 
 
 def model_parts(model: Any) -> list[Any]:
-    """Return the fields, names of set fields, extra fields and private attributes of a model.
+    """Return a model's fields; if they do not tell everything, three things more.
+
+    These are the names of the fields that were set, the extra fields, the private attributes.
 
     Raises:
-        Unstorable: The model holds more than that.
+        Unstorable: The model holds more than that, or a field is not set.
     """
-    known = type(model).model_fields
-    fields = {name: content for name, content in model.__dict__.items() if name in known}
-    for attribute in model.__dict__.keys() - fields.keys():
-        if not isinstance(getattr(type(model), attribute, None), functools.cached_property):
-            raise Unstorable(
-                f"{type(model).__qualname__} has no field {attribute!r} to store it in"
-            )
+    cls = type(model)
+    held = model.__dict__
+    for name in cls.model_fields:
+        if name not in held:
+            raise Unstorable(f"{cls.__qualname__} whose field {name!r} is not set")
+    fields = {name: held[name] for name in cls.model_fields}
+    for name in held.keys() - fields.keys():
+        if not isinstance(getattr(cls, name, None), functools.cached_property):
+            raise Unstorable(f"{cls.__qualname__} has no field {name!r} to store it in")
     was_set = model.__pydantic_fields_set__
-    private = model.__pydantic_private__
-    return [
-        fields,
-        # In the order of the fields, as sets have none.
-        [name for name in fields if name in was_set] + sorted(was_set - fields.keys()),
-        model.__pydantic_extra__,
-        private,
-    ]
+    extra, private = model.__pydantic_extra__, model.__pydantic_private__
+    if was_set == fields.keys() and not extra and not private:
+        return [fields]
+    # In the order of the fields, as sets have none.
+    names = [name for name in (*fields, *(extra or {})) if name in was_set]
+    return [fields, names, extra or {}, private or {}]
 
 
 def assemble_model(cls: Any, name: str, parts: list[Any]) -> Any:
@@ -109,10 +112,9 @@ def assemble_model(cls: Any, name: str, parts: list[Any]) -> Any:
         UnknownType: The fields are not those of the class any more.
         BadPayload: The parts are none.
     """
-    fields, was_set, extra, private = parts
-    for part in (fields, extra, private):
-        if part is not None and type(part) is not dict:
-            raise BadPayload(f"{name} is stored as fields, names, extra fields and attributes")
+    fields, was_set, extra, private = parts if len(parts) == 4 else (*parts, [*parts[0]], {}, {})
+    if not (type(was_set) is list and type(extra) is dict and type(private) is dict):
+        raise BadPayload(f"{name} is stored as fields, names, extra fields and attributes")
     left = dict(fields)
     content: dict[str, Any] = {}
     for field_name, field in cls.model_fields.items():
@@ -124,15 +126,20 @@ def assemble_model(cls: Any, name: str, parts: list[Any]) -> Any:
             content[field_name] = field.get_default(
                 call_default_factory=True, validated_data=content
             )
-    if left:
-        raise _unexpected(name, next(iter(left)))
+    takes_extra = cls.model_config.get("extra") == "allow"
+    for unexpected in (
+        *left,
+        *(() if takes_extra else extra),
+        *(private.keys() - cls.__private_attributes__.keys()),
+    ):
+        raise _unexpected(name, unexpected)
     instance = cls.__new__(cls)
     instance.__setstate__(
         {
             "__dict__": content,
             "__pydantic_fields_set__": set(was_set),
-            "__pydantic_extra__": extra,
-            "__pydantic_private__": private,
+            "__pydantic_extra__": extra if takes_extra else None,
+            "__pydantic_private__": _private(cls, private),
         }
     )
     return instance
@@ -171,8 +178,21 @@ def member_of(cls: Any, name: str, member: object) -> enum.Enum:
     return found
 
 
+def _private(cls: Any, stored: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the private attributes of a model: what was stored, else the default if any."""
+    if not cls.__private_attributes__:
+        return None
+    undefined = sys.modules["pydantic_core"].PydanticUndefined
+    defaults = {
+        name: attribute.get_default()
+        for name, attribute in cls.__private_attributes__.items()
+        if name not in stored
+    }
+    return {**stored, **{k: v for k, v in defaults.items() if v is not undefined}}
+
+
 @functools.cache
-def _is_plain(cls: type) -> bool:
+def _is_plain(cls: Any) -> bool:
     """Tell whether instances hold nothing but attributes: they are no list, date, ... as well."""
     try:
         object.__new__(cls)
@@ -182,7 +202,7 @@ def _is_plain(cls: type) -> bool:
 
 
 @functools.cache
-def _slots(cls: type) -> frozenset[str]:
+def _slots(cls: Any) -> frozenset[str]:
     """Return the attributes that the instances of a class have outside of their `__dict__`."""
     return frozenset(
         name
@@ -194,7 +214,7 @@ def _slots(cls: type) -> frozenset[str]:
 
 def _check_nothing_else(value: Any, fields: Mapping[str, Any]) -> None:
     """Refuse an instance that has more attributes than its fields."""
-    cls = type(value)
+    cls: Any = type(value)
     held = getattr(value, "__dict__", {}).keys() | _slots(cls)
     for attribute in held - fields.keys() - _IGNORED:
         # What a cached property holds is computed again when it is asked for.

@@ -23,7 +23,19 @@ from perdure.errors import BadPayload, PerdureError, UnknownType
 from perdure.extensions import DEPTH_MAX, FACTORIES, Extension
 from perdure.ids import ObjectKey
 
-__all__ = ["TooDeep", "check_depth", "from_key", "may_be_deep", "read"]
+__all__ = [
+    "TooDeep",
+    "check_depth",
+    "distinct",
+    "find_class",
+    "from_key",
+    "make_deque",
+    "make_instance",
+    "make_reference",
+    "may_be_deep",
+    "read",
+    "read_decimal",
+]
 
 
 class TooDeep(BadPayload):
@@ -171,11 +183,84 @@ def _dict(pairs: list[Any]) -> dict[Any, Any]:
     return content
 
 
-def _set(items: list[Any]) -> frozenset[Any]:
+def distinct(items: list[Any]) -> frozenset[Any]:
+    """Return the items of a set.
+
+    Raises:
+        BadPayload: One of them occurs twice.
+    """
     content = frozenset(items)
     if len(content) != len(items):
         raise BadPayload("an item of a set occurs twice")
     return content
+
+
+def make_deque(maxlen: object, items: list[Any]) -> deque[Any]:
+    """Return a deque.
+
+    Raises:
+        BadPayload: It could not have so many items.
+    """
+    if maxlen is None:
+        return deque(items)
+    if type(maxlen) is not int or len(items) > maxlen:
+        raise BadPayload("a deque has more items than it can")
+    return deque(items, maxlen)
+
+
+def make_instance(name: object, fields: object, rest: list[Any]) -> Any:
+    """Return a dataclass instance or a model; a model may come with more than its fields.
+
+    Raises:
+        BadPayload: These are no parts of one.
+        UnknownType: Nobody knows the class, or its fields have changed.
+    """
+    if type(name) is not str or type(fields) is not dict:
+        raise BadPayload("an instance is the name of its class and its fields")
+    cls = values.find(name, "model")
+    if cls is not None:
+        if len(rest) not in (0, 3):
+            raise BadPayload(f"{name} is stored as its fields, or these and three things more")
+        return instances.assemble_model(cls, name, [fields, *rest])
+    cls = find_class(name, "dataclass")
+    if rest:
+        raise BadPayload("a dataclass instance has nothing but fields")
+    return instances.assemble_dataclass(cls, name, fields)
+
+
+def make_reference(key: ObjectKey) -> Any:
+    """Return a handle to an object.
+
+    Raises:
+        BadPayload: Nobody can make one here.
+    """
+    if not from_key:
+        raise BadPayload("there are no references here")
+    return from_key[-1](key)
+
+
+def find_class(name: object, kind: values.Kind) -> type:
+    """Return the class of this name.
+
+    Raises:
+        BadPayload: It is no name.
+        UnknownType: Nobody knows one.
+    """
+    if type(name) is not str:
+        raise BadPayload("the name of a class is text")
+    cls = values.find(name, kind)
+    if cls is None:
+        raise UnknownType(name, f" ({kind}): give the class to @durable.value, where it is defined")
+    return cls
+
+
+def read_decimal(text: str) -> decimal.Decimal:
+    """Return the Decimal of a text, whatever the current context is.
+
+    Raises:
+        ArithmeticError: There is none.
+    """
+    return decimal.Decimal(text, _DECIMALS)
 
 
 def _read_int(payload: bytes, _level: int) -> int:
@@ -187,11 +272,11 @@ def _read_tuple(payload: bytes, level: int) -> tuple[Any, ...]:
 
 
 def _read_set(payload: bytes, level: int) -> set[Any]:
-    return set(_set(_array(payload, level)))
+    return set(distinct(_array(payload, level)))
 
 
 def _read_frozenset(payload: bytes, level: int) -> frozenset[Any]:
-    return _set(_array(payload, level))
+    return distinct(_array(payload, level))
 
 
 def _read_dict(payload: bytes, level: int) -> dict[Any, Any]:
@@ -213,9 +298,7 @@ def _read_defaultdict(payload: bytes, level: int) -> defaultdict[Any, Any]:
 
 def _read_deque(payload: bytes, level: int) -> deque[Any]:
     maxlen, *items = _array(payload, level)
-    if maxlen is not None and (type(maxlen) is not int or len(items) > maxlen):
-        raise BadPayload("a deque has more items than it can")
-    return deque(items, maxlen)
+    return make_deque(maxlen, items)
 
 
 def _read_timedelta(payload: bytes, level: int) -> timedelta:
@@ -231,32 +314,18 @@ def _read_uuid(payload: bytes, _level: int) -> uuid.UUID:
 
 
 def _read_enum(payload: bytes, level: int) -> enum.Enum:
-    name, member = _record(payload, level, (str,))
-    return instances.member_of(_class(name, "enum"), name, member)
+    name, member = _array(payload, level)
+    return instances.member_of(find_class(name, "enum"), name, member)
 
 
-def _read_dataclass(payload: bytes, level: int) -> Any:
-    name, fields = _record(payload, level, (str, dict))
-    return instances.assemble_dataclass(_class(name, "dataclass"), name, fields)
-
-
-def _read_model(payload: bytes, level: int) -> Any:
-    name, *parts = _record(payload, level, (str, dict, list))
-    return instances.assemble_model(_class(name, "model"), name, parts)
+def _read_instance(payload: bytes, level: int) -> Any:
+    name, fields, *rest = _array(payload, level)
+    return make_instance(name, fields, rest)
 
 
 def _read_reference(payload: bytes, level: int) -> Any:
-    if not from_key:
-        raise BadPayload("there are no references here")
     type_name, object_id = _record(payload, level, (str, str))
-    return from_key[-1](ObjectKey(type_name, object_id))
-
-
-def _class(name: str, kind: values.Kind) -> type:
-    cls = values.find(name, kind)
-    if cls is None:
-        raise UnknownType(name, f" ({kind}): give the class to @durable.value, where it is defined")
-    return cls
+    return make_reference(ObjectKey(type_name, object_id))
 
 
 _READERS: Final[dict[int, _Reader]] = {
@@ -275,11 +344,10 @@ _READERS: Final[dict[int, _Reader]] = {
     Extension.TIME: lambda payload, _: temporal.read_time(payload.decode()),
     Extension.TIMEDELTA: _read_timedelta,
     Extension.ZONE: lambda payload, _: temporal.read_zone(payload.decode()),
-    Extension.DECIMAL: lambda payload, _: decimal.Decimal(payload.decode(), _DECIMALS),
+    Extension.DECIMAL: lambda payload, _: read_decimal(payload.decode()),
     Extension.UUID: _read_uuid,
     Extension.ENUM: _read_enum,
-    Extension.DATACLASS: _read_dataclass,
-    Extension.MODEL: _read_model,
+    Extension.INSTANCE: _read_instance,
     Extension.REFERENCE: _read_reference,
 }
 

@@ -7,13 +7,13 @@ for why that matters.
 
 from __future__ import annotations
 
-import datetime as dt
 import decimal
 import enum
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import Any, Final
 
 import ormsgpack
@@ -22,7 +22,19 @@ from perdure import instances, temporal, values
 from perdure.extensions import FACTORIES, Extension
 from perdure.ids import ObjectKey
 
-__all__ = ["Refused", "TooManyLevels", "lower", "pack", "to_keys"]
+__all__ = [
+    "Refused",
+    "TooManyLevels",
+    "check_no_attributes",
+    "decimal_text",
+    "enum_parts",
+    "factory_name",
+    "instance_parts",
+    "lower",
+    "pack",
+    "temporal_text",
+    "to_keys",
+]
 
 
 class Refused(Exception):
@@ -129,11 +141,11 @@ def _lower_container(value: Any, kind: type, room: int) -> ormsgpack.Ext:
     if (to_key := to_keys.get(kind)) is not None:
         return ormsgpack.Ext(Extension.REFERENCE, pack(list(to_key(value))))
     if isinstance(value, enum.Enum):
-        return _write_enum(value, _known_name(kind))
-    write = _CONTAINERS.get(kind) or _instance_writer(kind)
+        name, member = enum_parts(value)
+        return ormsgpack.Ext(Extension.ENUM, pack([name, lower(member, 0)]))
     if room <= 0:
         raise TooManyLevels("")
-    code, payload = write(value, room - 1)
+    code, payload = _CONTAINERS.get(kind, _write_instance)(value, room - 1)
     return ormsgpack.Ext(code, payload)
 
 
@@ -156,69 +168,91 @@ def _sorted_array(items: Iterable[Any], room: int) -> bytes:
 
 
 def _write_ordered_dict(value: OrderedDict[Any, Any], room: int) -> tuple[int, bytes]:
-    _check_no_attributes(value)
+    check_no_attributes(value)
     return Extension.ORDERED_DICT, pack(_lower_pairs(value, room))
 
 
 def _write_counter(value: Counter[Any], room: int) -> tuple[int, bytes]:
-    _check_no_attributes(value)
+    check_no_attributes(value)
     return Extension.COUNTER, pack(_lower_pairs(value, room))
 
 
 def _write_defaultdict(value: defaultdict[Any, Any], room: int) -> tuple[int, bytes]:
+    return Extension.DEFAULTDICT, pack([factory_name(value), *_lower_pairs(value, room)])
+
+
+def factory_name(value: defaultdict[Any, Any]) -> str | None:
+    """Return the name of a defaultdict's factory.
+
+    Raises:
+        Refused: It is none that is known by name.
+    """
     factory = value.default_factory
-    name = getattr(factory, "__name__", None) if factory is not None else None
-    if factory is not None and (type(name) is not str or FACTORIES.get(name) is not factory):
-        raise Refused(f"a defaultdict over something else than {', '.join(FACTORIES)}")
-    return Extension.DEFAULTDICT, pack([name, *_lower_pairs(value, room)])
+    for name, known in FACTORIES.items():
+        if factory is known:
+            return name
+    if factory is None:
+        return None
+    raise Refused(f"a defaultdict over something else than {', '.join(FACTORIES)}")
 
 
 def _write_deque(value: deque[Any], room: int) -> tuple[int, bytes]:
     return Extension.DEQUE, pack([value.maxlen, *(lower(x, room) for x in value)])
 
 
-def _check_no_attributes(value: Any) -> None:
+def check_no_attributes(value: Any) -> None:
+    """Refuse an OrderedDict or Counter that has attributes of its own.
+
+    Raises:
+        Refused: It has.
+    """
     if value.__dict__:
         raise Refused(f"a {type(value).__name__} with attributes of its own")
 
 
-def _write_enum(member: Any, name: str) -> ormsgpack.Ext:
+def enum_parts(member: enum.Enum) -> list[Any]:
+    """Return an Enum member's class and its name or, for a Flag, its value.
+
+    Raises:
+        Refused: The class is not known.
+    """
+    name = _known_name(type(member))
     if isinstance(member, enum.Flag):
-        return ormsgpack.Ext(Extension.ENUM, pack([name, lower(member.value, 0)]))
-    if type(member).__members__.get(member._name_) is not member:
+        return [name, member.value]
+    if type(member).__members__.get(member.name) is not member:
         raise Refused(f"{name}, of which this is no member")
-    return ormsgpack.Ext(Extension.ENUM, pack([name, member._name_]))
+    return [name, member.name]
 
 
-def _instance_writer(cls: type) -> Callable[[Any, int], tuple[int, bytes]]:
+def instance_parts(value: Any) -> list[Any]:
+    """Return the class's name and the content of a dataclass instance or model.
+
+    A model that was given all of its fields, has none beside them and no private attributes is
+    told by its fields, as a dataclass instance is.
+
+    Raises:
+        Refused: It is neither, its class is not known, or it holds more than that.
+    """
+    cls = type(value)
     kind = values.kind_of(cls)
-    if kind == "dataclass":
-        return _write_dataclass
-    if kind == "model":
-        return _write_model
-    raise Refused(_what(cls))
-
-
-def _write_dataclass(value: Any, room: int) -> tuple[int, bytes]:
-    name = _known_name(type(value))
+    if kind not in ("dataclass", "model"):
+        raise Refused(_what(cls))
+    name = _known_name(cls)
     try:
-        fields = instances.dataclass_fields(value)
+        if kind == "dataclass":
+            return [name, instances.dataclass_fields(value)]
+        return [name, *instances.model_parts(value)]
     except instances.Unstorable as error:
         raise Refused(str(error)) from None
-    return Extension.DATACLASS, pack([name, {k: lower(x, room) for k, x in fields.items()}])
 
 
-def _write_model(value: Any, room: int) -> tuple[int, bytes]:
-    name = _known_name(type(value))
-    try:
-        fields, was_set, extra, private = instances.model_parts(value)
-    except instances.Unstorable as error:
-        raise Refused(str(error)) from None
-    parts = [
-        None if part is None else {k: lower(x, room) for k, x in part.items()}
-        for part in (fields, extra, private)
+def _write_instance(value: Any, room: int) -> tuple[int, bytes]:
+    name, *parts = instance_parts(value)
+    lowered = [
+        {k: lower(x, room) for k, x in part.items()} if type(part) is dict else part
+        for part in parts
     ]
-    return Extension.MODEL, pack([name, parts[0], was_set, *parts[1:]])
+    return Extension.INSTANCE, pack([name, *lowered])
 
 
 def _known_name(cls: type) -> str:
@@ -242,25 +276,28 @@ def _what(cls: type) -> str:
     return cls.__qualname__
 
 
-def _write_datetime(value: dt.datetime | dt.time) -> tuple[int, bytes]:
-    code = Extension.DATETIME if type(value) is dt.datetime else Extension.TIME
-    return code, _text(temporal.text_of, value)
+def temporal_text(value: datetime | time | tzinfo) -> str:
+    """Return the text of a datetime, time or zone.
 
-
-def _write_zone(value: dt.tzinfo) -> tuple[int, bytes]:
-    return Extension.ZONE, _text(temporal.zone_text, value)
-
-
-def _text(write: Callable[[Any], str], value: object) -> bytes:
+    Raises:
+        Refused: There is a zone that other processes need not know.
+    """
     try:
-        return write(value).encode()
+        text = temporal.zone_text(value) if isinstance(value, tzinfo) else temporal.text_of(value)
+        text.encode()
     except UnicodeEncodeError:
         raise Refused("a time zone whose name has a lone surrogate") from None
     except ValueError as error:
         raise Refused(str(error)) from None
+    return text
 
 
-def _write_timedelta(value: dt.timedelta) -> tuple[int, bytes]:
+def decimal_text(value: decimal.Decimal) -> str:
+    """Return the text of a Decimal, all its digits, in scientific notation where needed."""
+    return _DECIMALS.to_sci_string(value)
+
+
+def _write_timedelta(value: timedelta) -> tuple[int, bytes]:
     return Extension.TIMEDELTA, pack([value.days, value.seconds, value.microseconds])
 
 
@@ -272,13 +309,13 @@ def _write_uuid(value: uuid.UUID) -> tuple[int, bytes]:
 
 _LEAVES: Final[dict[type, Callable[[Any], tuple[int, bytes]]]] = {
     bytearray: lambda value: (Extension.BYTEARRAY, bytes(value)),
-    dt.datetime: _write_datetime,
-    dt.date: lambda value: (Extension.DATE, value.isoformat().encode()),
-    dt.time: _write_datetime,
-    dt.timedelta: _write_timedelta,
-    dt.timezone: _write_zone,
-    zoneinfo.ZoneInfo: _write_zone,
-    decimal.Decimal: lambda v: (Extension.DECIMAL, _DECIMALS.to_sci_string(v).encode()),
+    datetime: lambda value: (Extension.DATETIME, temporal_text(value).encode()),
+    date: lambda value: (Extension.DATE, value.isoformat().encode()),
+    time: lambda value: (Extension.TIME, temporal_text(value).encode()),
+    timedelta: _write_timedelta,
+    timezone: lambda value: (Extension.ZONE, temporal_text(value).encode()),
+    zoneinfo.ZoneInfo: lambda value: (Extension.ZONE, temporal_text(value).encode()),
+    decimal.Decimal: lambda value: (Extension.DECIMAL, decimal_text(value).encode()),
     uuid.UUID: _write_uuid,
 }
 
