@@ -94,7 +94,7 @@ def channel_arguments(limits: ServerLimits) -> list[tuple[str, int]]:
         # Without this one a frozen peer is never noticed, keepalive or not.
         ("grpc.http2.ping_timeout_ms", limits.ping_timeout_ms),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", limits.client_ping_interval_ms),
+        ("grpc.http2.min_ping_interval_without_data_ms", limits.client_ping_interval_ms),
         # Else a second server on the same port would start and take half of the connections.
         ("grpc.so_reuseport", 0),
     ]
