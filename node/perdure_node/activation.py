@@ -35,9 +35,7 @@ class Activation:
         """`on_activate` runs, or has run."""
 
 
-def activate(
-    object_type: ObjectType, state: ObjectState, image: dict[str, bytes]
-) -> Activation:
+def activate(object_type: ObjectType, state: ObjectState, image: dict[str, bytes]) -> Activation:
     """Make an activation from a stored image.
 
     Raises:

@@ -10,16 +10,16 @@ import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from perdure import codec, jsonvalue, raised
 from perdure.context import current_turn
 from perdure.errors import (
+    CODE_OF,
     BadArguments,
     BadPayload,
     CallFailed,
     Code,
-    PerdureError,
     RemoteError,
     ResultNotStorable,
     ResultTooLarge,
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from perdure.client import Client
 
 __all__ = ["Executor"]
+
+
+_TRAVEL_AS_THEY_ARE: Final = frozenset(CODE_OF) - {RemoteError}
 
 
 class _MethodTask(asyncio.Task[None]):
@@ -107,9 +110,7 @@ class Executor:
     def _start(self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
         context = copy_context()
         context.run(current_turn.set, turn)
-        task = _MethodTask(
-            coroutine, loop=self._loop, context=context, name=str(turn.admitted.key)
-        )
+        task = _MethodTask(coroutine, loop=self._loop, context=context, name=str(turn.admitted.key))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -194,11 +195,7 @@ class Executor:
         state = call.state
         assert state is not None
         activation: Activation | None = state.instance
-        if (
-            activation is None
-            or activation.type is not object_type
-            or call.progress is not None
-        ):
+        if activation is None or activation.type is not object_type or call.progress is not None:
             image = state.image or {}
             activation = activate(object_type, state, turn.start_image or image)
             state.instance = activation
@@ -261,11 +258,10 @@ class Executor:
 
     def _failure(self, turn: MethodTurn, error: BaseException) -> tuple[int, bytes]:
         """Return code and payload for whatever left a method."""
-        if isinstance(error, PerdureError) and not isinstance(error, RemoteError):
+        if isinstance(error, (CallFailed, UnknownType)) and type(error) in _TRAVEL_AS_THEY_ARE:
             # What failed for good inside fails for good outside. Anything else that a nested
             # call said ("it did not run") would be wrong about this call, which did run.
-            if isinstance(error, (CallFailed, UnknownType)) and code_of(error) != Code.INTERNAL:
-                return pack_error(code_of(error), error.args)
+            return pack_error(code_of(error), error.args)
         call = turn.admitted
         request = call.request
         call_id = CallId(request.session, turn.partition.number, request.sequence)
@@ -290,5 +286,5 @@ def _watched(coroutine: Coroutine[Any, Any, Any], turn: MethodTurn) -> Generator
         error = None
         try:
             value = yield waits_for
-        except BaseException as thrown:  # noqa: BLE001 - whatever it is, it is the method's
+        except BaseException as thrown:
             error = thrown

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from perdure_node.clock import Clock
 from perdure_node.core import rows
+from perdure_node.core.batch import Batch
 from perdure_node.core.commits import pack_record, unpack_record
 from perdure_node.core.limits import Limits
-from perdure_node.core.memory import Batch, Memory
+from perdure_node.core.memory import DamageFound, Memory
 from perdure_node.core.partition import Catalog, Partition
 from perdure_node.core.residents import Residents
+from perdure_node.core.state import ObjectState
 from perdure_node.log import LogDamaged, PartitionLog
 from perdure_node.store import Store, StoreDamaged, StoreFull, StoreResources
 
@@ -38,10 +40,33 @@ def open_store(path: Path, resources: StoreResources, *, new: bool) -> Store:
     return Store.open(path, resources)
 
 
+class StoreRows:
+    """A store as a partition's memory reads it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+        try:
+            return self._store.get(key)
+        except StoreDamaged as error:
+            raise DamageFound(str(error)) from None
+
+    def scan(
+        self, prefix: bytes, after: bytes = b"", limit: int = 1_000
+    ) -> list[tuple[bytes, bytes]]:
+        """Return rows in order."""
+        try:
+            return self._store.scan(prefix, after, limit)
+        except StoreDamaged as error:
+            raise DamageFound(str(error)) from None
+
+
 class Host:
     """A partition that is open on this node."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a partition stands on
         self,
         number: int,
         epoch: int,
@@ -53,7 +78,7 @@ class Host:
         limits: Limits,
         clock: Clock,
         server: str,
-        flush: Callable[[Host], None],
+        on_work: Callable[[Host], None],
     ) -> None:
         """Recover the partition and claim it under a new epoch.
 
@@ -63,7 +88,7 @@ class Host:
         self.store = store
         self.log = log
         self._clock = clock
-        memory = Memory(store, residents, limits, store.applied)
+        memory = Memory(StoreRows(store), residents, limits, store.applied)
         self._memory = memory
         self._unwritten: Batch | None = None
         """A batch that the store had no room for."""
@@ -76,7 +101,7 @@ class Host:
         memory.record_made(claim, 0)
         self.partition = Partition(number, epoch, memory, catalog, limits, server)
         self.partition.record = claim + 1
-        self._flush = flush
+        self._on_work = on_work
         log.on_durable = self._became_durable
 
     def resume(self) -> None:
@@ -93,9 +118,14 @@ class Host:
         self.partition.record_made(self.log.append(body), len(body))
         return len(body)
 
+    def commit_deferred(self, state: ObjectState) -> None:
+        """Commit what calls have changed since an object's last `save()`."""
+        self.partition.commit_deferred(state)
+        self._on_work(self)
+
     def _became_durable(self, sequence: int) -> None:
         self.partition.durable(sequence)
-        self._flush(self)
+        self._on_work(self)
 
     def apply(self) -> bool:
         """Write all durable records to the store. False: the disk is full, nothing is lost.
@@ -148,7 +178,7 @@ class Host:
             StoreDamaged, LogDamaged, StoreFull: It does not work out.
         """
         memory = self._memory
-        rebuilt = Memory(store, Residents(Limits()), Limits(), store.applied)
+        rebuilt = Memory(StoreRows(store), Residents(Limits()), Limits(), store.applied)
         for record in self.log.read(store.applied):
             if record.sequence > memory.applied:
                 break
@@ -158,12 +188,12 @@ class Host:
             store.write(batch.puts, batch.deletes, batch.applied)
             rebuilt.batch_written(batch)
         self.store = store
-        memory.use_store(store)
+        memory.use_store(StoreRows(store))
 
     def close(self) -> None:
         """Close the store. What it lacks is in the log."""
         self.store.close()
 
 
-Damaged = (StoreDamaged, LogDamaged, LookupError)
+Damaged = (StoreDamaged, LogDamaged, DamageFound)
 """What says that a partition's data cannot be trusted."""

@@ -143,7 +143,7 @@ class MethodTurn:
         self.partition.hold(self.admitted.key, leave)
         return outer
 
-    def call(  # noqa: PLR0913 - a call has so many parts
+    def call(
         self,
         target: ObjectKey,
         kind: Kind,
@@ -177,6 +177,7 @@ class MethodTurn:
             )
 
         return send() if self.over else self._let_out(send)
+
 
 def _pass_on(inner: asyncio.Future[Answer], outer: asyncio.Future[Answer]) -> None:
     if outer.cancelled():

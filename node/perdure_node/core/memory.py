@@ -16,17 +16,18 @@ from typing import Any, NamedTuple, Protocol
 
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
+from perdure_node.core.batch import Batch, BatchBuilder
 from perdure_node.core.commits import Commit, Outcome, Progress
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["Batch", "Keyed", "Memory", "StoreReader"]
+__all__ = ["DamageFound", "Keyed", "Memory", "StoreReader"]
 
 
 class StoreReader(Protocol):
-    """What is read of a partition's store."""
+    """What is read of a partition's store. Raises `DamageFound` when it cannot be trusted."""
 
     def get(self, key: bytes) -> bytes | None:
         """Return a row."""
@@ -39,12 +40,8 @@ class StoreReader(Protocol):
         ...
 
 
-class Batch(NamedTuple):
-    """Rows for the store, to be written at once, together with `applied`."""
-
-    puts: list[tuple[bytes, bytes]]
-    deletes: list[bytes]
-    applied: int
+class DamageFound(Exception):
+    """The store, or what it holds, cannot be trusted."""
 
 
 class Keyed(NamedTuple):
@@ -75,7 +72,6 @@ class Memory:
         self._states: dict[ObjectKey, ObjectState] = {}
         self._pinned: dict[ObjectKey, ObjectState] = {}
         self._windows: dict[bytes, SessionWindow[Any]] = {}
-        self._touched_windows: set[bytes] = set()
         self._keyed: dict[tuple[ObjectKey, str, str], Keyed] = {}
         self.progress: dict[ObjectKey, Progress] = {
             rows.key_of_progress(key): rows.unpack_progress(row)
@@ -85,6 +81,8 @@ class Memory:
         self._progress_rows = set(self.progress)
         self._making: list[tuple[Commit, dict[str, bytes] | None]] = []
         self._entries: deque[_Entry] = deque()
+        self.now_ms = 0
+        """Monotonic time, for the order of use."""
         self.number = 0
         """Counts commits of this epoch."""
         row = store.get(rows.TIME_KEY)
@@ -104,6 +102,7 @@ class Memory:
             if not state.resident:
                 state.resident = True
                 self._residents.add(state, self)
+            self._residents.touch(state, self.now_ms)
             return state
         row = self._store.get(rows.object_key(key))
         if row is None:
@@ -169,9 +168,7 @@ class Memory:
         }
         start = rows.object_key(ObjectKey(type, after)) if after else b""
         # Every row may turn out to be deleted since, so ask for that many more.
-        found = self._store.scan(
-            rows.object_prefix(type, prefix), start, limit + 1 + len(recent)
-        )
+        found = self._store.scan(rows.object_prefix(type, prefix), start, limit + 1 + len(recent))
         ids = {rows.id_of(type, key) for key, _ in found}
         ids |= {id for id, there in recent.items() if there}
         ids -= {id for id, there in recent.items() if not there}
@@ -278,68 +275,23 @@ class Memory:
         entries = self._entries
         if not entries or entries[0].record > self.durable:
             return None
-        objects: dict[ObjectKey, tuple[int, dict[str, bytes] | None]] = {}
-        large: dict[bytes, bytes] = {}
-        keyed: dict[bytes, bytes] = {}
-        progress: dict[ObjectKey, Progress | None] = {}
-        deletes: list[bytes] = []
+        builder = BatchBuilder(self._large_rows, self._progress_rows)
         applied = self.applied
         while entries and entries[0].record <= self.durable:
             entry = entries.popleft()
             applied = entry.record
             self.unapplied_bytes -= entry.bytes
             for commit, image in entry.commits:
-                key = commit.key
-                for outcome in commit.outcomes:
-                    self._touched_windows.add(outcome.session)
-                    if outcome.key is not None and key is not None:
-                        row = (outcome.digest, outcome.code, outcome.payload, entry.time_ms)
-                        keyed[
-                            rows.keyed_key(entry.time_ms, key, outcome.method, outcome.key)
-                        ] = rows.pack_row(row)
-                if key is None:
-                    continue
-                if commit.progress is not None:
-                    progress[key] = commit.progress
-                elif commit.outcomes and (key in progress or key in self._progress_rows):
-                    progress[key] = None
-                if not (commit.values or commit.created or commit.gone):
-                    continue
-                if commit.gone:
-                    deletes += self._large_rows(key)
-                    prefix = rows.attribute_key(key, "")
-                    large = {k: v for k, v in large.items() if not k.startswith(prefix)}
-                objects[key] = commit.state_version, image
-                for name, value in commit.values.items():
-                    if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
-                        large[rows.attribute_key(key, name)] = value
-        puts = [(rows.TIME_KEY, rows.pack_row([self.time_ms]))]
-        for key, (state_version, image) in objects.items():
-            if image is None:
-                deletes.append(rows.object_key(key))
-            else:
-                puts.append((rows.object_key(key), rows.pack_object(state_version, image)))
-        puts += large.items()
-        puts += keyed.items()
-        for key, interrupted in progress.items():
-            if interrupted is None:
-                deletes.append(rows.progress_key(key))
-                self._progress_rows.discard(key)
-            else:
-                puts.append((rows.progress_key(key), rows.pack_progress(interrupted)))
-                self._progress_rows.add(key)
-        for session in self._touched_windows:
+                builder.add(commit, image, entry.time_ms)
+        others = [(rows.TIME_KEY, rows.pack_row([self.time_ms]))]
+        for session in builder.sessions:
             window = self._windows[session]
-            puts.append((rows.session_key(session), rows.pack_row(window.row(applied))))
-        if deletes:
-            written = {key for key, _ in puts}
-            deletes = [key for key in deletes if key not in written]
-        return Batch(puts, deletes, applied)
+            others.append((rows.session_key(session), rows.pack_row(window.row(applied))))
+        return builder.build(others, applied)
 
     def batch_written(self, batch: Batch) -> None:
         """Let go of what the store has now."""
         self.applied = batch.applied
-        self._touched_windows = set()
         for key, state in list(self._pinned.items()):
             if state.last_record <= batch.applied:
                 del self._pinned[key]
@@ -367,6 +319,7 @@ class Memory:
 
     def _adopt(self, state: ObjectState) -> ObjectState:
         self._states[state.key] = state
+        state.used_ms = self.now_ms
         self._residents.add(state, self)
         return state
 
@@ -386,7 +339,7 @@ class Memory:
     def _attribute(self, key: ObjectKey, name: str) -> bytes:
         value = self._store.get(rows.attribute_key(key, name))
         if value is None:
-            raise LookupError(f"the attribute {name!r} of {key} is not in the store")
+            raise DamageFound(f"the attribute {name!r} of {key} is not in the store")
         return value
 
     def _large_rows(self, key: ObjectKey) -> list[bytes]:

@@ -15,9 +15,11 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol
 
 from perdure import codec
 from perdure.errors import Code
@@ -25,7 +27,7 @@ from perdure.frames import AnswerFrame, Encoding, Kind, Request, pack_error, pac
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core.commits import MARK, Commit, Outcome, Progress
 from perdure_node.core.limits import Limits
-from perdure_node.core.memory import Memory
+from perdure_node.core.memory import DamageFound, Memory
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import UNRECORDED, Ended, SessionWindow
 
@@ -36,6 +38,24 @@ NO = {Encoding.MSGPACK: codec.encode(False), Encoding.JSON: b"false"}
 NOTHING = {Encoding.MSGPACK: codec.encode(None), Encoding.JSON: b"null"}
 
 READS = frozenset((Kind.GET, Kind.EXISTS, Kind.LIST))
+
+
+P = ParamSpec("P")
+
+
+def _stops_on_damage(
+    event: Callable[Concatenate[Partition, P], None],
+) -> Callable[Concatenate[Partition, P], None]:
+    """Make damage that is found in the middle of an event stop the partition."""
+
+    @functools.wraps(event)
+    def guarded(self: Partition, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            event(self, *args, **kwargs)
+        except DamageFound as damage:
+            self.stop(str(damage))
+
+    return guarded
 
 
 class Refusal(NamedTuple):
@@ -191,6 +211,7 @@ class Partition:
 
     # Events.
 
+    @_stops_on_damage
     def call_arrived(
         self, request: Request, sink: Any, number: int, time_left_ms: int, now_ms: int, wall_ms: int
     ) -> None:
@@ -204,8 +225,8 @@ class Partition:
             now_ms: Monotonic clock.
             wall_ms: Wall clock, for the age of sessions.
         """
-        self.now_ms = now_ms
         memory = self.memory
+        self.now_ms = memory.now_ms = now_ms
         memory.time_ms = max(memory.time_ms, wall_ms)
         copy = Copy(sink, number, request.have)
         if self.damage is not None:
@@ -223,7 +244,7 @@ class Partition:
 
     def time_passed(self, now_ms: int) -> None:
         """Refuse calls whose predecessors have not come in time."""
-        self.now_ms = now_ms
+        self.now_ms = self.memory.now_ms = now_ms
         while self._held and (self._held[0].over or self._held[0].until_ms <= now_ms):
             held = self._held.popleft()
             if not held.over:
@@ -231,6 +252,7 @@ class Partition:
                 self._followed.pop((held.request.session, held.request.previous), None)
                 self._refuse(held.copy, Refusal(Code.OUT_OF_ORDER, ()))
 
+    @_stops_on_damage
     def method_returned(
         self,
         call: Call,
@@ -274,12 +296,14 @@ class Partition:
         )
         self._finish(call, code, payload, self.record)
 
+    @_stops_on_damage
     def method_refused(self, call: Call, refusal: Refusal) -> None:
         """Take word that a call never entered its method, because its arguments do not fit."""
         code, payload = pack_error(*refusal)
         self._mark(call, code, payload, 0)
         self._finish(call, code, payload)
 
+    @_stops_on_damage
     def shared_returned(self, call: Call, code: int, payload: bytes) -> None:
         """Take the end of a shared call. It has changed nothing, so there is no record."""
         state = call.state
@@ -287,6 +311,7 @@ class Partition:
         self._mark(call, MARK, b"", state.last_record)
         self._finish(call, code, payload, state.last_record)
 
+    @_stops_on_damage
     def saved(
         self, call: Call, values: dict[str, bytes], saves: int, start_image: dict[str, bytes]
     ) -> None:
@@ -308,6 +333,7 @@ class Partition:
             Commit(call.key, False, False, state.state_version, values, outcomes, call.progress)
         )
 
+    @_stops_on_damage
     def resume(self, key: ObjectKey, progress: Progress) -> None:
         """Put a call that a crash has interrupted back where it was: it holds its object.
 
@@ -323,9 +349,7 @@ class Partition:
             state = self.memory.state(key)
             version = 1 if state is None else state.state_version
             self._commit(
-                Commit(
-                    key, False, False, version, {}, [self._outcome(call, code, payload)], None
-                )
+                Commit(key, False, False, version, {}, [self._outcome(call, code, payload)], None)
             )
             return
         window = self._window_of(request.session)
@@ -338,8 +362,7 @@ class Partition:
         self._enqueue(call)
 
     def hold(self, key: ObjectKey, token: object) -> None:
-        """Give `token` out again, in `Ready.outputs`, once all that `key` has committed so far
-        is durable."""
+        """Give `token` out again once all that `key` has committed so far is durable."""
         self._let_out(token, self.memory.last_record_of(key))
 
     def hold_all(self, token: object) -> None:
@@ -361,6 +384,7 @@ class Partition:
         for number in range(before + 1, record + 1):
             self._ready.outputs += self._withheld.pop(number, ())
 
+    @_stops_on_damage
     def resume_starting(self) -> None:
         """Start the calls that could not start while `paused` was set."""
         stalled, self._stalled = self._stalled, {}
@@ -385,6 +409,8 @@ class Partition:
 
     def stop(self, damage: str) -> None:
         """Stop for good: the data is damaged. Nothing that was not let out yet ever will be."""
+        if self.damage is not None:
+            return
         self.damage = damage
         code, payload = self._damaged()
         body = pack_reply(payload)
@@ -693,9 +719,7 @@ class Partition:
             outcomes = [*self._take_deferred(state)[0], outcome]
         version = 0 if state is None else state.state_version
         gone = state is not None
-        self._commit(
-            Commit(call.key if gone else None, False, gone, version, {}, outcomes, None)
-        )
+        self._commit(Commit(call.key if gone else None, False, gone, version, {}, outcomes, None))
         self._forget(call)
         for copy in call.copies:
             self._answer(copy, None, 0, payload, self.record)

@@ -2,7 +2,7 @@
 
 | key | row |
 | --- | --- |
-| `o` type NUL id | an object: `[state version, {attribute: bytes or None}]`; None: it has a row of its own |
+| `o` type NUL id | an object: `[state version, {attribute: bytes, or None: in a row of its own}]` |
 | `a` type NUL id NUL attribute | one large attribute |
 | `s` session | a session window, see `SessionWindow.row` |
 | `k` hour, type NUL id NUL method NUL key | `[digest of the arguments, code, payload]` |

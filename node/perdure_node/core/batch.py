@@ -1,0 +1,98 @@
+"""From durable records to rows of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from perdure.ids import ObjectKey
+from perdure_node.core import rows
+from perdure_node.core.commits import Commit, Progress
+
+__all__ = ["Batch", "BatchBuilder"]
+
+
+class Batch(NamedTuple):
+    """Rows for the store, to be written at once, together with `applied`."""
+
+    puts: list[tuple[bytes, bytes]]
+    deletes: list[bytes]
+    """None of them is in `puts`."""
+    applied: int
+
+
+class BatchBuilder:
+    """Gathers what commits leave in the store. Of each row only the last value is written."""
+
+    def __init__(
+        self,
+        large_rows_of: Callable[[ObjectKey], Iterable[bytes]],
+        progress_rows: set[ObjectKey],
+    ) -> None:
+        """Begin a batch.
+
+        Args:
+            large_rows_of: Returns the keys of an object's large attributes in the store.
+            progress_rows: Objects with a call in progress in the store; kept up to date.
+        """
+        self._large_rows_of = large_rows_of
+        self._progress_rows = progress_rows
+        self._objects: dict[ObjectKey, tuple[int, dict[str, bytes] | None]] = {}
+        self._large: dict[bytes, bytes] = {}
+        self._keyed: dict[bytes, bytes] = {}
+        self._progress: dict[ObjectKey, Progress | None] = {}
+        self._deletes: list[bytes] = []
+        self.sessions: set[bytes] = set()
+        """Sessions that the commits belong to."""
+
+    def add(self, commit: Commit, image: dict[str, bytes] | None, time_ms: int) -> None:
+        """Add one commit.
+
+        Args:
+            commit: In the order of commits.
+            image: The whole state of its object after it; None: there is no object.
+            time_ms: Of its record.
+        """
+        key = commit.key
+        for outcome in commit.outcomes:
+            self.sessions.add(outcome.session)
+            if outcome.key is not None and key is not None:
+                name = rows.keyed_key(time_ms, key, outcome.method, outcome.key)
+                row = (outcome.digest, outcome.code, outcome.payload, time_ms)
+                self._keyed[name] = rows.pack_row(row)
+        if key is None:
+            return
+        if commit.progress is not None:
+            self._progress[key] = commit.progress
+        elif commit.outcomes and (key in self._progress or key in self._progress_rows):
+            self._progress[key] = None
+        if commit.gone:
+            self._deletes += self._large_rows_of(key)
+            prefix = rows.attribute_key(key, "")
+            self._large = {k: v for k, v in self._large.items() if not k.startswith(prefix)}
+        if commit.values or commit.created or commit.gone:
+            self._objects[key] = commit.state_version, image
+            for attribute, value in commit.values.items():
+                if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
+                    self._large[rows.attribute_key(key, attribute)] = value
+
+    def build(self, others: Iterable[tuple[bytes, bytes]], applied: int) -> Batch:
+        """Return the batch: what was added, and `others`."""
+        puts = [*others, *self._large.items(), *self._keyed.items()]
+        deletes = self._deletes
+        for key, (state_version, image) in self._objects.items():
+            if image is None:
+                deletes.append(rows.object_key(key))
+            else:
+                puts.append((rows.object_key(key), rows.pack_object(state_version, image)))
+        for key, progress in self._progress.items():
+            if progress is None:
+                deletes.append(rows.progress_key(key))
+                self._progress_rows.discard(key)
+            else:
+                puts.append((rows.progress_key(key), rows.pack_progress(progress)))
+                self._progress_rows.add(key)
+        if deletes:
+            written = {key for key, _ in puts}
+            deletes = [key for key in deletes if key not in written]
+        return Batch(puts, deletes, applied)

@@ -1,0 +1,168 @@
+"""The partitions of one node: which there are, which are open, which are damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+
+from perdure.errors import DataLoss, NotOwner
+from perdure_node.catalog import Types
+from perdure_node.clock import Clock
+from perdure_node.core.residents import Residents
+from perdure_node.host import Damaged, Host, open_store
+from perdure_node.identity import NEW, OPEN, Identity
+from perdure_node.journal.node_journal import NodeJournal
+from perdure_node.settings import NodeSettings
+from perdure_node.store import Store, StoreResources
+
+__all__ = ["Hosts"]
+
+_log = structlog.get_logger("perdure.node")
+
+
+class Hosts:
+    """The partitions that this node owns. Iterating yields those that are open."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        identity: Identity,
+        journal: NodeJournal,
+        residents: Residents,
+        clock: Clock,
+        on_work: Callable[[Host], None],
+    ) -> None:
+        self.states = dict(identity.partitions)
+        """Every partition of this node, `new` or `open`: whether it has a store."""
+        self.damaged: dict[int, str] = {}
+        self.epoch = identity.epoch
+        self._settings = settings
+        self._identity = identity
+        self._journal = journal
+        self._residents = residents
+        self._clock = clock
+        self._on_work = on_work
+        self._types = Types()
+        self._resources = StoreResources()
+        self._open: dict[int, Host] = {}
+        self._draining = False
+        self._paused = False
+        self._room = True
+        (settings.data / "partitions").mkdir(mode=0o700, exist_ok=True)
+
+    def __iter__(self) -> Iterator[Host]:
+        return iter(list(self._open.values()))
+
+    def find(self, number: int) -> Host:
+        """Return a partition, which is opened first if need be.
+
+        Raises:
+            NotOwner: It is not this node's.
+            DataLoss: It is damaged.
+        """
+        host = self._open.get(number)
+        if host is not None:
+            return host
+        if number not in self.states:
+            raise NotOwner(number, self.epoch)
+        if number not in self.damaged:
+            host = self._open_one(number)
+            if host is not None:
+                return host
+        raise DataLoss(number, self.damaged[number])
+
+    def is_open(self, number: int) -> bool:
+        """Tell whether calls for a partition are served without opening it first."""
+        return number in self._open
+
+    def is_damaged(self, number: int) -> bool:
+        """Tell whether a partition could not be opened, or was stopped since."""
+        host = self._open.get(number)
+        return number in self.damaged or (host is not None and host.partition.damage is not None)
+
+    def of_memory(self, memory: object) -> Host:
+        """Return the partition that an object's memory belongs to."""
+        return next(host for host in self if host.partition.memory is memory)
+
+    def open_all(self) -> None:
+        """Open every partition. Damaged ones are noted, and stay closed."""
+        new = [number for number, state in self.states.items() if state == NEW]
+        stores = {n: open_store(self.path(n), self._resources, new=True) for n in new}
+        self._identity.mark_open(new)
+        self.states.update(dict.fromkeys(new, OPEN))
+        for number in sorted(self.states):
+            self._open_one(number, stores.get(number))
+
+    def open_store_again(self, number: int) -> Store:
+        """Open the store of a partition that has just been closed."""
+        return open_store(self.path(number), self._resources, new=False)
+
+    def path(self, number: int) -> Path:
+        """Return where the store of a partition is."""
+        return self._settings.data / "partitions" / str(number)
+
+    def drain(self) -> None:
+        """Take no new calls."""
+        self._draining = True
+        for host in self:
+            host.partition.draining = True
+
+    def limit(self, *, paused: bool, room: bool) -> None:
+        """Say whether calls may start, and whether those that write may come in."""
+        for host in self:
+            partition = host.partition
+            partition.room = room
+            if partition.paused and not paused:
+                partition.paused = False
+                partition.resume_starting()
+                self._on_work(host)
+            partition.paused = paused
+        self._paused, self._room = paused, room
+
+    def stop(self, host: Host, error: BaseException) -> None:
+        """Stop a partition whose data turned out to be damaged. The others go on."""
+        number = host.partition.number
+        _log.error("a partition is damaged and stopped", partition=number, why=str(error))
+        self.damaged[number] = str(error)
+        host.partition.stop(str(error))
+        self._on_work(host)
+
+    def close(self) -> None:
+        """Close all stores."""
+        for host in self:
+            host.close()
+        self._open.clear()
+
+    def _open_one(self, number: int, store: Store | None = None) -> Host | None:
+        try:
+            if store is None:
+                new = self.states[number] == NEW
+                store = open_store(self.path(number), self._resources, new=new)
+                if new:
+                    self._identity.mark_open([number])
+                    self.states[number] = OPEN
+            host = Host(
+                number,
+                self.epoch,
+                store,
+                self._journal.log(number, after=store.applied),
+                catalog=self._types,
+                residents=self._residents,
+                limits=self._settings.limits,
+                clock=self._clock,
+                server=self._settings.name,
+                on_work=self._on_work,
+            )
+        except Damaged as error:
+            self.damaged[number] = str(error)
+            _log.error("a partition is damaged and stays closed", partition=number, why=str(error))
+            return None
+        self._open[number] = host
+        host.partition.draining = self._draining
+        host.partition.paused = self._paused
+        host.partition.room = self._room
+        host.resume()
+        self._on_work(host)
+        return host

@@ -1,0 +1,122 @@
+"""What a node does beside answering: applying records, flushing stores, making room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from perdure_node.clock import Clock
+from perdure_node.core.residents import Residents
+from perdure_node.host import Damaged, Host
+from perdure_node.hosts import Hosts
+from perdure_node.journal.node_journal import NodeJournal
+from perdure_node.settings import NodeSettings
+from perdure_node.store import StoreFull
+
+__all__ = ["Upkeep"]
+
+_FULL_RETRY_S = 1.0
+"""How long to wait before looking again whether somebody has made room on the disk."""
+
+
+class Upkeep:
+    """Keeps the stores close behind the journal, and the journal short."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        hosts: Hosts,
+        journal: NodeJournal,
+        residents: Residents,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._hosts = hosts
+        self._journal = journal
+        self._residents = residents
+        self._clock = clock
+        self._appended = 0
+        self._room = True
+        self._apply_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._apply_now.wait(), self._settings.apply_interval_s)
+            self._apply_now.clear()
+            full = False
+            for host in self._hosts:
+                full |= not self._apply(host)
+                await asyncio.sleep(0)
+            if self._appended > self._settings.checkpoint_bytes and not full:
+                self._appended = 0
+                full = not await self._checkpoint()
+            if full:
+                full = not await self._make_room()
+            self._room = not full
+            self.passivate()
+            self.watch_limits()
+            if full:
+                await asyncio.sleep(_FULL_RETRY_S)
+
+    def appended(self, bytes: int) -> None:
+        """Note that so much was appended to the journal."""
+        self._appended += bytes
+
+    def watch_limits(self) -> None:
+        """Let no further call start while too much is on its way to the disk."""
+        limits = self._settings.limits
+        unapplied = sum(host.partition.memory.unapplied_bytes for host in self._hosts)
+        if unapplied > self._settings.apply_bytes:
+            self._apply_now.set()
+        paused = (
+            self._journal.undurable_bytes > limits.undurable_bytes_max
+            or unapplied > limits.unapplied_bytes_max
+        )
+        self._hosts.limit(paused=paused, room=self._room and self._journal.has_room)
+
+    def passivate(self) -> None:
+        """Take objects out of memory that have been there longest without use."""
+        for state, memory in self._residents.surplus(self._clock.monotonic_ms()):
+            if state.deferred:
+                self._hosts.of_memory(memory).commit_deferred(state)
+            memory.passivate(state)
+
+    def _apply(self, host: Host) -> bool:
+        """Write durable records to a store. False: the disk is full."""
+        try:
+            return host.partition.damage is not None or host.apply()
+        except Damaged as error:
+            self._hosts.stop(host, error)
+            return True
+
+    async def _checkpoint(self) -> bool:
+        """Flush all stores that hold the journal back. False: the disk is full."""
+        there_is_room = True
+        for host in self._hosts:
+            if host.partition.damage is None and host.needs_checkpoint:
+                try:
+                    there_is_room &= await host.checkpoint()
+                except Damaged as error:
+                    self._hosts.stop(host, error)
+        return there_is_room
+
+    async def _make_room(self) -> bool:
+        """After a full disk, bring the stores back, which stay broken until they are reopened."""
+        for host in self._hosts:
+            if host.partition.damage is not None:
+                continue
+            with contextlib.suppress(*Damaged):
+                if host.apply() and await host.checkpoint():
+                    continue
+            try:
+                host.close()
+                host.reopen_store(self._hosts.open_store_again(host.partition.number))
+                if not (host.apply() and await host.checkpoint()):
+                    return False
+            except StoreFull:
+                return False
+            except Damaged as error:
+                self._hosts.stop(host, error)
+        return True
