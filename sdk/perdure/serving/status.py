@@ -160,7 +160,7 @@ def refusal_of_bug(error: BaseException) -> Refusal:
 
 def _refusal(code: Code, error: PerdureError, applied: str | None) -> Refusal:
     kind = KINDS[code]
-    retry_after_s = error.retry_after_s if isinstance(error, Overloaded | DiskFull) else None
+    retry_after_s = float(error.retry_after_s) if isinstance(error, Overloaded | DiskFull) else None
     return Refusal(
         grpc.StatusCode[kind.status],
         code.name,
@@ -178,9 +178,9 @@ def _facts(error: PerdureError) -> dict[str, str]:
         case NoOwner() | DataLoss():
             return {"partition": str(error.partition)}
         case Draining():
-            return {"server": error.server}
+            return {"server": str(error.server)}
         case Overloaded():
-            return {"what": error.what}
+            return {"what": str(error.what)}
         case _:
             return {}
 

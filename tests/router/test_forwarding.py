@@ -1,0 +1,458 @@
+"""The rules of forwarding, by themselves."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perdure.errors import KINDS, CallRejected, Code
+from perdure.frames import AnswerFrame, CallFrame
+from perdure_router.core.forwarding import Forwarding
+from perdure_router.core.limits import RouterLimits
+
+
+@dataclass(eq=False)
+class Stream:
+    """A caller's stream."""
+
+    closed: bool = False
+    answers: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Bench:
+    """A `Forwarding` with two nodes; n1 has the even partitions, n2 the odd ones."""
+
+    def __init__(self, limits: RouterLimits | None = None) -> None:
+        self.core: Forwarding[Stream] = Forwarding(4, limits or RouterLimits())
+        self.now_ms = 1_000
+        self.sent: list[tuple[str, CallFrame]] = []
+
+    def up(self, node: str, epoch: int = 1) -> None:
+        owned = {0: epoch, 2: epoch} if node == "n1" else {1: epoch, 3: epoch}
+        self.core.node_welcomed(self.now_ms, node, owned)
+        self.done()
+
+    def lost(self, node: str) -> None:
+        self.core.node_lost(self.now_ms, node)
+        self.done()
+
+    def call(
+        self, stream: Stream, number: int, partition: int = 0, time_left_ms: int = 1_000
+    ) -> None:
+        frame = CallFrame(number, partition, time_left_ms, b"%d" % number)
+        self.core.calls_arrived(self.now_ms, [frame], stream)
+        self.done()
+
+    def answer(self, copy: CallFrame, code: int) -> None:
+        self.core.answers_arrived(self.now_ms, [AnswerFrame(copy.number, code, b"")])
+        self.done()
+
+    def tick(self, after_ms: int) -> None:
+        self.now_ms += after_ms
+        self.core.tick(self.now_ms)
+        self.done()
+
+    def done(self) -> None:
+        work = self.core.take()
+        for node, frames in work.sends.items():
+            self.sent += [(node, frame) for frame in frames]
+        for stream, answer in work.answers:
+            stream.answers.append((answer.number, answer.code))
+
+    def take_sent(self) -> list[CallFrame]:
+        sent, self.sent = self.sent, []
+        return [frame for _, frame in sent]
+
+
+def bodies(frames: list[CallFrame]) -> list[bytes]:
+    return [frame.body for frame in frames]
+
+
+def test_a_call_goes_to_the_owner_and_its_answer_back_under_the_callers_number() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    bench.up("n2")
+    bench.call(stream, 7, partition=3)
+
+    ((node, copy),) = bench.sent
+    bench.answer(copy, Code.OK)
+
+    assert (node, copy.partition, copy.time_left_ms, copy.body) == ("n2", 3, 1_000, b"7")
+    assert stream.answers == [(7, Code.OK)]
+    assert bench.core.open_count == 0
+
+
+def test_a_call_without_a_reachable_owner_waits_for_it() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n2")
+    bench.call(stream, 1)
+    assert bench.take_sent() == []
+
+    bench.now_ms += 300
+    bench.up("n1")
+
+    (copy,) = bench.take_sent()
+    assert (copy.body, copy.time_left_ms) == (b"1", 700)
+
+
+def test_a_call_that_waited_in_vain_has_certainly_not_run() -> None:
+    bench, stream = Bench(), Stream()
+    bench.call(stream, 1, time_left_ms=100)
+
+    bench.tick(99)
+    assert stream.answers == []
+    bench.tick(1)
+
+    assert stream.answers == [(1, Code.NO_OWNER)]
+
+
+def test_a_refusal_by_a_node_that_is_not_the_owner_is_sent_again_and_never_seen() -> None:
+    for code in (Code.NOT_OWNER, Code.DRAINING, Code.NO_OWNER):
+        bench, stream = Bench(), Stream()
+        bench.up("n1")
+        bench.call(stream, 1)
+        (copy,) = bench.take_sent()
+
+        bench.answer(copy, code)
+        assert bench.take_sent() == []
+        bench.tick(10)
+        (again,) = bench.take_sent()
+        bench.answer(again, Code.OK)
+
+        assert again.body == copy.body
+        assert again.number != copy.number
+        assert stream.answers == [(1, Code.OK)]
+
+
+def test_the_wait_before_the_next_copy_doubles_up_to_its_limit() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    bench.call(stream, 1, time_left_ms=60_000)
+    waits = []
+    for _ in range(9):
+        (copy,) = bench.take_sent()
+        bench.answer(copy, Code.NOT_OWNER)
+        started_ms = bench.now_ms
+        while not bench.sent:
+            bench.tick(1)
+        waits.append(bench.now_ms - started_ms)
+
+    assert waits == [10, 20, 40, 80, 160, 320, 500, 500, 500]
+
+
+def test_a_new_owner_is_asked_at_once() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1", epoch=1)
+    bench.call(stream, 1)
+    (copy,) = bench.take_sent()
+    bench.answer(copy, Code.NOT_OWNER)
+
+    bench.core.node_welcomed(bench.now_ms, "n2", {0: 2})
+    bench.done()
+
+    assert [(node, frame.body) for node, frame in bench.sent] == [("n2", b"1")]
+
+
+def test_a_refusal_counts_for_nothing_while_a_copy_is_astray() -> None:
+    for code, kind in KINDS.items():
+        bench, stream = Bench(), Stream()
+        bench.up("n1")
+        bench.call(stream, 1)
+        bench.lost("n1")
+        bench.up("n1")
+        copies = bench.take_sent()
+        assert bodies(copies) == [b"1", b"1"]
+
+        bench.answer(copies[1], code)
+
+        if code in (Code.NOT_OWNER, Code.NO_OWNER, Code.DRAINING, Code.OWNER_LOST):
+            assert stream.answers == [], code
+        elif issubclass(kind.error, CallRejected):
+            assert stream.answers == [(1, Code.OWNER_LOST)], code
+
+
+def test_an_answer_after_a_lost_stream_is_the_answer() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    bench.call(stream, 1)
+    bench.lost("n1")
+    bench.up("n1")
+    _, copy = bench.take_sent()
+
+    bench.answer(copy, Code.RAISED)
+
+    assert stream.answers == [(1, Code.RAISED)]
+
+
+def test_an_answer_that_comes_over_a_stream_given_up_is_not_heard() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    bench.call(stream, 1)
+    bench.lost("n1")
+    bench.up("n1")
+    old, new = bench.take_sent()
+
+    bench.answer(old, Code.BACKPRESSURE)
+    bench.answer(new, Code.OK)
+    bench.answer(new, Code.OK)
+
+    assert stream.answers == [(1, Code.OK)]
+
+
+def test_a_call_with_a_copy_astray_ends_with_nobody_knows() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    bench.call(stream, 1, time_left_ms=100)
+    bench.lost("n1")
+
+    bench.tick(100)
+
+    assert stream.answers == [(1, Code.DEADLINE_EXCEEDED)]
+
+
+def test_a_node_that_never_answers_is_not_waited_for_for_ever() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    bench.call(stream, 1, time_left_ms=100)
+
+    bench.tick(100)
+    assert stream.answers == []
+    bench.tick(RouterLimits().overdue_ms)
+
+    assert stream.answers == [(1, Code.DEADLINE_EXCEEDED)]
+    assert bench.core.open_count == 0
+
+
+def test_calls_of_one_partition_keep_their_order_over_refusals_and_new_arrivals() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    for number in (1, 2, 3):
+        bench.call(stream, number)
+    copies = bench.take_sent()
+    bench.answer(copies[0], Code.DRAINING)
+    bench.call(stream, 4)
+    bench.answer(copies[1], Code.DRAINING)
+    bench.answer(copies[2], Code.DRAINING)
+    bench.call(stream, 5)
+
+    bench.tick(500)
+
+    assert bodies(bench.take_sent()) == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_calls_of_a_lost_node_leave_again_in_the_order_they_came() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    for number in range(1, 5):
+        bench.call(stream, number, partition=0 if number % 2 else 2)
+    bench.lost("n1")
+    bench.call(stream, 5)
+    bench.take_sent()
+
+    bench.up("n1")
+
+    again = bench.take_sent()
+    assert bodies([f for f in again if f.partition == 0]) == [b"1", b"3", b"5"]
+    assert bodies([f for f in again if f.partition == 2]) == [b"2", b"4"]
+
+
+def test_a_call_that_waits_is_dropped_when_its_caller_is_gone() -> None:
+    bench, stream = Bench(), Stream()
+    bench.call(stream, 1)
+    stream.closed = True
+
+    bench.tick(50)
+    bench.up("n1")
+
+    assert bench.take_sent() == []
+    assert bench.core.open_count == 0
+
+
+def test_a_call_whose_time_is_over_is_not_forwarded() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+
+    bench.call(stream, 1, time_left_ms=0)
+
+    assert bench.take_sent() == []
+    assert stream.answers == [(1, Code.DEADLINE_EXCEEDED)]
+
+
+def test_an_absurd_deadline_is_cut() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+
+    bench.call(stream, 1, time_left_ms=2**63)
+
+    assert bench.take_sent()[0].time_left_ms == 24 * 3_600_000
+
+
+def test_a_partition_that_there_is_not_is_malformed() -> None:
+    bench, stream = Bench(), Stream()
+
+    bench.call(stream, 1, partition=4)
+
+    assert stream.answers == [(1, Code.MALFORMED)]
+
+
+def test_what_nobody_wants_answered_is_forwarded_and_forgotten() -> None:
+    bench, stream = Bench(), Stream()
+    bench.call(stream, 0)
+    bench.up("n1")
+    bench.call(stream, 0)
+
+    assert [frame.number for frame in bench.take_sent()] == [0]
+    assert bench.core.open_count == 0
+
+
+def test_calls_that_wait_are_bounded_in_number_and_bytes() -> None:
+    for limits in (RouterLimits(waiting_calls_max=2), RouterLimits(waiting_bytes_max=2)):
+        bench, stream = Bench(limits), Stream()
+        bench.up("n2")
+        for number in (1, 2, 3):
+            bench.call(stream, number)
+        bench.call(stream, 4, partition=1)
+
+        assert stream.answers == [(3, Code.BACKPRESSURE)]
+        assert bodies(bench.take_sent()) == [b"4"]
+
+
+def test_calls_held_are_bounded_in_number_and_bytes() -> None:
+    for limits in (RouterLimits(calls_max=2), RouterLimits(bytes_max=1)):
+        bench, stream = Bench(limits), Stream()
+        bench.up("n1")
+        for number in (1, 2, 3):
+            bench.call(stream, number)
+        copies = bench.take_sent()
+
+        assert stream.answers == [(3, Code.BACKPRESSURE)]
+
+        bench.answer(copies[0], Code.OK)
+        bench.call(stream, 4)
+        assert bodies(bench.take_sent()) == [b"4"]
+
+
+def test_a_lost_node_with_more_calls_than_may_wait_answers_the_rest_with_nobody_knows() -> None:
+    bench, stream = Bench(RouterLimits(waiting_calls_max=2)), Stream()
+    bench.up("n1")
+    for number in (1, 2, 3):
+        bench.call(stream, number)
+
+    bench.lost("n1")
+
+    assert stream.answers == [(3, Code.OWNER_LOST)]
+
+
+_CODES = [Code.OK] * 4 + [Code.RAISED, *(c for c in KINDS if c != Code.RAISED)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32))
+def test_whatever_happens_each_call_is_answered_once_and_no_refusal_is_a_lie(seed: int) -> None:
+    chance = random.Random(seed)
+    bench = Bench(RouterLimits(waiting_calls_max=6, calls_max=12))
+    streams = [Stream(), Stream()]
+    asked: list[tuple[Stream, int]] = []
+    live: dict[str, list[CallFrame]] = {}
+    astray: set[bytes] = set()
+    reachable: set[str] = set()
+
+    def note() -> None:
+        for node, copy in bench.sent:
+            assert node in reachable
+            assert all(c.body != copy.body for copies in live.values() for c in copies)
+            live[node].append(copy)
+        bench.sent.clear()
+
+    def check_answers(seen: dict[Stream, int]) -> None:
+        for stream in streams:
+            for number, code in stream.answers[seen[stream] :]:
+                body = b"%d" % number
+                kind = KINDS.get(Code(code))
+                if kind is not None and issubclass(kind.error, CallRejected):
+                    assert body not in astray, (number, code)
+                    assert all(c.body != body for copies in live.values() for c in copies)
+
+    for number in range(1, 60):
+        seen = {stream: len(stream.answers) for stream in streams}
+        match chance.randrange(7):
+            case 0 | 1:
+                stream = chance.choice(streams)
+                asked.append((stream, number))
+                bench.call(stream, number, chance.randrange(4), chance.choice([20, 500, 5_000]))
+            case 2:
+                node = chance.choice(["n1", "n2"])
+                if node not in reachable:
+                    reachable.add(node)
+                    live[node] = []
+                    bench.up(node)
+            case 3:
+                node = chance.choice(["n1", "n2"])
+                if node in reachable and chance.random() < 0.5:
+                    reachable.remove(node)
+                    astray |= {copy.body for copy in live.pop(node)}
+                    bench.lost(node)
+            case 4 | 5:
+                copies = [copy for node in live for copy in live[node]]
+                if copies:
+                    copy = chance.choice(copies)
+                    for on_node in live.values():
+                        on_node[:] = [c for c in on_node if c is not copy]
+                    code = chance.choice(_CODES)
+                    if code == Code.OWNER_LOST:
+                        astray.add(copy.body)
+                    bench.answer(copy, code)
+            case _:
+                bench.tick(chance.choice([1, 50, 700]))
+        note()
+        check_answers(seen)
+
+    for _ in range(4):
+        seen = {stream: len(stream.answers) for stream in streams}
+        bench.tick(5_000)
+        for node in live:
+            live[node] = []
+        note()
+        check_answers(seen)
+
+    for stream in streams:
+        numbers = sorted(number for number, _ in stream.answers)
+        assert numbers == sorted(number for s, number in asked if s is stream)
+    assert bench.core.open_count == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32))
+def test_calls_of_a_partition_leave_in_the_order_they_came_while_its_owner_stays(seed: int) -> None:
+    chance = random.Random(seed)
+    bench, stream = Bench(), Stream()
+    waiting: list[CallFrame] = []
+    delivered: list[int] = []
+    up = False
+    number = 0
+    for _ in range(80):
+        match chance.randrange(4):
+            case 0:
+                number += 1
+                bench.call(stream, number, time_left_ms=10**6)
+            case 1:
+                up = not up
+                (bench.up if up else bench.lost)("n1")
+                waiting.clear()
+            case 2:
+                # A node answers what it gets in order, and refuses all or nothing.
+                code = chance.choice([Code.OK, Code.DRAINING])
+                for copy in waiting:
+                    if code == Code.OK:
+                        delivered.append(int(copy.body))
+                    bench.answer(copy, code)
+                waiting.clear()
+            case _:
+                bench.tick(500)
+        waiting += bench.take_sent()
+        assert [int(c.body) for c in waiting] == sorted(int(c.body) for c in waiting)
+
+    assert delivered == sorted(delivered)
