@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from harness.raw import RawClient, request
+
+from perdure.wire.v1 import calls_pb2
 
 MIB = 1024 * 1024
 
@@ -45,6 +48,32 @@ def echo_bytes(**more: Any) -> Callable[[RawClient, str], Any]:
     )
 
 
+def payload(encoding: int, data: bytes) -> Callable[[RawClient, str], Any]:
+    """Arguments of any encoding, known or not."""
+
+    def send(client: RawClient, name: str) -> Any:
+        message = request("Sink", name, "echo")
+        # A protobuf enum is open: any number travels.
+        message.arguments.MergeFromString(b"\x08" + bytes([encoding]))
+        message.arguments.data = data
+        return client.send_bytes(message.SerializeToString())
+
+    return send
+
+
+def stream(message: bytes) -> Callable[[RawClient, str], Any]:
+    def send(client: RawClient, _: str) -> Any:
+        session = client.channel.stream_stream("/perdure.wire.v1.Calls/Session")
+        return list(session(iter([message]), timeout=30.0, wait_for_ready=True))
+
+    return send
+
+
+def frames(data: bytes) -> bytes:
+    batch = calls_pb2.CallBatch(frames=data)
+    return batch.SerializeToString()
+
+
 def nested(depth: int) -> str:
     return "[" * depth + "]" * depth
 
@@ -73,6 +102,10 @@ def dive(depth: int) -> Callable[[RawClient, str], Any]:
 
 INVALID = "INVALID_ARGUMENT"
 EXHAUSTED = "RESOURCE_EXHAUSTED"
+
+JSON = calls_pb2.ENCODING_JSON
+MSGPACK = calls_pb2.ENCODING_MSGPACK
+DEEP = b"\x91" * 100 + b"\xc0"
 
 TABLE = [
     Bad("random bytes", raw(b"\xff\xfe\xfd\x00\x01"), INVALID, "MALFORMED"),
@@ -173,6 +206,20 @@ TABLE = [
             ("nothing", ""),
         )
     ),
+    Bad("an unknown encoding", payload(9, b"[1]"), INVALID, "CODEC_NOT_ALLOWED"),
+    Bad("a pickle", payload(77, pickle.dumps([1])), INVALID, "CODEC_NOT_ALLOWED"),
+    Bad("a pickle for JSON", payload(JSON, pickle.dumps([1])), INVALID, "MALFORMED"),
+    Bad("a pickle for MessagePack", payload(MSGPACK, pickle.dumps([1])), INVALID, "MALFORMED"),
+    Bad("half of MessagePack", payload(MSGPACK, b"\x92\x91"), INVALID, "MALFORMED"),
+    Bad(
+        "an unknown extension", payload(MSGPACK, b"\x92\x91\xd4\x63\x00\x80"), INVALID, "MALFORMED"
+    ),
+    Bad("MessagePack 100 deep", payload(MSGPACK, b"\x92" + DEEP + b"\x80"), INVALID, "TOO_DEEP"),
+    #
+    Bad("a stream of random bytes", stream(b"\xff\xfe\xfd"), INVALID, "MALFORMED"),
+    Bad("frames that are no MessagePack", stream(frames(b"\xc1")), INVALID, "MALFORMED"),
+    Bad("a frame of two fields", stream(frames(b"\x91\x92\x01\x02")), INVALID, "MALFORMED"),
+    Bad("a billion frames", stream(frames(b"\xdd\x40\x00\x00\x00")), INVALID, "MALFORMED"),
     #
     Bad("empty key", call("echo", [1], key=""), INVALID, "BAD_IDEMPOTENCY_KEY"),
     Bad("key of 257 bytes", call("echo", [1], key="k" * 257), INVALID, "BAD_IDEMPOTENCY_KEY"),
