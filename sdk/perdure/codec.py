@@ -18,12 +18,13 @@ the walk costs 3 us for a plain state of 300 bytes and packing it 0.5 us. Readin
 ormsgpack builds scalars, lists and dicts, and asks a hook for extensions.
 
 What reading hostile bytes can cost. A decoded value is no larger than a small multiple of its
-bytes. ormsgpack stops at 1,024 levels, not at 64, so
-  * bytes that could begin a container are counted, in C; with more than 64 of them (most small
-    values have fewer) the decoded value is measured;
-  * each level of extensions inside extensions has a hook of its own, and there are 64. Content
-    of one that might be deep is measured before anything inside it is decoded: the C stack
-    never holds more than 64 times 64 levels, beside the outermost and the innermost 1,024.
+bytes. ormsgpack stops at 1,024 levels and has no setting for 64, and what its hook decodes lies
+on the same C stack. So the bytes that could begin a container or an extension are counted first,
+in C. With no more of them than there may be levels (most small values) the hook decodes what it
+is given at once. Otherwise it keeps extensions as they are, and they are decoded afterwards,
+from the outside to the inside, by Python code that counts levels: the C stack never has more
+than these 1,024.
+
 ormsgpack ignores bytes behind the value, which would hide damage: a value is therefore read as
 the first of an array of two, whose second is a random text of this process.
 
@@ -85,10 +86,7 @@ def decode(data: bytes) -> Any:
         BadPayload: The bytes are no value, or one that is too deep (`TooDeep`).
         UnknownType: An instance of a class that nobody registered, or whose fields have changed.
     """
-    value = lifting.read(data)
-    if lifting.may_be_deep(data):
-        lifting.check_depth(value)
-    return value
+    return lifting.read(data)
 
 
 def register_reference(

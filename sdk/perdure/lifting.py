@@ -32,7 +32,6 @@ __all__ = [
     "make_deque",
     "make_instance",
     "make_reference",
-    "may_be_deep",
     "read",
     "read_decimal",
 ]
@@ -55,6 +54,9 @@ _NO_HEADERS: Final = bytes(
     {*range(256)} - {*range(0x80, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9), *range(0xDC, 0xE0)}
 )
 
+_COUNTED_BYTES_MAX: Final = 16_384
+"""Counting is for small values. More bytes than this are taken to be deep."""
+
 # Proves that a value ended where its bytes did. Random, so that nobody can send it.
 _END: Final = os.urandom(16)
 _TAIL: Final = b"\xc4\x10" + _END
@@ -62,42 +64,49 @@ _TAIL: Final = b"\xc4\x10" + _END
 _DECIMALS: Final = decimal.Context(traps=[decimal.InvalidOperation])
 
 _failed = threading.local()
-"""`error`: what a hook raised. ormsgpack replaces it by one that says nothing."""
+"""`error`: what the hook raised. ormsgpack replaces it by one that says nothing."""
 
 
-def read(data: bytes, level: int = 0) -> Any:
+class _Pending:
+    """An extension in a value that is decoded from the outside to the inside."""
+
+    __slots__ = ("code", "payload")
+
+    def __init__(self, code: int, payload: bytes) -> None:
+        self.code = code
+        self.payload = payload
+
+
+def read(data: bytes, room: int = DEPTH_MAX) -> Any:
     """Return the value of some bytes.
 
     Args:
         data: One value.
-        level: How many extensions it is inside of.
+        room: How many levels of containers it may have.
 
     Raises:
-        BadPayload: They are no value.
+        BadPayload: They are no value, or a value with more levels (`TooDeep`).
         UnknownType: There is an instance of an unknown class.
     """
-    if level:
-        if level > DEPTH_MAX:
-            raise TooDeep
-        if may_be_deep(data):
-            # Nothing inside is decoded before it is known that the C stack can bear it.
-            check_depth(_read(data, _ignore_extension))
-    return _read(data, _HOOKS[level])
+    try:
+        return _read(data, room)
+    except PerdureError:
+        raise
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        # What the constructors of the types say, and a user's `__hash__` or default factory.
+        raise BadPayload(f"no value: {type(error).__name__}: {error}"[:300]) from None
 
 
-def may_be_deep(data: bytes) -> bool:
-    """Tell whether there are enough possible beginnings of containers to be too deep."""
-    return len(data) > DEPTH_MAX and len(data.translate(None, _NO_HEADERS)) > DEPTH_MAX
-
-
-def check_depth(value: object) -> None:
-    """Refuse a decoded value that is too deep.
+def check_depth(value: object, room: int = DEPTH_MAX) -> None:
+    """Refuse a value with more than `room` levels of containers.
 
     Raises:
-        TooDeep: It is.
+        TooDeep: It has more.
     """
     layer: list[Any] = [value]
-    for _ in range(DEPTH_MAX + 1):
+    for _ in range(room + 1):
         layer = [x for x in layer if type(x) not in _FLAT]
         if not layer:
             return
@@ -107,7 +116,8 @@ def check_depth(value: object) -> None:
             if kind in _SEQUENCES:
                 below += item
             elif kind in _MAPPINGS:
-                below += item
+                if not _are_scalars(map(type, item)):
+                    below += item
                 below += item.values()
             else:
                 below += instances.parts_of(item).values()
@@ -115,62 +125,93 @@ def check_depth(value: object) -> None:
     raise TooDeep
 
 
-def _read(data: bytes, hook: Callable[[int, bytes], Any]) -> Any:
+def _read(data: bytes, room: int) -> Any:
+    if len(data) <= room or (
+        len(data) <= _COUNTED_BYTES_MAX and len(data.translate(None, _NO_HEADERS)) <= room
+    ):
+        return _unpack(data, _read_extension)
+    pending: list[_Pending] = []
+
+    def keep_extension(code: int, payload: bytes) -> _Pending:
+        extension = _Pending(code, payload)
+        pending.append(extension)
+        return extension
+
+    value = _unpack(data, keep_extension)
+    if pending:
+        return _resolve(value, room)
+    check_depth(value, room)
+    return value
+
+
+def _resolve(value: Any, room: int) -> Any:
+    """Return a value with its extensions decoded. Lists and dicts are changed in place."""
+    kind = type(value)
+    if kind is _Pending:
+        return _reader(value.code)(value.payload, room)
+    if kind is list:
+        if room <= 0:
+            raise TooDeep
+        if not _are_scalars(map(type, value)):
+            value[:] = [x if type(x) in _SCALARS else _resolve(x, room - 1) for x in value]
+    elif kind is dict:
+        if room <= 0:
+            raise TooDeep
+        if not _are_scalars(map(type, value)):
+            for key in value:
+                check_depth(key, room - 1)
+        if not _are_scalars(map(type, value.values())):
+            for key, x in value.items():
+                if type(x) not in _SCALARS:
+                    value[key] = _resolve(x, room - 1)
+    return value
+
+
+def _unpack(data: bytes, hook: Callable[[int, bytes], Any]) -> Any:
     try:
         value, end = ormsgpack.unpackb(
             b"\x92" + data + _TAIL, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS
         )
     except ValueError as error:
-        raise _cause(error) from None
+        raised: BaseException | None = vars(_failed).pop("error", None)
+        raise raised or BadPayload(f"no MessagePack: {error}") from None
     if end != _END:
         raise BadPayload("there are bytes behind the value")
     return value
 
 
-def _cause(error: ValueError) -> BaseException:
-    """Return why decoding failed: what a hook raised, or what ormsgpack says."""
-    raised: BaseException | None = vars(_failed).pop("error", None)
-    if raised is None:
-        return BadPayload(f"no MessagePack: {error}")
-    if isinstance(raised, PerdureError) or not isinstance(raised, Exception):
-        return raised
-    if isinstance(raised, MemoryError | RecursionError):
-        return raised
-    return BadPayload(f"no value: {type(raised).__name__}: {raised}"[:300])
+def _read_extension(code: int, payload: bytes) -> Any:
+    try:
+        return _reader(code)(payload, DEPTH_MAX)
+    except BaseException as error:
+        _failed.error = error
+        raise
 
 
-def _make_hook(level: int) -> Callable[[int, bytes], Any]:
-    def read_extension(code: int, payload: bytes) -> Any:
-        try:
-            reader = _READERS.get(code)
-            if reader is None:
-                raise BadPayload(f"there is no extension {code}")
-            return reader(payload, level + 1)
-        except BaseException as error:
-            _failed.error = error
-            raise
-
-    return read_extension
+def _reader(code: int) -> _Reader:
+    reader = _READERS.get(code)
+    if reader is None:
+        raise BadPayload(f"there is no extension {code}")
+    return reader
 
 
-def _ignore_extension(_code: int, _payload: bytes) -> None:
-    return None
-
-
-def _array(payload: bytes, level: int) -> list[Any]:
-    items = read(payload, level)
+def _array(payload: bytes, room: int) -> list[Any]:
+    items = _read(payload, room)
     if type(items) is not list:
         raise BadPayload("the content of this extension is an array")
     return items
 
 
-def _record(payload: bytes, level: int, types: tuple[type, ...]) -> list[Any]:
-    """Return an array of some length whose first items are of these types."""
-    items = _array(payload, level)
-    if len(items) < len(types) or any(
-        type(item) is not kind for item, kind in zip(items, types, strict=False)
+def _record(payload: bytes, room: int, types: tuple[type, ...]) -> list[Any]:
+    """Return an array of items of these types."""
+    # The array is only how the extension is written: it is no level of the value.
+    items = _array(payload, room + 1)
+    if len(items) != len(types) or any(
+        type(item) is not kind for item, kind in zip(items, types, strict=True)
     ):
-        raise BadPayload(f"an array begins with {', '.join(kind.__name__ for kind in types)}")
+        raise BadPayload(
+            f"this extension is an array of {', '.join(kind.__name__ for kind in types)}"
+        )
     return items
 
 
@@ -263,68 +304,68 @@ def read_decimal(text: str) -> decimal.Decimal:
     return decimal.Decimal(text, _DECIMALS)
 
 
-def _read_int(payload: bytes, _level: int) -> int:
+def _read_int(payload: bytes, _room: int) -> int:
     return int.from_bytes(payload, "big", signed=True)
 
 
-def _read_tuple(payload: bytes, level: int) -> tuple[Any, ...]:
-    return tuple(_array(payload, level))
+def _read_tuple(payload: bytes, room: int) -> tuple[Any, ...]:
+    return tuple(_array(payload, room))
 
 
-def _read_set(payload: bytes, level: int) -> set[Any]:
-    return set(distinct(_array(payload, level)))
+def _read_set(payload: bytes, room: int) -> set[Any]:
+    return set(distinct(_array(payload, room)))
 
 
-def _read_frozenset(payload: bytes, level: int) -> frozenset[Any]:
-    return distinct(_array(payload, level))
+def _read_frozenset(payload: bytes, room: int) -> frozenset[Any]:
+    return distinct(_array(payload, room))
 
 
-def _read_dict(payload: bytes, level: int) -> dict[Any, Any]:
-    return _dict(_array(payload, level))
+def _read_dict(payload: bytes, room: int) -> dict[Any, Any]:
+    return _dict(_array(payload, room))
 
 
-def _read_ordered_dict(payload: bytes, level: int) -> OrderedDict[Any, Any]:
-    return OrderedDict(_dict(_array(payload, level)))
+def _read_ordered_dict(payload: bytes, room: int) -> OrderedDict[Any, Any]:
+    return OrderedDict(_dict(_array(payload, room)))
 
 
-def _read_counter(payload: bytes, level: int) -> Counter[Any]:
-    return Counter(_dict(_array(payload, level)))
+def _read_counter(payload: bytes, room: int) -> Counter[Any]:
+    return Counter(_dict(_array(payload, room)))
 
 
-def _read_defaultdict(payload: bytes, level: int) -> defaultdict[Any, Any]:
-    name, *pairs = _array(payload, level)
+def _read_defaultdict(payload: bytes, room: int) -> defaultdict[Any, Any]:
+    name, *pairs = _array(payload, room)
     return defaultdict(None if name is None else FACTORIES[name], _dict(pairs))
 
 
-def _read_deque(payload: bytes, level: int) -> deque[Any]:
-    maxlen, *items = _array(payload, level)
+def _read_deque(payload: bytes, room: int) -> deque[Any]:
+    maxlen, *items = _array(payload, room)
     return make_deque(maxlen, items)
 
 
-def _read_timedelta(payload: bytes, level: int) -> timedelta:
-    days, seconds, microseconds = _record(payload, level, (int, int, int))
+def _read_timedelta(payload: bytes, room: int) -> timedelta:
+    days, seconds, microseconds = _record(payload, room, (int, int, int))
     return timedelta(days, seconds, microseconds)
 
 
-def _read_uuid(payload: bytes, _level: int) -> uuid.UUID:
+def _read_uuid(payload: bytes, _room: int) -> uuid.UUID:
     if len(payload) == 16:
         return uuid.UUID(bytes=payload)
     safe = {0: uuid.SafeUUID.safe, 255: uuid.SafeUUID.unsafe}
     return uuid.UUID(bytes=payload[:-1], is_safe=safe[payload[-1]])
 
 
-def _read_enum(payload: bytes, level: int) -> enum.Enum:
-    name, member = _array(payload, level)
+def _read_enum(payload: bytes, room: int) -> enum.Enum:
+    name, member = _array(payload, room + 1)
     return instances.member_of(find_class(name, "enum"), name, member)
 
 
-def _read_instance(payload: bytes, level: int) -> Any:
-    name, fields, *rest = _array(payload, level)
+def _read_instance(payload: bytes, room: int) -> Any:
+    name, fields, *rest = _array(payload, room + 1)
     return make_instance(name, fields, rest)
 
 
-def _read_reference(payload: bytes, level: int) -> Any:
-    type_name, object_id = _record(payload, level, (str, str))
+def _read_reference(payload: bytes, room: int) -> Any:
+    type_name, object_id = _record(payload, room, (str, str))
     return make_reference(ObjectKey(type_name, object_id))
 
 
@@ -351,8 +392,9 @@ _READERS: Final[dict[int, _Reader]] = {
     Extension.REFERENCE: _read_reference,
 }
 
-_HOOKS: Final = [_make_hook(level) for level in range(DEPTH_MAX + 1)]
 
+_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
+_are_scalars: Final = _SCALARS.issuperset
 _SEQUENCES: Final = frozenset({list, tuple, set, frozenset, deque})
 _MAPPINGS: Final = frozenset({dict, OrderedDict, Counter, defaultdict})
 _FLAT: Final = frozenset(
