@@ -306,10 +306,8 @@ class Session(Generic[T]):
 
     def _number_calls(self) -> None:
         """Let calls that wait go on their way, as far as there is room."""
-        for target in self._released:
-            for call in self._held.pop(target, ()):
-                self._enter(call)
-        self._released.clear()
+        if self._released:
+            self._release()
         if self._roomy:
             roomy, self._roomy = self._roomy, {}
             for lane in roomy:
@@ -321,6 +319,14 @@ class Session(Generic[T]):
                 self._enter(call)
 
     def _enter(self, call: OpenCall[T]) -> None:
+        lane = self._lane_of(call)
+        if lane.queue or len(lane.open) >= self._limits.sent_calls_max:
+            lane.queue[call] = None
+            call.place = lane.queue
+        else:
+            self._depart(call, lane)
+
+    def _lane_of(self, call: OpenCall[T]) -> Lane[T]:
         assert self._cluster is not None
         partition = call.partition
         if partition is None:
@@ -329,11 +335,7 @@ class Session(Generic[T]):
         if lane is None:
             assert self._id is not None
             lane = self._lanes[partition] = Lane(Window(self._id, partition))
-        if lane.queue or len(lane.open) >= self._limits.sent_calls_max:
-            lane.queue[call] = None
-            call.place = lane.queue
-        else:
-            self._depart(call, lane)
+        return lane
 
     def _depart(self, call: OpenCall[T], lane: Lane[T]) -> None:
         window = lane.window
@@ -368,6 +370,17 @@ class Session(Generic[T]):
         held = self._held.setdefault(call.target, {})
         held[call] = None
         call.place = held
+
+    def _release(self) -> None:
+        """Put calls that were held at the head of their queues: they are older than the rest."""
+        for target in self._released:
+            for call in reversed(self._held.pop(target, {})):
+                lane = self._lane_of(call)
+                lane.queue[call] = None
+                lane.queue.move_to_end(call, last=False)
+                call.place = lane.queue
+                self._roomy[lane] = None
+        self._released.clear()
 
     # Sending.
 
