@@ -125,8 +125,8 @@ class Hosts:
         """Stop a partition whose data turned out to be damaged. The others go on."""
         number = host.partition.number
         _log.error("a partition is damaged and stopped", partition=number, why=str(error))
-        self.damaged[number] = str(error)
-        host.partition.stop(str(error))
+        self.damaged[number] = self._for_callers(error)
+        host.partition.stop(self.damaged[number])
         self._on_work(host)
 
     def close(self) -> None:
@@ -134,6 +134,10 @@ class Hosts:
         for host in self:
             host.close()
         self._open.clear()
+
+    def _for_callers(self, error: BaseException) -> str:
+        """Return an error's text without the machine's paths."""
+        return str(error).replace(f"{self._settings.data}/", "")
 
     def _open_one(self, number: int, store: Store | None = None) -> Host | None:
         try:
@@ -156,7 +160,7 @@ class Hosts:
                 on_work=self._on_work,
             )
         except Damaged as error:
-            self.damaged[number] = str(error)
+            self.damaged[number] = self._for_callers(error)
             _log.error("a partition is damaged and stays closed", partition=number, why=str(error))
             return None
         self._open[number] = host

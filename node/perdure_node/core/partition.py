@@ -607,7 +607,8 @@ class Partition:
         if chain:
             if len(chain) > limits.chain_calls_max:
                 return Refusal(Code.CALL_DEPTH, (len(chain), limits.chain_calls_max))
-            if any(link[:2] == key for link in chain):
+            # A handle to an object of the chain may be had: that waits for no method.
+            if request.kind != Kind.GET_OR_CREATE and any(link[:2] == key for link in chain):
                 links = [*chain, [*key, request.method]]
                 return Refusal(Code.CALL_CYCLE, ([f"{t}[{i}].{m}" for t, i, m in links],))
         if self.draining:
