@@ -189,8 +189,8 @@ def _refusal_of_exception(payload: bytes) -> Refusal:
     """Return the status for an exception of the user's.
 
     Its class and message are for callers only if the class is one that travels by its name:
-    those are made for callers. All other texts may hold anything, so they stay in the log of the
-    node that ran the call, under the call's id.
+    those are made for callers. All other texts may hold anything, so they stay here, in the log
+    of the server that the caller asked, under the call's id.
     """
     try:
         fields = decode(payload)
@@ -202,6 +202,12 @@ def _refusal_of_exception(payload: bytes) -> Refusal:
     if fields.get("known") == "registered":
         facts |= {"class": str(fields["class"]), "message": str(fields["message"])}
         text = f"{facts['class']}: {facts['message']}"
+    else:
+        _log.warning(
+            "a method failed; error id %s: %s.%s raised %s: %s\n%s",
+            error_id,
+            *(fields.get(name) for name in ("object", "method", "class", "message", "traceback")),
+        )
     kind = KINDS[Code.RAISED]
     return Refusal(grpc.StatusCode[kind.status], "HANDLER_FAILED", text, kind.applied, facts)
 
