@@ -25,13 +25,16 @@ def prepare_process() -> None:
 
 
 def stop_requested() -> asyncio.Future[signal.Signals]:
-    """Return a future that the first SIGTERM or SIGINT ends. A second one ends the process."""
+    """Return a future that the first SIGTERM or SIGINT ends.
+
+    Another SIGTERM changes nothing: a whole group and then a supervisor may send it. Ctrl-C once
+    more ends the process.
+    """
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[signal.Signals] = loop.create_future()
 
     def stop(number: signal.Signals) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
+        loop.remove_signal_handler(signal.SIGINT)
         if not stopped.done():
             stopped.set_result(number)
 
