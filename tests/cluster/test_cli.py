@@ -151,8 +151,8 @@ def test_status_tells_that_every_partition_is_served(cluster: Cluster) -> None:
         (("call", "--create", "Counter/x", "increase"), "has no method 'increase'"),
         (("call", "--create", "Counter/x", "increment", "amount=many"), "amount"),
         (("call", "--create", "Counter/x", "increment", "amuont=1"), "amuont"),
-        (("call", "--create", "Counter/x", "fail"), "no luck today"),
-        (("call", "--create", "Counter/\0".replace("\0", "x" * 600), "peek"), "at most 512 bytes"),
+        (("call", "--create", "Counter/x", "fail"), "the method failed; error id "),
+        (("call", "--create", f"Counter/{600 * 'x'}", "peek"), "at most 512 bytes"),
         (("ls", "Conter"), "did you mean 'Counter'"),
     ],
 )
@@ -160,6 +160,14 @@ def test_what_the_cluster_refuses_is_said_in_one_line(
     cluster: Cluster, words: tuple[str, ...], text: str
 ) -> None:
     assert text in refused(*words, address=cluster.address)
+
+
+def test_what_a_method_raised_is_found_in_the_log_by_its_error_id(cluster: Cluster) -> None:
+    text = refused("call", "--create", "Counter/x", "fail", address=cluster.address)
+
+    error_id = text.rpartition(" ")[2]
+    assert error_id in cluster.output()
+    assert "ValueError: no luck" in cluster.output()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.commands import COUNTERS, perdure, printed, refused, wait_for_end
-from harness.processes import free_port, running_cluster
+from harness.processes import Cluster, free_port, running_cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -23,6 +23,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("app") / "counters.py"
     path.write_text(COUNTERS)
     return path
+
+
+def servers(cluster: Cluster) -> list[int]:
+    return cluster.pids("perdure_router") + cluster.pids("perdure_node")
 
 
 def test_up_prints_addresses_types_and_methods_and_ignores_the_address_for_clients(
@@ -44,7 +48,7 @@ def test_a_signal_to_the_whole_group_stops_all_cleanly(
     app: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     with running_cluster(app, tmp_path / "data", nodes=2) as cluster:
-        pids = cluster.pids("perdure_")
+        pids = servers(cluster)
         assert len(pids) == 3
         supervisor = cluster._supervisor
         assert supervisor is not None
@@ -60,7 +64,7 @@ def test_a_signal_to_the_whole_group_stops_all_cleanly(
 
 def test_a_second_signal_kills(app: Path, tmp_path: Path) -> None:
     with running_cluster(app, tmp_path / "data", nodes=1) as cluster:
-        pids = cluster.pids("perdure_")
+        pids = servers(cluster)
         [node] = cluster.pids("perdure_node")
         supervisor = cluster._supervisor
         assert supervisor is not None
@@ -77,7 +81,7 @@ def test_a_second_signal_kills(app: Path, tmp_path: Path) -> None:
 
 def test_nothing_outlives_a_supervisor_that_is_killed(app: Path, tmp_path: Path) -> None:
     with running_cluster(app, tmp_path / "data", nodes=2) as cluster:
-        pids = cluster.pids("perdure_")
+        pids = servers(cluster)
         supervisor = cluster._supervisor
         assert supervisor is not None
 

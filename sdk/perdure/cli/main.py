@@ -5,15 +5,17 @@ Imports of what a command needs are inside it, so that `perdure --help` answers 
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perdure.cli.failure import CommandFailed
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, did_you_mean
 
 if TYPE_CHECKING:
     from perdure.cli.connection import Connection
@@ -316,9 +318,13 @@ def list_objects(
     from perdure.cli.printing import print_id, print_listing
 
     with _connect(config, address, timeout) as connection:
-        count = connection.describe().partition_count
+        description = connection.describe()
         # One more than asked for tells whether there are more.
-        ids = ids_in_order(connection, count, type, prefix, after, limit + 1)
+        ids = ids_in_order(connection, description.partition_count, type, prefix, after, limit + 1)
+        known = [kind.name for kind in description.types]
+        if type not in known:
+            # Objects of a type that the app has given up may still be stored.
+            ids = _some(ids, f"there is no type {type!r}{did_you_mean(type, known)}")
         if json:
             print_listing(list(ids), limit)
             return
@@ -329,6 +335,13 @@ def list_objects(
                 return
             print_id(last_or_next)
             last = last_or_next
+
+
+def _some(ids: Iterator[str], otherwise: str) -> Iterator[str]:
+    first = next(ids, None)
+    if first is None:
+        raise CommandFailed(otherwise)
+    return itertools.chain([first], ids)
 
 
 @app.command()
