@@ -91,6 +91,15 @@ class Router:
         """Return what the first node has said of the cluster, in this router's name."""
         return self._cluster
 
+    @property
+    def open_count(self) -> int:
+        """Calls not answered."""
+        return 0 if self._forwarding is None else self._forwarding.open_count
+
+    def reaches(self, node: str) -> bool:
+        """Tell whether a node can be reached now."""
+        return self._forwarding is not None and self._forwarding.knows(node)
+
     def check_owner(self, target: ObjectKey) -> None:
         """Allow all: a router answers for every object."""
 
@@ -144,7 +153,7 @@ class Router:
 
     def node_lost(self, name: str, why: str) -> None:
         """Take note that a node cannot be reached."""
-        if self._forwarding is not None and self._forwarding.knows(name):
+        if self._forwarding is not None and self.reaches(name):
             _log.warning("node lost", node=name, why=why)
             self._forwarding.node_lost(self._now_ms(), name)
             self._carry_out(self._forwarding)

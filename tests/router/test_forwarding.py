@@ -98,13 +98,21 @@ def test_a_call_without_a_reachable_owner_waits_for_it() -> None:
     assert (copy.body, copy.time_left_ms) == (b"1", 700)
 
 
-def test_a_call_that_waited_in_vain_has_certainly_not_run() -> None:
+def test_a_call_that_waits_in_vain_hears_in_time_that_it_has_not_run() -> None:
     bench, stream = Bench(), Stream()
-    bench.call(stream, 1, time_left_ms=100)
+    bench.call(stream, 1, time_left_ms=1_000)
 
-    bench.tick(99)
+    bench.tick(899)
     assert stream.answers == []
     bench.tick(1)
+
+    assert stream.answers == [(1, Code.NO_OWNER)]
+
+
+def test_a_call_without_time_to_wait_has_no_owner_at_once() -> None:
+    bench, stream = Bench(), Stream()
+
+    bench.call(stream, 1, time_left_ms=100)
 
     assert stream.answers == [(1, Code.NO_OWNER)]
 
@@ -382,7 +390,9 @@ def test_whatever_happens_each_call_is_answered_once_and_no_refusal_is_a_lie(see
             case 0 | 1:
                 stream = chance.choice(streams)
                 asked.append((stream, number))
-                bench.call(stream, number, chance.randrange(4), chance.choice([20, 500, 5_000]))
+                bench.call(
+                    stream, number, chance.randrange(4), chance.choice([20, 200, 500, 5_000])
+                )
             case 2:
                 node = chance.choice(["n1", "n2"])
                 if node not in reachable:

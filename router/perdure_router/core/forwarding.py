@@ -273,7 +273,7 @@ class Forwarding(Generic[C]):
 
     def _wait(self, now_ms: int, call: _Call[C]) -> None:
         limits = self._limits
-        if call.deadline_ms <= now_ms:
+        if self._is_over(call, now_ms):
             self._expire(call, astray=call.strayed)
         elif (
             self.waiting_count >= limits.waiting_calls_max
@@ -290,6 +290,11 @@ class Forwarding(Generic[C]):
             self.waiting_count += 1
             self._waiting_bytes += len(call.body)
 
+    def _is_over(self, call: _Call[C], now_ms: int) -> bool:
+        """Tell whether a call that cannot be sent now is to wait no longer."""
+        early_ms = 0 if call.strayed else self._limits.early_ms
+        return call.deadline_ms <= now_ms + early_ms
+
     def _sweep(self, now_ms: int, lane: _Lane[C]) -> None:
         """Take out the calls whose time is over, or whose caller has gone."""
         waiting = lane.waiting
@@ -298,7 +303,7 @@ class Forwarding(Generic[C]):
             if call.caller.closed:
                 self._leave(call)
                 self._held_bytes -= len(call.body)
-            elif call.deadline_ms <= now_ms:
+            elif self._is_over(call, now_ms):
                 self._leave(call)
                 self._expire(call, astray=call.strayed)
             else:

@@ -30,6 +30,10 @@ class RouterLimits:
     retry_max_ms: int = 500
     """The longest such wait."""
 
+    early_ms: int = 100
+    """So long before its deadline a call that waits in vain is told NO_OWNER: its caller hears
+    that it did not run before its own clock says that nobody knows."""
+
     overdue_ms: int = 1_000
     """How long after its deadline a call is still expected to be answered by its node, which
     knows more about it than the router does."""

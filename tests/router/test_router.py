@@ -1,0 +1,475 @@
+"""A router between real gRPC servers on loopback: nodes that echo, and clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+from harness.processes import free_port
+from harness.serving import EchoBackend, RawSession, call_raw, details_of, request, serving
+
+from perdure.client import Client
+from perdure.errors import Code, NotOwner
+from perdure.frames import AnswerFrame, CallFrame, Encoding, Kind, pack_reply, unpack_request
+from perdure.grpc_transport import GrpcTransport
+from perdure.ids import ObjectKey, partition_of
+from perdure.serving.backend import (
+    AnswerSink,
+    Description,
+    MethodDescription,
+    NodeDescription,
+    PartitionDescription,
+    TypeDescription,
+)
+from perdure.serving.server import Server
+from perdure.transport import Welcome
+from perdure.wire.v1 import calls_pb2, cluster_pb2
+from perdure_router.router import Router
+from perdure_router.settings import RouterSettings
+
+PARTITIONS = 4
+
+
+@dataclass
+class EchoNode(EchoBackend):
+    """Answers each call with its own name, or with `code`; `keeps` keeps calls unanswered."""
+
+    name: str = "n1"
+    owned: dict[int, int] = field(default_factory=dict)
+    cluster_id: str = "c"
+    code: int = 0
+
+    def welcome(self) -> Welcome:
+        return Welcome(self.cluster_id, PARTITIONS, self.name, self.owned)
+
+    def receive(self, frames: list[CallFrame], sink: AnswerSink) -> None:
+        self.received.append(frames)
+        for frame in frames:
+            if self.keeps:
+                self.kept.append((frame, sink))
+            elif frame.number:
+                sink.send(AnswerFrame(frame.number, self.code, pack_reply(self.name.encode())))
+        if self.on_receive is not None:
+            self.on_receive()
+
+    async def describe(self) -> Description:
+        partitions = [PartitionDescription(p, e, "serving") for p, e in self.owned.items()]
+        node = NodeDescription(self.name, "", True, partitions)
+        types = [TypeDescription("Counter", [MethodDescription("add", "()")])]
+        return Description(self.cluster_id, PARTITIONS, self.name, "node", [node], types)
+
+    async def list(self, partition: int, *_: Any) -> tuple[list[str], bool]:
+        if partition not in self.owned:
+            raise NotOwner(partition, 9)
+        return [f"{self.name}-{partition}"], False
+
+
+class Bench:
+    """Two nodes, each on a port of its own, and a router."""
+
+    def __init__(self) -> None:
+        self.nodes = {
+            "n1": EchoNode(name="n1", owned={0: 1, 1: 1}),
+            "n2": EchoNode(name="n2", owned={2: 1, 3: 1}),
+        }
+        self.ports = {name: free_port() for name in self.nodes}
+        self.servers: dict[str, Server] = {}
+
+    async def start_node(self, name: str) -> None:
+        server = Server(self.nodes[name])
+        await server.start(f"127.0.0.1:{self.ports[name]}")
+        self.servers[name] = server
+
+    async def kill_node(self, name: str) -> None:
+        await self.servers.pop(name).close(0)
+
+    async def start_router(self) -> None:
+        addresses = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        self.router = Router(RouterSettings("r1", "127.0.0.1:0", addresses))
+        self.server = Server(self.router)
+        self.router.on_welcome.append(self.server.announce)
+        self.router.start()
+        self.address = f"127.0.0.1:{await self.server.start('127.0.0.1:0')}"
+
+    async def stop(self) -> None:
+        await self.server.close(0)
+        await self.router.close()
+        for name in list(self.servers):
+            await self.kill_node(name)
+
+    async def reached(self, name: str, reached: bool = True) -> None:
+        """Wait until the router knows that it can, or cannot, reach a node."""
+        while (self.router.reaches(name)) != reached:
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def a_cluster() -> AsyncIterator[Bench]:
+    bench = Bench()
+    for name in bench.nodes:
+        await bench.start_node(name)
+    await bench.start_router()
+    try:
+        for name in bench.nodes:
+            await bench.reached(name)
+        yield bench
+    finally:
+        await bench.stop()
+
+
+def run(test: Callable[[Bench], Awaitable[None]]) -> None:
+    async def cluster() -> None:
+        async with a_cluster() as bench:
+            await test(bench)
+
+    asyncio.run(asyncio.wait_for(cluster(), 30))
+
+
+@asynccontextmanager
+async def a_client(bench: Bench) -> AsyncIterator[Client]:
+    client = Client(GrpcTransport(bench.address))
+    try:
+        yield client
+    finally:
+        await client.close(1)
+
+
+def an_object_of(node: EchoNode) -> ObjectKey:
+    keys = (ObjectKey("Counter", str(n)) for n in range(100))
+    return next(key for key in keys if partition_of(key, PARTITIONS) in node.owned)
+
+
+def unary(key: ObjectKey) -> bytes:
+    return calls_pb2.CallRequest(type=key.type, id=key.id, method="add").SerializeToString()
+
+
+def test_calls_reach_the_owners_and_answers_their_callers() -> None:
+    async def test(bench: Bench) -> None:
+        async with RawSession(bench.address) as one, RawSession(bench.address) as two:
+            for session in (one, two):
+                welcome = await session.welcome()
+                assert (welcome.cluster_id, welcome.partition_count) == ("c", PARTITIONS)
+                assert (welcome.server, list(welcome.owned)) == ("r1", [])
+            await one.send(*[CallFrame(n, n % 4, 1000, b"one") for n in range(1, 9)])
+            await two.send(*[CallFrame(n, n % 4, 1000, b"two") for n in range(1, 9)])
+
+            for session in (one, two):
+                answers = await session.answers(8)
+                assert {a.number: a.body for a in answers} == {
+                    n: pack_reply(b"n1" if n % 4 < 2 else b"n2") for n in range(1, 9)
+                }
+
+    run(test)
+
+
+def test_what_arrives_in_one_message_leaves_in_one_message_per_node() -> None:
+    async def test(bench: Bench) -> None:
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            await session.send(*[CallFrame(n, n % 4, 1000, b"") for n in range(1, 201)])
+            await session.answers(200)
+
+            assert [len(frames) for frames in bench.nodes["n1"].received] == [100]
+            assert [len(frames) for frames in bench.nodes["n2"].received] == [100]
+
+    run(test)
+
+
+def test_a_call_outlives_the_node_it_was_sent_to() -> None:
+    async def test(bench: Bench) -> None:
+        node = bench.nodes["n1"]
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            node.keeps = True
+            await session.send(CallFrame(5, 0, 20_000, b"the call"))
+            while not node.kept:
+                await asyncio.sleep(0)
+
+            await bench.kill_node("n1")
+            node.keeps = False
+            await bench.start_node("n1")
+
+            assert await session.answers(1) == [AnswerFrame(5, 0, pack_reply(b"n1"))]
+            assert [f.body for frames in node.received for f in frames] == [b"the call"] * 2
+
+    run(test)
+
+
+def test_calls_for_a_node_that_is_down_wait_and_those_for_others_do_not() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.kill_node("n1")
+        await bench.reached("n1", False)
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            await session.send(CallFrame(1, 0, 20_000, b""), CallFrame(2, 2, 20_000, b""))
+            assert [a.number for a in await session.answers(1)] == [2]
+
+            await bench.start_node("n1")
+
+            assert [a.number for a in await session.answers(1)] == [1]
+
+    run(test)
+
+
+def test_a_call_for_a_node_that_stays_down_has_no_owner_at_its_deadline() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.kill_node("n1")
+        await bench.reached("n1", False)
+        key = an_object_of(bench.nodes["n1"])
+        async with RawSession(bench.address) as session, a_client(bench) as client:
+            await session.welcome()
+            await session.send(CallFrame(1, 0, 200, b""))
+            assert [a.code for a in await session.answers(1)] == [Code.NO_OWNER]
+
+            answer = await client.call(key, Kind.CALL, "add", timeout_s=0.3)
+            assert answer.code == Code.NO_OWNER
+
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call_raw(bench.address, "Calls/Call", unary(key), timeout=0.5)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            info = details_of(caught.value.trailing_metadata())
+            assert info is not None
+            assert (info.reason, info.metadata["applied"]) == ("NO_OWNER", "no")
+
+    run(test)
+
+
+def test_a_unary_call_keeps_its_id_however_often_it_is_sent() -> None:
+    async def test(bench: Bench) -> None:
+        node = bench.nodes["n1"]
+        key = an_object_of(node)
+        node.keeps = True
+        call = asyncio.ensure_future(call_raw(bench.address, "Calls/Call", unary(key), timeout=20))
+        while not node.kept:
+            await asyncio.sleep(0)
+        await bench.kill_node("n1")
+        node.keeps = False
+        await bench.start_node("n1")
+
+        answer = calls_pb2.CallAnswer.FromString(await call)
+
+        assert answer.result.data == b"n1"
+        first, *others = [
+            unpack_request(frame.body) for frames in node.received for frame in frames
+        ]
+        again = [r for r in others if r.kind == Kind.CALL]
+        assert again
+        assert {(r.session, r.sequence) for r in again} == {(first.session, first.sequence)}
+        assert first.encoding == Encoding.JSON
+
+    run(test)
+
+
+def test_a_refusal_of_a_copy_is_not_believed_while_another_is_astray() -> None:
+    async def test(bench: Bench) -> None:
+        node = bench.nodes["n1"]
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            node.keeps = True
+            await session.send(CallFrame(5, 0, 20_000, b""))
+            while not node.kept:
+                await asyncio.sleep(0)
+            await bench.kill_node("n1")
+            node.keeps = False
+            node.code = int(Code.BACKPRESSURE)
+            await bench.start_node("n1")
+
+            assert [a.code for a in await session.answers(1)] == [Code.OWNER_LOST]
+
+    run(test)
+
+
+def test_calls_made_while_a_node_is_down_leave_in_their_order() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.kill_node("n1")
+        await bench.reached("n1", False)
+        node = bench.nodes["n1"]
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            for number in range(1, 300):
+                await session.send(CallFrame(number, number % 2, 20_000, b"%d" % number))
+            await bench.start_node("n1")
+            await session.answers(299)
+
+        for partition in (0, 1):
+            numbers = [
+                int(f.body) for frames in node.received for f in frames if f.partition == partition
+            ]
+            assert numbers == sorted(numbers)
+
+    run(test)
+
+
+def test_a_node_that_says_it_owns_more_gets_more() -> None:
+    async def test(bench: Bench) -> None:
+        n1, n2 = bench.nodes["n1"], bench.nodes["n2"]
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            n1.code = int(Code.NOT_OWNER)
+            await session.send(CallFrame(1, 0, 20_000, b""))
+            while not n1.received:
+                await asyncio.sleep(0)
+            n2.owned = {0: 2, 2: 1, 3: 1}
+
+            bench.servers["n2"].announce()
+
+            assert await session.answers(1) == [AnswerFrame(1, 0, pack_reply(b"n2"))]
+
+    run(test)
+
+
+def test_describe_asks_every_node_and_names_those_that_are_down() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.kill_node("n2")
+        await bench.reached("n2", False)
+
+        described = cluster_pb2.Description.FromString(
+            await call_raw(bench.address, "Cluster/Describe", b"")
+        )
+
+        assert (described.role, described.server, described.cluster_id) == ("router", "r1", "c")
+        assert [type.name for type in described.types] == ["Counter"]
+        assert [
+            (n.name, n.address, n.up, [(p.partition, p.state) for p in n.partitions])
+            for n in described.nodes
+        ] == [
+            ("n1", f"127.0.0.1:{bench.ports['n1']}", True, [(0, "serving"), (1, "serving")]),
+            (
+                "n2",
+                f"127.0.0.1:{bench.ports['n2']}",
+                False,
+                [(2, "unreachable"), (3, "unreachable")],
+            ),
+        ]
+
+    run(test)
+
+
+def test_ids_are_listed_by_the_owner_of_the_partition() -> None:
+    async def listed(bench: Bench, partition: int) -> list[str]:
+        ask = cluster_pb2.ListRequest(partition=partition, type="Counter")
+        answer = await call_raw(bench.address, "Cluster/List", ask.SerializeToString())
+        return list(cluster_pb2.ListAnswer.FromString(answer).ids)
+
+    async def test(bench: Bench) -> None:
+        assert await listed(bench, 1) == ["n1-1"]
+        assert await listed(bench, 3) == ["n2-3"]
+
+        bench.nodes["n2"].owned.pop(3)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await listed(bench, 3)
+        info = details_of(caught.value.trailing_metadata())
+        assert info is not None
+        assert (info.reason, info.metadata["epoch"]) == ("NOT_OWNER", "9")
+
+        await bench.kill_node("n1")
+        await bench.reached("n1", False)
+        for partition in (1, 77):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await listed(bench, partition)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+    run(test)
+
+
+def test_a_router_welcomes_nobody_before_it_has_reached_a_node() -> None:
+    async def test() -> None:
+        bench = Bench()
+        await bench.start_router()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(bench.stop)
+            session = await stack.enter_async_context(RawSession(bench.address))
+            await session.send(CallFrame(1, 0, 20_000, request()))
+            call = asyncio.ensure_future(
+                call_raw(bench.address, "Calls/Call", unary(ObjectKey("Counter", "a")))
+            )
+
+            for name in bench.nodes:
+                await bench.start_node(name)
+
+            assert (await session.welcome()).partition_count == PARTITIONS
+            assert [a.code for a in await session.answers(1)] == [Code.NO_OWNER]
+            assert calls_pb2.CallAnswer.FromString(await call).result.data in (b"n1", b"n2")
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_a_node_of_another_cluster_gets_no_calls() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.kill_node("n2")
+        await bench.reached("n2", False)
+        bench.nodes["n2"].cluster_id = "another"
+        greeted = asyncio.Event()
+        node_welcome = bench.nodes["n2"].welcome
+
+        def welcome() -> Welcome:
+            greeted.set()
+            return node_welcome()
+
+        bench.nodes["n2"].welcome = welcome  # type: ignore[method-assign]  # to know when
+        await bench.start_node("n2")
+        await greeted.wait()
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            await session.send(CallFrame(1, 2, 300, b""))
+
+            assert [a.code for a in await session.answers(1)] == [Code.NO_OWNER]
+            assert bench.nodes["n2"].received == []
+
+    run(test)
+
+
+def test_a_router_that_drains_answers_what_it_has_and_takes_nothing_new() -> None:
+    async def test(bench: Bench) -> None:
+        node = bench.nodes["n1"]
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            node.keeps = True
+            await session.send(CallFrame(1, 0, 20_000, b""))
+            while not node.kept:
+                await asyncio.sleep(0)
+
+            draining = asyncio.ensure_future(bench.server.drain("r1"))
+            await asyncio.sleep(0)
+            await session.send(CallFrame(2, 0, 20_000, b""))
+            assert [(a.number, a.code) for a in await session.answers(1)] == [(2, Code.DRAINING)]
+            frame, sink = node.kept[0]
+            sink.send(AnswerFrame(frame.number, 0, b""))
+            assert [a.number for a in await session.answers(1)] == [1]
+
+            assert await session.status() == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+            await draining
+
+    run(test)
+
+
+def test_a_client_that_leaves_takes_its_waiting_calls_along() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.kill_node("n1")
+        await bench.reached("n1", False)
+        async with RawSession(bench.address) as session:
+            await session.welcome()
+            await session.send(CallFrame(1, 0, 20_000, b""))
+            while bench.router.open_count == 0:
+                await asyncio.sleep(0)
+
+        while bench.router.open_count:
+            await asyncio.sleep(0)
+
+    run(test)
+
+
+def test_a_node_alone_serves_the_same_protocol() -> None:
+    async def test() -> None:
+        node = EchoNode(owned={0: 1})
+        async with serving(node) as (_, address), RawSession(address) as session:
+            assert [o.partition for o in (await session.welcome()).owned] == [0]
+            await session.send(CallFrame(1, 0, 1_000, b""))
+            assert await session.answers(1) == [AnswerFrame(1, 0, pack_reply(b"n1"))]
+
+    asyncio.run(asyncio.wait_for(test(), 30))
