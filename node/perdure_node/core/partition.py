@@ -239,8 +239,8 @@ class Partition:
                 window.confirm(request.confirmed)
         else:
             self._admit(request, copy, now_ms + time_left_ms)
-            if self._followed:
-                self._admit_held((request.session, request.sequence))
+        if self._followed:
+            self._admit_held(request)
 
     def time_passed(self, now_ms: int) -> None:
         """Refuse calls whose predecessors have not come in time."""
@@ -520,8 +520,13 @@ class Partition:
             self._refuse(copy, Refusal(Code.SUPERSEDED, ()))
             return
         previous = request.previous
-        if previous and not window.has_seen(previous):
-            self._hold_back(request, copy, deadline_ms)
+        if previous and previous not in window.open and previous not in window.ended:
+            if window.is_settled(previous):
+                # This copy is older than the end of the one it names. What it has to follow now,
+                # a still earlier call perhaps, only a new copy says.
+                self._refuse(copy, Refusal(Code.OUT_OF_ORDER, ()))
+            else:
+                self._hold_back(request, copy, deadline_ms)
             return
         self._accept(request, copy, window, deadline_ms, again=past is not None)
 
@@ -535,19 +540,20 @@ class Partition:
         self._held.append(held)
         self._followed.setdefault((request.session, request.previous), []).append(held)
 
-    def _admit_held(self, came: tuple[bytes, int]) -> None:
-        """Admit the calls that waited for this one, and those that waited for them."""
-        arrived = [came]
+    def _admit_held(self, request: Request) -> None:
+        """Take up again the calls that waited for this one, or for one that it confirms."""
+        session = request.session
+        window = self.memory.window(session)
+        if window is None:
+            return
+        arrived = [n for s, n in self._followed if s == session and window.has_seen(n)]
         while arrived:
-            session, sequence = arrived.pop()
-            window = self.memory.window(session)
-            if window is None or not window.has_seen(sequence):
-                continue
-            for held in self._followed.pop((session, sequence), ()):
+            for held in self._followed.pop((session, arrived.pop()), ()):
                 if not held.over:
                     held.over = True
                     self._admit(held.request, held.copy, held.deadline_ms)
-                    arrived.append((session, held.request.sequence))
+                    if window.has_seen(held.request.sequence):
+                        arrived.append(held.request.sequence)
 
     def _refuse_session(self, session: bytes) -> Refusal | None:
         """Tell why a session that nothing is known of is not begun."""
