@@ -18,7 +18,7 @@ record.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crc32c import crc32c
@@ -26,6 +26,7 @@ from crc32c import crc32c
 from perdure_node.journal.format import (
     LOST,
     PAGE,
+    UNNAMED,
     Mark,
     SegmentHeader,
     find_group,
@@ -35,7 +36,17 @@ from perdure_node.journal.format import (
     unpack_segment_header,
 )
 
-__all__ = ["Group", "PartitionRecords", "Scan", "Verdict", "judge", "scan_segment"]
+__all__ = [
+    "Group",
+    "PartitionRecords",
+    "Scan",
+    "Verdict",
+    "find_damage",
+    "index_records",
+    "judge",
+    "scan_segment",
+    "settle",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +170,9 @@ def judge(scans: Sequence[Scan], mark: Mark | None) -> Verdict:
             segment_lasts[index][partition] = last
 
     missing = _missing(groups, scans, proven)
+    if mark is None and scans and scans[0].first_group is None and groups:
+        # The first segment has lost its beginning, and nothing tells how long that was.
+        missing.append((0, 1, groups[0][1].number - 1))
     for index in {index for index, _, _ in missing}:
         # Nobody knows what a group without a header held, so its segment is kept until
         # nobody can need anything of it.
@@ -168,7 +182,7 @@ def judge(scans: Sequence[Scan], mark: Mark | None) -> Verdict:
         for index, first, end in missing
     ]
     blind = [end for _, _, end in missing if end > marked]
-    blind_after = max(blind, default=None)
+    blind_after = max(blind) if blind else None
     if mark is None and not _ends_blank(scans):
         damage.append("the mark file is unreadable and so is what follows the last group")
         blind_after = max(proven, highest) + 1
@@ -182,9 +196,9 @@ def _valid_groups(scans: Sequence[Scan]) -> list[tuple[int, Group]]:
     for index in reversed(range(len(scans))):
         scan = scans[index]
         valid.append([(index, g) for g in scan.groups if bound is None or g.number < bound])
-        starts = [scan.first_group] if scan.first_group is not None else []
-        starts += [scan.groups[0].number] if scan.groups else []
-        bound = min([*starts, *([bound] if bound is not None else [])], default=None)
+        starts = [bound, scan.first_group, scan.groups[0].number if scan.groups else None]
+        known = [start for start in starts if start is not None]
+        bound = min(known) if known else None
     return [pair for part in reversed(valid) for pair in part]
 
 
@@ -259,12 +273,26 @@ def index_records(
         known.places.append(position + record.offset)
 
 
+def settle(verdict: Verdict, partitions: Mapping[int, PartitionRecords]) -> dict[int, int]:
+    """Return the last sequence that every partition must reach, `LOST` where nobody knows.
+
+    This is what the next mark says, so that later analyses know it too.
+    """
+    lasts = dict(verdict.lasts)
+    if verdict.blind_after is not None:
+        for partition in lasts:
+            records = partitions.get(partition)
+            if records is None or records.group <= verdict.blind_after:
+                lasts[partition] = LOST
+        lasts[UNNAMED] = LOST
+    return lasts
+
+
 def find_damage(
     records: PartitionRecords | None,
     reach: int | None,
     *,
     after: int,
-    blind_after: int | None,
     mark_readable: bool,
 ) -> str | None:
     """Tell what keeps a partition from being served, or None.
@@ -273,14 +301,11 @@ def find_damage(
         records: What can be read of it.
         reach: The last sequence that it must reach. None when it is named nowhere.
         after: What its store holds already: records up to here are not needed.
-        blind_after: See `Verdict.blind_after`.
         mark_readable: Then every partition that ever had a record is named.
     """
     reach = reach or 0
     last = records.last if records is not None else 0
-    if reach == LOST or (
-        blind_after is not None and (records is None or records.group <= blind_after)
-    ):
+    if reach == LOST:
         return "a group is lost that may have held its last records"
     if after < reach and last < reach:
         return f"records up to {reach} were durable, the last that can be read is {last}"

@@ -31,6 +31,7 @@ __all__ = [
     "PAGE",
     "RECORD_OVERHEAD",
     "SLOT_BYTES",
+    "UNNAMED",
     "GroupHeader",
     "Mark",
     "Record",
@@ -61,6 +62,9 @@ BODY: Final = 2
 LOST: Final = (1 << 64) - 1
 """Stands in a mark for a partition of which records are lost and nobody knows how many."""
 
+UNNAMED: Final = (1 << 32) - 1
+"""Stands in a mark for every partition that it does not name."""
+
 _VERSION: Final = 1
 _SEGMENT_MAGIC: Final = b"PERDURES"
 _GROUP_MAGIC: Final = b"PERDUREG"
@@ -77,7 +81,7 @@ _RECORD: Final = struct.Struct("<IIQQBII")
 
 RECORD_OVERHEAD: Final = _RECORD.size
 SLOT_BYTES: Final = 64 << 10
-assert _MARK.size + PARTITIONS_MAX * _LAST.size + _CRC.size <= SLOT_BYTES
+assert _MARK.size + (PARTITIONS_MAX + 1) * _LAST.size + _CRC.size <= SLOT_BYTES
 
 
 class SegmentHeader(NamedTuple):

@@ -35,12 +35,22 @@ _SLOTS = 3
 
 def read_mark(path: Path) -> Mark | None:
     """Return the newest readable mark, or None."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Mark | None, int]:
+    """Return the newest readable mark and its slot."""
     try:
         data = path.read_bytes()
     except OSError:
-        return None
-    slots = [unpack_mark(data[i * SLOT_BYTES : (i + 1) * SLOT_BYTES]) for i in range(_SLOTS)]
-    return max((mark for mark in slots if mark), key=lambda mark: mark.group, default=None)
+        return None, 0
+    newest: Mark | None = None
+    newest_slot = 0
+    for slot in range(_SLOTS):
+        mark = unpack_mark(data[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES])
+        if mark is not None and (newest is None or mark.group > newest.group):
+            newest, newest_slot = mark, slot
+    return newest, newest_slot
 
 
 class MarkFile:
@@ -56,11 +66,30 @@ class MarkFile:
         self._turn = 1
 
     @classmethod
-    def create(cls, path: Path, mark: Mark, settings: JournalSettings) -> MarkFile:
-        """Write a mark file anew, durably, in place of what is there.
+    def open(cls, path: Path, mark: Mark, settings: JournalSettings) -> MarkFile:
+        """Open the mark file, or make one, and write `mark` into it durably.
 
         The caller syncs the directory.
         """
+        newest, slot = _read(path)
+        if newest is None:
+            return cls._create(path, mark, settings)
+        # In place, because a full disk has no room for another one.
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            mapping = mmap.mmap(descriptor, _SLOTS * SLOT_BYTES)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        file = cls(descriptor, mapping, settings.sync)
+        # The next slot written must not be the one that holds the newest mark.
+        file._turn = slot or 1
+        file.write(mark.group, mark.lasts)
+        file.write_synced()
+        return file
+
+    @classmethod
+    def _create(cls, path: Path, mark: Mark, settings: JournalSettings) -> MarkFile:
         temporary = path.with_suffix(".tmp")
         size = _SLOTS * SLOT_BYTES
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

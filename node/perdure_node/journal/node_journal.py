@@ -15,13 +15,12 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from perdure_node.journal.analysis import PartitionRecords, find_damage
-from perdure_node.journal.format import IDENTITY_BYTES_MAX, LOST
+from perdure_node.journal.format import IDENTITY_BYTES_MAX, LOST, UNNAMED
 from perdure_node.journal.node_log import NodeLog
 from perdure_node.journal.recovery import JournalUnusable, Recovered, recover
 from perdure_node.journal.segments import list_segments, segment_path
@@ -43,7 +42,7 @@ class NodeJournal:
         settings: JournalSettings,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self._recovered = recovered
         self._writer = writer
         self._on_fatal = on_fatal
@@ -55,6 +54,7 @@ class NodeJournal:
         self._on_its_way: Batch | None = None
         self._flush_wanted = False
         self._failed = False
+        self._batch_waits = False
         self._idle: asyncio.Event | None = None
         self.batch = Batch()
         """Takes the records that are appended now. For `NodeLog` only."""
@@ -121,8 +121,8 @@ class NodeJournal:
     def disk_bytes(self) -> int:
         """Bytes of all segment files. Trimming makes them fewer."""
         return sum(
-            segment_path(self._directory, number).stat().st_size
-            for number in list_segments(self._directory)
+            segment_path(self.directory, number).stat().st_size
+            for number in list_segments(self.directory)
         )
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -149,14 +149,8 @@ class NodeJournal:
             raise ValueError(f"a partition is a number below {PARTITIONS_MAX}, not {partition}")
         recovered = self._recovered
         records = recovered.partitions.pop(partition, None)
-        reach = recovered.lasts.get(partition)
-        damage = find_damage(
-            records,
-            reach,
-            after=after,
-            blind_after=recovered.blind_after,
-            mark_readable=recovered.mark_readable,
-        )
+        reach = recovered.lasts.get(partition, recovered.lasts.get(UNNAMED))
+        damage = find_damage(records, reach, after=after, mark_readable=recovered.mark_readable)
         if damage is not None:
             if records is not None:
                 recovered.partitions[partition] = records
@@ -225,10 +219,11 @@ class NodeJournal:
         if self._idle is not None and self._on_its_way is None:
             self._idle.set()
 
-    def room_changed(self, has_room: bool) -> None:
+    def room_changed(self, has_room: bool, batch_waits: bool) -> None:
         """Note whether there is room. Called by the writer, on the loop."""
         self.has_room = has_room
-        if self._idle is not None and not has_room:
+        self._batch_waits = batch_waits
+        if self._idle is not None and batch_waits:
             self._idle.set()
 
     def failed(self, error: BaseException) -> None:
@@ -247,7 +242,7 @@ class NodeJournal:
             holders = [p for p, last in self._segments[number].items() if self._needs(p, last)]
             if not holders:
                 free.append(number)
-            elif any(partition not in self.damaged for partition in holders):
+            elif not all(p in self.damaged or p == UNNAMED for p in holders):
                 # In order, so that only damage can leave a hole in the count of groups.
                 break
         if free:
@@ -260,28 +255,20 @@ class NodeJournal:
         log = self._logs.get(partition)
         return log is None or log.first <= last
 
-    def read_body(self, where: tuple[int, int, int]) -> bytes:
-        """Read a body again. For `NodeLog` only."""
-        number, offset, length = where
-        descriptor = os.open(segment_path(self._directory, number), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.pread(descriptor, length, offset)
-        finally:
-            os.close(descriptor)
-
     async def close(self) -> None:
         """Make everything appended durable, as far as there is room, and release the files."""
         if self._loop is not None:
             self._idle = asyncio.Event()
             self.flush()
-            if self._on_its_way is not None and self.has_room and not self._failed:
+            if self._on_its_way is not None and not (self._batch_waits or self._failed):
                 await self._idle.wait()
         await asyncio.to_thread(self._writer.stop)
 
     def abandon(self) -> None:
-        """Release the files at once, from any thread, when the loop has ended without `close`.
+        """Release the files, from any thread, when the loop has ended without `close`.
 
-        What was appended and not durable is dropped: nobody was told about it.
+        What was appended and not durable is dropped: nobody was told about it. Blocks as long
+        as the disk does.
         """
         self._failed = True
         self._writer.stop()
@@ -295,27 +282,29 @@ class _ToLoop:
         self._journal = journal
 
     def durable(self, batch: Batch, placed: Placed) -> None:
-        self._loop.call_soon_threadsafe(self._journal.became_durable, batch, placed)
+        self._call(self._journal.became_durable, batch, placed)
 
-    def room(self, has_room: bool) -> None:
-        self._loop.call_soon_threadsafe(self._journal.room_changed, has_room)
+    def room(self, has_room: bool, batch_waits: bool) -> None:
+        self._call(self._journal.room_changed, has_room, batch_waits)
 
     def failed(self, error: BaseException) -> None:
-        self._loop.call_soon_threadsafe(self._journal.failed, error)
+        self._call(self._journal.failed, error)
+
+    def _call(self, what: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(what, *arguments)
+        except RuntimeError:
+            # The loop has ended without closing the journal: nobody is there to be told.
+            if not self._loop.is_closed():
+                raise
 
 
 def _surely_damaged(recovered: Recovered) -> dict[int, str]:
     """Return the partitions that cannot be served whatever their stores hold."""
     damaged: dict[int, str] = {}
     for partition, last in recovered.lasts.items():
-        records = recovered.partitions.get(partition)
-        damage = find_damage(
-            records,
-            last,
-            after=last if last != LOST else 0,
-            blind_after=recovered.blind_after,
-            mark_readable=recovered.mark_readable,
-        )
-        if damage is not None:
+        if last == LOST and partition != UNNAMED:
+            damage = find_damage(None, last, after=0, mark_readable=recovered.mark_readable)
+            assert damage is not None
             damaged[partition] = damage
     return damaged

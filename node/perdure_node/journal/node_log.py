@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from crc32c import crc32c
 
+from perdure_node.journal.extents import BodyReader
 from perdure_node.journal.format import (
     BODY,
     CLAIM,
@@ -111,26 +111,20 @@ class NodeLog:
         return self._read(after + 1, positions)
 
     def _read(self, sequence: int, positions: array[int]) -> Iterator[LogRecord]:
-        extents = self._journal.extents
-        current, data, start = -1, b"", 0
-        for position in positions:
-            index = bisect_right(extents.starts, position) - 1
-            if index != current:
-                current = index
-                start = extents.starts[index]
-                data = self._journal.read_body(extents.where[index])
-            found = record_at(data, position - start)
-            if found is None or not found[1]:
-                raise LogDamaged(self.partition, f"record {sequence} cannot be read any more")
-            record = found[0]
-            begin = record.offset + RECORD_OVERHEAD
-            yield LogRecord(
-                record.sequence,
-                record.epoch,
-                record.kind == CLAIM,
-                data[begin : begin + record.length],
-            )
-            sequence += 1
+        with BodyReader(self._journal.directory, self._journal.extents) as bodies:
+            for position in positions:
+                try:
+                    body, offset = bodies.at(position)
+                except OSError as error:
+                    raise LogDamaged(self.partition, f"record {sequence}: {error}") from error
+                found = record_at(body, offset)
+                if found is None or not found[1] or found[0].sequence != sequence:
+                    raise LogDamaged(self.partition, f"record {sequence} cannot be read any more")
+                record = found[0]
+                begin = offset + RECORD_OVERHEAD
+                payload = body[begin : begin + record.length]
+                yield LogRecord(sequence, record.epoch, record.kind == CLAIM, payload)
+                sequence += 1
 
     def trim(self, up_to: int) -> None:
         """See `PartitionLog.trim`."""

@@ -7,9 +7,8 @@ never written to again.
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from perdure_node.journal.analysis import (
@@ -20,8 +19,10 @@ from perdure_node.journal.analysis import (
     index_records,
     judge,
     scan_segment,
+    settle,
 )
-from perdure_node.journal.format import LOST, Mark, SegmentHeader
+from perdure_node.journal.extents import Extents
+from perdure_node.journal.format import Mark, SegmentHeader
 from perdure_node.journal.mark import MarkFile, read_mark
 from perdure_node.journal.segments import (
     list_segments,
@@ -32,7 +33,7 @@ from perdure_node.journal.segments import (
 )
 from perdure_node.journal.settings import JournalSettings
 
-__all__ = ["Extents", "JournalUnusable", "Recovered", "recover"]
+__all__ = ["JournalUnusable", "Recovered", "recover"]
 
 _MARK_NAME = "mark"
 
@@ -42,38 +43,13 @@ class JournalUnusable(Exception):
 
 
 @dataclass(slots=True)
-class Extents:
-    """Where bodies lie: positions count the bytes of all bodies, whatever file they are in."""
-
-    starts: array[int] = field(default_factory=lambda: array("Q"))
-    where: list[tuple[int, int, int]] = field(default_factory=list)
-    """(segment, offset, length) of each."""
-    end: int = 0
-
-    def add(self, segment: int, offset: int, length: int) -> int:
-        """Note the next body, and return its position."""
-        start = self.end
-        self.starts.append(start)
-        self.where.append((segment, offset, length))
-        self.end += length
-        return start
-
-    def forget(self, segments: set[int]) -> None:
-        """Drop the bodies of deleted segments."""
-        kept = [i for i, place in enumerate(self.where) if place[0] not in segments]
-        self.starts = array("Q", [self.starts[i] for i in kept])
-        self.where = [self.where[i] for i in kept]
-
-
-@dataclass(slots=True)
 class Recovered:
     """A journal as it is found, all of it durable."""
 
     mark: MarkFile
     mark_readable: bool
     lasts: dict[int, int]
-    """See `Verdict.lasts`."""
-    blind_after: int | None
+    """The last sequence that every partition must reach: see `settle`."""
     damage: list[str]
     partitions: dict[int, PartitionRecords]
     extents: Extents
@@ -97,33 +73,33 @@ def recover(directory: Path, identity: bytes, settings: JournalSettings) -> Reco
     mark_readable = mark is not None or not list_segments(directory)
     scans = _scan_all(directory, identity)
     verdict = judge(scans, mark)
+    damage = verdict.damage
+    if not damage:
+        # First of all, because what follows needs room.
+        scans = _without_unused(directory, scans)
+        verdict = judge(scans, mark)
+    partitions, extents = _index(directory, scans, verdict)
+    lasts = settle(verdict, partitions)
     if verdict.unproven is not None:
         _write_again(directory, identity, scans, verdict, settings)
-        mark = Mark(verdict.unproven[1].number, dict(verdict.lasts))
+        # From here on it is proven, and read from its new place.
         scans = _scan_all(directory, identity)
-        verdict = judge(scans, mark)
-        assert verdict.unproven is None, "the tail was written again and is proven now"
+        verdict = judge(scans, Mark(verdict.unproven[1].number, lasts))
+        partitions, extents = _index(directory, scans, verdict)
+        lasts = settle(verdict, partitions)
+        assert verdict.unproven is None
 
-    partitions, extents = _index(directory, scans, verdict)
-    lasts = _with_lost(verdict, partitions)
     proven = max(verdict.proven, verdict.groups[-1][1].number if verdict.groups else 0)
-    mark_file = MarkFile.create(directory / _MARK_NAME, Mark(proven, lasts), settings)
+    mark_file = MarkFile.open(directory / _MARK_NAME, Mark(proven, lasts), settings)
     sync_directory(directory, settings.sync)
-    if not verdict.damage:
-        _delete_unused(directory, scans)
     return Recovered(
         mark=mark_file,
         mark_readable=mark_readable,
         lasts=lasts,
-        blind_after=verdict.blind_after,
-        damage=verdict.damage,
+        damage=damage,
         partitions=partitions,
         extents=extents,
-        segments={
-            scan.number: verdict.segment_lasts[index]
-            for index, scan in enumerate(scans)
-            if segment_path(directory, scan.number).exists()
-        },
+        segments={scan.number: verdict.segment_lasts[index] for index, scan in enumerate(scans)},
         next_group=proven + 1,
         next_segment=max((scan.number for scan in scans), default=0) + 1,
     )
@@ -184,19 +160,12 @@ def _index(
     return partitions, extents
 
 
-def _with_lost(verdict: Verdict, partitions: dict[int, PartitionRecords]) -> dict[int, int]:
-    """Note in the mark what only this analysis knows, so that the next one knows it too."""
-    lasts = dict(verdict.lasts)
-    if verdict.blind_after is not None:
-        for partition in lasts:
-            records = partitions.get(partition)
-            if records is None or records.group <= verdict.blind_after:
-                lasts[partition] = LOST
-    return lasts
-
-
-def _delete_unused(directory: Path, scans: Sequence[Scan]) -> None:
+def _without_unused(directory: Path, scans: Sequence[Scan]) -> list[Scan]:
     """Delete files that were prepared and never used, or whose first write was torn."""
+    used: list[Scan] = []
     for scan in scans:
-        if not scan.groups and scan.header is None:
+        if scan.groups or scan.header is not None:
+            used.append(scan)
+        else:
             segment_path(directory, scan.number).unlink()
+    return used

@@ -13,8 +13,16 @@ PARTITIONS_MAX: Final = 4_096
 """Partitions in one journal: the last sequence of each must fit a slot of the mark file."""
 
 
+_ZEROS: Final = bytes(1 << 20)
+
+
 def _allocate(descriptor: int, size_bytes: int) -> None:
     os.posix_fallocate(descriptor, 0, size_bytes)
+    # Blocks that were never written cost the file system a commit of its own in each later
+    # sync, which makes that take twice as long. In steps, so as not to hold up other syncs.
+    for offset in range(0, size_bytes, len(_ZEROS)):
+        os.pwrite(descriptor, _ZEROS[: size_bytes - offset], offset)
+        os.fdatasync(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,8 @@ class JournalSettings:
     """How long to wait after a full disk before trying again."""
 
     sync: Callable[[int], None] = os.fdatasync
-    """Makes a file or directory durable. Runs in the writer's thread."""
+    """Makes a file or directory durable. Runs in the journal's threads."""
 
     allocate: Callable[[int, int], None] = _allocate
-    """Reserves room for a new file, so that later writes into it cannot find the disk full."""
+    """Reserves room for a new file, so that later writes into it cannot find the disk full.
+    Runs in a thread of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -54,26 +55,35 @@ class Deletion:
     numbers: list[int]
 
 
+class _LookAgain:
+    """A segment is prepared, or it is time to try again."""
+
+
 class Reports(Protocol):
     """What the writer tells. Called in its thread."""
 
     def durable(self, batch: Batch, placed: Placed) -> None:
         """The batch is durable and marked so."""
+        ...
 
-    def room(self, has_room: bool) -> None:
-        """Whether the next segment could be prepared has changed."""
+    def room(self, has_room: bool, batch_waits: bool) -> None:
+        """Whether there is a next segment, or whether the batch has to wait, has changed."""
+        ...
 
     def failed(self, error: BaseException) -> None:
         """The disk has failed: the thread ends, and nothing becomes durable any more."""
+        ...
 
 
 class Writer:
-    """Owns the segment that is written and the next one. All its work is in its own thread.
+    """Owns the segment that is written and the next one. Its work is in its own thread.
+
+    Segments are prepared in one more thread, because filling one takes as long as many groups.
 
     Invariants:
       * A group is written only after the sync of the group before has returned.
       * The mark is written after that sync, and before anyone is told.
-      * The next segment is allocated before the present one is full, or `has_room` is False.
+      * `has_room` is False from the moment when the next segment cannot be allocated.
     """
 
     def __init__(
@@ -94,9 +104,13 @@ class Writer:
         self._next_segment = next_segment
         self._present: OpenSegment | None = None
         self._next: OpenSegment | None = None
-        self._queue: queue.SimpleQueue[Batch | Deletion | None] = queue.SimpleQueue()
+        self._preparation: Future[OpenSegment] | None = None
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="perdure-segments")
+        self._doomed: list[int] = []
+        self._queue: queue.SimpleQueue[Batch | Deletion | _LookAgain | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._reports: Reports | None = None
+        self._batch_waits = False
         self.has_room = self._prepare(settings.segment_bytes)
         """Changed by the thread; `Reports.room` tells."""
 
@@ -112,17 +126,20 @@ class Writer:
         self._queue.put(work)
 
     def stop(self) -> None:
-        """End after the work handed over, except what waits for room; wait for it.
+        """End after the work handed over, except what waits for room, and release all files.
 
-        Blocks as long as the disk does. Releases all files.
+        Blocks as long as the disk does.
         """
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join()
-        if self._present is not None:
-            self._present.close()
+        self._preparer.shutdown()
+        if self._preparation is not None and self._preparation.exception() is None:
+            self._next = self._preparation.result()
         if self._next is not None:
             self._next.discard()
+        if self._present is not None:
+            self._present.close()
         self._mark.close()
 
     def _run(self) -> None:
@@ -137,29 +154,35 @@ class Writer:
         waiting: Batch | None = None
         while (work := self._take()) is not None:
             if isinstance(work, Deletion):
-                self._delete(work)
+                self._doomed += work.numbers
+                self._delete()
             elif isinstance(work, Batch):
                 waiting = work
             # After a deletion too, and each time the wait for room is over.
             if waiting is not None and (placed := self._write(waiting)) is not None:
                 self._reports.durable(waiting, placed)
                 waiting = None
-            prepared = self._next is not None or self._prepare(self._settings.segment_bytes)
-            self._set_room(prepared and waiting is None)
+            self._look_ahead(waiting is not None)
         if self._present is not None and waiting is None:
             # What is not used of it goes back to the file system.
             os.ftruncate(self._present.descriptor, self._present.end)
 
-    def _take(self) -> Batch | Deletion | _Again | None:
+    def _take(self) -> Batch | Deletion | _LookAgain | None:
         try:
             return self._queue.get(timeout=None if self.has_room else self._settings.retry_s)
         except queue.Empty:
-            return _Again()
+            return _LookAgain()
 
-    def _delete(self, deletion: Deletion) -> None:
-        # From now on only the mark knows the last sequences of idle partitions.
-        self._mark.write_synced()
-        delete_segments(self._directory, deletion.numbers, self._settings)
+    def _delete(self) -> None:
+        try:
+            # From now on only the mark knows the last sequences of idle partitions.
+            self._mark.write_synced()
+            delete_segments(self._directory, self._doomed, self._settings)
+        except OSError as error:
+            if not is_full(error):
+                raise
+        else:
+            self._doomed = []
 
     def _write(self, batch: Batch) -> Placed | None:
         """Make a batch durable, or return None when there is no room: to be tried again."""
@@ -193,6 +216,7 @@ class Writer:
         present = self._present
         if present is not None and (present.end or PAGE) + size <= present.size:
             return present
+        self._take_prepared()
         needed = max(PAGE + size, self._settings.segment_bytes)
         if self._next is not None and self._next.size < needed:
             self._next.discard()
@@ -204,23 +228,49 @@ class Writer:
         self._present, self._next = self._next, None
         return self._present
 
+    def _look_ahead(self, batch_waits: bool) -> None:
+        """Have a next segment prepared, and tell when there is none to be had, or one again."""
+        assert self._reports is not None
+        prepared = True
+        if self._preparation is not None and (self._preparation.done() or self._half_full()):
+            # Waited for, so that half a segment is left for what has been run already when
+            # everyone is told that there is no room.
+            prepared = self._take_prepared()
+        if self._next is None and self._preparation is None:
+            if self.has_room and prepared:
+                self._preparation = self._submit(self._settings.segment_bytes)
+                self._preparation.add_done_callback(lambda _: self._queue.put(_LookAgain()))
+            elif prepared:
+                prepared = self._prepare(self._settings.segment_bytes)
+        if self.has_room and self._doomed:
+            self._delete()
+        has_room = prepared and not batch_waits
+        if (has_room, batch_waits) != (self.has_room, self._batch_waits):
+            self.has_room, self._batch_waits = has_room, batch_waits
+            self._reports.room(has_room, batch_waits)
+
+    def _half_full(self) -> bool:
+        return self._present is None or 2 * self._present.end > self._present.size
+
     def _prepare(self, size: int) -> bool:
-        """Allocate the next segment. False when there is no room for it."""
+        """Allocate the next segment now. False when there is no room for it."""
+        self._preparation = self._submit(size)
+        return self._take_prepared()
+
+    def _submit(self, size: int) -> Future[OpenSegment]:
+        number = self._next_segment
+        self._next_segment += 1
+        return self._preparer.submit(prepare_segment, self._directory, number, size, self._settings)
+
+    def _take_prepared(self) -> bool:
+        """Wait for the segment that is being prepared. False when there is no room for it."""
+        preparation, self._preparation = self._preparation, None
+        if preparation is None:
+            return True
         try:
-            self._next = prepare_segment(self._directory, self._next_segment, size, self._settings)
+            self._next = preparation.result()
         except OSError as error:
             if not is_full(error):
                 raise
             return False
-        self._next_segment += 1
         return True
-
-    def _set_room(self, has_room: bool) -> None:
-        if has_room != self.has_room:
-            self.has_room = has_room
-            assert self._reports is not None
-            self._reports.room(has_room)
-
-
-class _Again:
-    """Nothing came while there was no room: look again."""
