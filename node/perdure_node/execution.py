@@ -7,6 +7,7 @@ in a task of its own, which ends with the method and with nothing else.
 from __future__ import annotations
 
 import asyncio
+import functools
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
@@ -29,11 +30,12 @@ from perdure.errors import (
 )
 from perdure.frames import Encoding, Kind, pack_error
 from perdure.ids import CallId
-from perdure.objects import ObjectType, find_type
+from perdure.objects import Method, ObjectType, find_type
 from perdure_node.activation import Activation, activate, changed_attributes
 from perdure_node.arguments import arguments_of
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Call, Partition, Refusal
+from perdure_node.inlining import never_waits
 from perdure_node.turn import MethodTurn
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[_MethodTask] = set()
         self._shared: dict[Call, MethodTurn] = {}
+        self._at_once: dict[Method, bool] = {}
         self._closing = False
 
     def run(self, partition: Partition, call: Call) -> None:
@@ -80,6 +83,7 @@ class Executor:
         if call.shared:
             self._shared[call] = turn
         if call.request.kind == Kind.GET_OR_CREATE:
+            at_once = not object_type.has_on_activate
             coroutine = self._create(turn, object_type)
         else:
             assert method is not None
@@ -90,8 +94,9 @@ class Executor:
                 code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
                 partition.method_refused(call, Refusal(code, error.args))
                 return
+            at_once = self._runs_at_once(turn, object_type, method)
             coroutine = self._call(turn, object_type, args, kwargs)
-        self._start(coroutine, turn)
+        self._start(coroutine, turn, at_once=at_once)
 
     async def close(self) -> None:
         """End the methods that still run, as a crash would."""
@@ -107,12 +112,34 @@ class Executor:
         """Methods that wait for something."""
         return len(self._tasks)
 
-    def _start(self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
+    def _start(
+        self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn, *, at_once: bool
+    ) -> None:
+        if at_once:
+            token = current_turn.set(turn)
+            try:
+                waits_for = coroutine.send(None)
+            except StopIteration:
+                return
+            finally:
+                current_turn.reset(token)
+            coroutine = _resumed(coroutine, waits_for)
         context = copy_context()
         context.run(current_turn.set, turn)
         task = _MethodTask(coroutine, loop=self._loop, context=context, name=str(turn.admitted.key))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _runs_at_once(self, turn: MethodTurn, object_type: ObjectType, method: Method) -> bool:
+        """Tell whether a call can be run to its end without a task."""
+        state = turn.admitted.state
+        if object_type.has_on_activate and (state is None or state.instance is None):
+            return False
+        at_once = self._at_once.get(method)
+        if at_once is None:
+            at_once = not method.is_async or never_waits(object_type.cls, method.function)
+            self._at_once[method] = at_once
+        return at_once
 
     # The two kinds of run.
 
@@ -270,6 +297,26 @@ class Executor:
             error, object=str(call.key), method=method, call_id=str(call_id)
         )
         return int(Code.RAISED), payload
+
+
+async def _resumed(coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """Go on with a coroutine that has been driven up to its first wait."""
+    await _driven(coroutine, waits_for)
+
+
+@types.coroutine
+def _driven(coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    while True:
+        try:
+            value = yield waits_for
+        except BaseException as thrown:
+            step = functools.partial(coroutine.throw, thrown)
+        else:
+            step = functools.partial(coroutine.send, value)
+        try:
+            waits_for = step()
+        except StopIteration as stop:
+            return stop.value
 
 
 @types.coroutine

@@ -97,6 +97,14 @@ class Tally(DurableObject):
             return str(error)
         return "stored"
 
+    async def waits_after_all(self, gate: str) -> int:
+        await self.hidden(gate)
+        self.n += 1
+        return self.n
+
+    async def hidden(self, gate: str) -> None:
+        await self.save()
+
     @durable.shared
     async def look(self) -> int:
         return self.n
@@ -440,6 +448,28 @@ async def test_a_caller_who_gives_up_does_not_cancel_the_method(tmp_path: Path) 
         GATES["late"].set()
 
         assert await caller.call("Tally", "add") == 2
+
+
+@on_loop
+async def test_a_method_that_waits_against_its_looks_goes_on_in_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GATES["odd"] = asyncio.Event()
+
+    async def hidden(self: Tally, gate: str) -> None:
+        self.n += 10
+        await GATES[gate].wait()
+
+    async with running(settings(tmp_path)) as (_, caller):
+        await caller.create("Tally")
+        assert await caller.call("Tally", "waits_after_all", "odd") == 1
+        # What the class says has changed since its source was read.
+        monkeypatch.setattr(Tally, "hidden", hidden)
+        call = caller.send("Tally", "waits_after_all", "odd")
+        await settled()
+        assert not call.done()
+        GATES["odd"].set()
+        assert result_of(await call) == 12
 
 
 def send_raw(
