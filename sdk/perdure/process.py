@@ -53,6 +53,8 @@ def run_server(
         # Ctrl-C reaches the whole process group; who ends when is for the supervisor to say.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set_up_logging(name, log_level)
+    # Read when gRPC is imported. Else it writes lines of its own format when a peer goes away.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
     import uvloop
 

@@ -36,8 +36,10 @@ def place(partition_count: int, nodes: Sequence[str]) -> list[str]:
     load_max = -(-partition_count // len(nodes))
     placement: list[str] = []
     for partition in range(partition_count):
-        node: str = next(
-            name for name in ring.iterate_nodes(f"partition {partition}") if load[name] < load_max
+        node = next(
+            name
+            for name in map(str, ring.iterate_nodes(f"partition {partition}"))
+            if load[name] < load_max
         )
         load[node] += 1
         placement.append(node)

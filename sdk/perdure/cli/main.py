@@ -63,6 +63,8 @@ Data = Annotated[
 
 def main() -> None:
     """Run the command line: the `perdure` script."""
+    # Read when gRPC is imported. Its own lines would come between ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         app()
     except CommandFailed as failure:

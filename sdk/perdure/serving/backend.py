@@ -37,6 +37,7 @@ class AnswerSink(Protocol):
     @property
     def closed(self) -> bool:
         """True once nobody listens any more: calls that wait need not be run for it."""
+        ...
 
 
 class Backend(Protocol):
@@ -45,6 +46,7 @@ class Backend(Protocol):
     @property
     def client(self) -> Client:
         """Makes the calls that come without a session of their own (`Calls.Call`)."""
+        ...
 
     def welcome(self) -> Welcome | None:
         """Return what a new stream is told first. None while that is not known yet.
@@ -64,6 +66,7 @@ class Backend(Protocol):
 
     async def describe(self) -> Description:
         """Return what operators see. Takes a second at most."""
+        ...
 
     async def list(
         self, partition: int, type: str, prefix: str, after: str, limit: int
@@ -76,6 +79,7 @@ class Backend(Protocol):
         Raises:
             PerdureError: It cannot be answered here.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,8 +95,8 @@ class Refusal(Exception):
         status = StatusMessage.FromString(details)
         info = ErrorInfo()
         for detail in status.details:
-            if detail.Is(ErrorInfo.DESCRIPTOR):
-                detail.Unpack(info)
+            # Does nothing with a detail of another type.
+            detail.Unpack(info)
         facts = dict(info.metadata)
         applied = facts.pop("applied", "unknown")
         delay_ms = facts.pop("retry_after_ms", None)
