@@ -174,6 +174,8 @@ def _unpack(data: bytes, hook: Callable[[int, bytes], Any]) -> Any:
         )
     except ValueError as error:
         raised: BaseException | None = vars(_failed).pop("error", None)
+        if raised is None and "Recursion limit" in str(error):
+            raised = TooDeep()
         raise raised or BadPayload(f"no MessagePack: {error}") from None
     if end != _END:
         raise BadPayload("there are bytes behind the value")

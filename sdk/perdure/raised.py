@@ -66,7 +66,7 @@ def unpack_exception(payload: bytes) -> Exception:
     origin = f"{fields.get('object')}.{fields.get('method')}"
     error = _rebuild(fields, fields, 0)
     if text := fields.get("traceback"):
-        error.add_note(f"{_HEADING}{origin}, call {fields.get('call_id')}:\n{text}")
+        _add_notes(error, [f"{_HEADING}{origin}, call {fields.get('call_id')}:\n{text}"])
     return error
 
 
@@ -174,8 +174,7 @@ def _rebuild(fields: dict[str, Any], origin: dict[str, Any], level: int) -> Exce
     if error is None:
         names = (str(origin.get(name, "")) for name in ("object", "method", "call_id"))
         error = RemoteError(fields["class"], fields["message"], *names)
-    for note in fields.get("notes", ()):
-        error.add_note(str(note))
+    _add_notes(error, [str(note) for note in fields.get("notes", ())])
     return error
 
 
@@ -212,6 +211,12 @@ def _own_class(fields: dict[str, Any], origin: dict[str, Any], level: int) -> Ex
         # The class is another one here, or its attributes are not to be set.
         return None
     return error if isinstance(error, cls) and isinstance(error, Exception) else None
+
+
+def _add_notes(error: Exception, notes: list[str]) -> None:
+    # `add_note` fails where a class refuses that its attributes are set.
+    if notes:
+        object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), *notes])
 
 
 def _message(error: BaseException) -> str:
