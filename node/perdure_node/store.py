@@ -36,7 +36,7 @@ __all__ = ["Store", "StoreDamaged", "StoreFull", "StoreResources"]
 
 _APPLIED_KEY: Final = b"\0applied"
 _POSITION: Final = struct.Struct("<Q")
-_FULL: Final = ("No space left on device", "Disk quota exceeded")
+_FULL: Final = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 class StoreDamaged(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.disks import mounted
 from harness.journals import SMALL, JournalRun, read_all, reserve, segment_files, used_files
 
 from perdure_node.journal.settings import JournalSettings
@@ -358,21 +359,18 @@ asyncio.run(main())
 
 
 @contextlib.contextmanager
-def small_disk(path: Path, size_bytes: int) -> Iterator[JournalSettings]:
-    """Mount a file system of its own there, or count bytes where that is not allowed."""
-    path.mkdir()
-    if os.geteuid() != 0:
-        yield JournalSettings(allocate=RoomIn(path / "journal", size_bytes))
-        return
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", path], check=True)
-    try:
-        yield JournalSettings()
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
+def one_megabyte(path: Path) -> Iterator[JournalSettings]:
+    """Mount a small file system, or count bytes where that is not allowed."""
+    if os.geteuid() == 0:
+        with mounted(path, 1 << 20):
+            yield JournalSettings()
+    else:
+        path.mkdir()
+        yield JournalSettings(allocate=RoomIn(path / "journal", 1 << 20))
 
 
 def test_a_full_file_system_refuses_and_recovers(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 1 << 20) as settings:
+    with one_megabyte(tmp_path / "disk") as settings:
         directory = tmp_path / "disk" / "journal"
         with JournalRun(directory, settings, segment_bytes=128 << 10, retry_s=0.05) as run:
             count = fill(run)

@@ -38,7 +38,7 @@ def list_segments(directory: Path) -> list[int]:
 
 def is_full(error: OSError) -> bool:
     """Tell whether an error only says that there is no room."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync_directory(directory: Path, sync: Callable[[int], None]) -> None:
