@@ -26,7 +26,7 @@ from perdure_router.settings import RouterSettings
 
 __all__ = ["Router"]
 
-_TICK_S: Final = 0.05
+_TICK_S: Final = 0.02
 """While calls wait for an owner."""
 
 _IDLE_TICK_S: Final = 1.0

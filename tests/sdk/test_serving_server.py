@@ -115,3 +115,20 @@ def test_a_port_that_another_program_has_is_refused() -> None:
                     pass
 
     served(test)
+
+
+def test_pings_that_are_not_too_many_are_answered() -> None:
+    async def test(address: str) -> None:
+        host, port = address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(PREFACE + SETTINGS)
+        for number in range(10):
+            # Paced as clients do: this is no waiting for something to happen.
+            await asyncio.sleep(0.01)
+            ping = PING[:9] + number.to_bytes(8, "big")
+            writer.write(ping)
+            answer = await reader.readuntil(b"\x00\x00\x08\x06\x01\x00\x00\x00\x00" + ping[9:])
+            assert b"too_many_pings" not in answer
+        writer.close()
+
+    served(test, ServerLimits(client_ping_interval_ms=1))

@@ -75,6 +75,7 @@ class Caller(Protocol):
     @property
     def closed(self) -> bool:
         """True once nobody listens any more."""
+        ...
 
 
 C = TypeVar("C", bound=Caller)
@@ -132,13 +133,14 @@ class Forwarding(Generic[C]):
 
     def __init__(self, partition_count: int, limits: RouterLimits) -> None:
         self.waiting_count = 0
-        """Calls that wait for an owner: while there are any, `tick` is due every 50 ms."""
+        """Calls that wait for an owner: while there are any, `tick` is due every 20 ms."""
         self._limits = limits
         self._lanes: list[_Lane[C]] = [_Lane(partition) for partition in range(partition_count)]
         self._claims: dict[str, Mapping[int, int]] = {}
         self._copies: dict[int, _Call[C]] = {}
         """By the number that the copy bears on its node's stream. Never used twice."""
         self._last_number = 0
+        """Of copies and of arrivals: the first copy of a call bears the number of its arrival."""
         self._held_bytes = 0
         self._waiting_bytes = 0
         self._work: Work[C] = Work()
@@ -185,20 +187,14 @@ class Forwarding(Generic[C]):
             if self._held_bytes > limits.bytes_max or len(self._copies) >= limits.calls_max:
                 self._refuse(caller, number, Overloaded("the router", limits.retry_after_s))
                 continue
-            self._last_number += 1
-            call = _Call(
-                self._last_number,
-                caller,
-                number,
-                lane,
-                now_ms + min(time_left_ms, TIME_LEFT_MAX_MS),
-                body,
-            )
+            self._last_number = arrival = self._last_number + 1
+            deadline_ms = now_ms + min(time_left_ms, TIME_LEFT_MAX_MS)
+            call = _Call(arrival, caller, number, lane, deadline_ms, body)
             self._held_bytes += len(body)
             if lane.node is None or lane.waiting:
                 self._wait(now_ms, call)
             else:
-                self._send(now_ms, call, lane.node)
+                self._send(now_ms, call, lane.node, arrival)
 
     def answers_arrived(self, now_ms: int, frames: Iterable[AnswerFrame]) -> None:
         """Take in answers from a node."""
@@ -248,8 +244,7 @@ class Forwarding(Generic[C]):
                 self._sweep(now_ms, lane)
                 self._flush(now_ms, lane)
 
-    def _send(self, now_ms: int, call: _Call[C], node: str) -> None:
-        self._last_number = number = self._last_number + 1
+    def _send(self, now_ms: int, call: _Call[C], node: str, number: int) -> None:
         self._copies[number] = call
         call.node = node
         frame = CallFrame(number, call.lane.partition, call.deadline_ms - now_ms, call.body)
@@ -317,7 +312,8 @@ class Forwarding(Generic[C]):
         waiting, lane.waiting = lane.waiting, []
         for call in waiting:
             self._leave(call)
-            self._send(now_ms, call, node)
+            self._last_number += 1
+            self._send(now_ms, call, node, self._last_number)
 
     def _leave(self, call: _Call[C]) -> None:
         self.waiting_count -= 1
