@@ -20,7 +20,10 @@ def arguments_of(method: Method, request: Request) -> tuple[list[Any], dict[str,
         BadPayload: They are no arguments at all.
     """
     if request.encoding == Encoding.JSON:
-        value = jsonvalue.from_json(request.arguments) if request.arguments else None
+        try:
+            value = jsonvalue.from_json(request.arguments) if request.arguments else None
+        except UnknownType as error:
+            raise BadArguments(str(error)) from None
         return method.from_json(value)
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
