@@ -31,6 +31,10 @@ class EmbeddedNode:
         await self.node.drain()
         await self.node.close()
 
+    def abandon(self) -> None:
+        """Let go of the directory, because the loop was closed without an end."""
+        self.node.abandon()
+
 
 async def open_embedded(data_dir: Path) -> EmbeddedNode:
     """Start a node on a data directory, which is made when it is not there.

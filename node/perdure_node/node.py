@@ -171,6 +171,12 @@ class Node:
         self._hosts.close()
         self._identity.close()
 
+    def abandon(self) -> None:
+        """Let go of the disk from outside of the loop, which is gone: as after kill -9."""
+        self._journal.abandon()
+        self._hosts.close()
+        self._identity.close()
+
     def _elsewhere(self) -> Transport | None:
         if not self.settings.routers:
             return None

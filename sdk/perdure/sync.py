@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import importlib
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -91,8 +92,10 @@ def _loop_thread() -> _LoopThread:
 
 
 def _at_exit(function: Callable[[], Any]) -> None:
-    # Thread pools refuse work before `atexit` functions run, and a node needs one to close.
-    # So this has to come before, where concurrent.futures registers itself.
+    # Thread pools refuse work before `atexit` functions run, and a node needs one to close. So
+    # this is registered where concurrent.futures registers itself, and after it: last in, first
+    # called.
+    importlib.import_module("concurrent.futures.thread")
     register = getattr(threading, "_register_atexit", atexit.register)
     register(function)
 
