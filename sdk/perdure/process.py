@@ -52,7 +52,8 @@ def run_server(
         _die_with(parent_pid)
         # Ctrl-C reaches the whole process group; who ends when is for the supervisor to say.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _set_up_logging(name, log_level)
+    # A supervisor writes the name before each line by itself.
+    _set_up_logging(log_level, name if parent_pid is None else None)
     # Read when gRPC is imported. Else it writes lines of its own format when a peer goes away.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
@@ -84,13 +85,24 @@ def _die_with(parent_pid: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _set_up_logging(name: str, level: str) -> None:
-    """Write structured lines of node and router, and those of plain loggers, to stderr."""
+def _set_up_logging(level: str, server: str | None) -> None:
+    """Write structured lines of node and router, and those of plain loggers, to stderr.
+
+    Args:
+        level: The lowest that is written.
+        server: A name to write in each line.
+    """
     import structlog
+
+    def add_server(_logger: object, _method: str, event: Any) -> Any:
+        if server is not None:
+            event["server"] = server
+        return event
 
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_server,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -117,4 +129,3 @@ def _set_up_logging(name: str, level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(server=name)

@@ -66,6 +66,7 @@ def test_logs_of_structlog_and_of_plain_loggers_go_to_stderr_from_the_chosen_lev
     assert done.stdout == ""
     assert "rough sea" in done.stderr
     assert "waves=7" in done.stderr
+    assert done.stderr.count("server=server") == 2
     assert "man overboard Jim" in done.stderr
     assert "sailing" not in done.stderr
     assert "nothing" not in done.stderr
