@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from perdure import codec
 from perdure.errors import StateNotStorable, StateTooLarge
+from perdure.ids import ObjectKey
 from perdure.objects import DurableObject, ObjectType
-from perdure_node.core.state import DELETED, ObjectState
+from perdure_node.core.state import DELETED
 
 __all__ = ["Activation", "activate", "changed_attributes"]
 
@@ -35,19 +36,21 @@ class Activation:
         """`on_activate` runs, or has run."""
 
 
-def activate(object_type: ObjectType, state: ObjectState, image: dict[str, bytes]) -> Activation:
-    """Make an activation from a stored image.
+def activate(
+    object_type: ObjectType, key: ObjectKey, state_version: int, image: dict[str, bytes]
+) -> Activation:
+    """Make an activation from an image that was stored under some state version.
 
     Raises:
         StateNotStorable: The state was written by a later version of the class.
         UnknownType: A stored value's class is not known here any more.
         Exception: Whatever the class's own `__init__` or `migrate` raises.
     """
-    instance = object_type.new(state.key.id)
+    instance = object_type.new(key.id)
     attributes = vars(instance)
     activation = Activation(object_type, instance)
-    if state.state_version != object_type.state_version:
-        _migrate(object_type, state, image, attributes)
+    if state_version != object_type.state_version:
+        _migrate(object_type, key, state_version, image, attributes)
         return activation
     for name, value in image.items():
         if value == DELETED:
@@ -61,16 +64,17 @@ def activate(object_type: ObjectType, state: ObjectState, image: dict[str, bytes
 
 def _migrate(
     object_type: ObjectType,
-    state: ObjectState,
+    key: ObjectKey,
+    state_version: int,
     image: dict[str, bytes],
     attributes: dict[str, Any],
 ) -> None:
     stored = {name: codec.decode(value) for name, value in image.items() if value != DELETED}
     try:
-        migrated = object_type.migrate(dict(stored), state.state_version)
+        migrated = object_type.migrate(dict(stored), state_version)
     except ValueError as error:
-        if state.state_version > object_type.state_version:
-            raise StateNotStorable(str(state.key), str(error)) from None
+        if state_version > object_type.state_version:
+            raise StateNotStorable(str(key), str(error)) from None
         raise
     for name in image:
         if name not in migrated:

@@ -48,10 +48,14 @@ _TRAVEL_AS_THEY_ARE: Final = frozenset(CODE_OF) - {RemoteError}
 
 
 class _MethodTask(asyncio.Task[None]):
-    """A method's task. Callers who give up, and loops that end, do not cancel a method."""
+    """A method's task. A loop that ends does not cancel a method.
 
-    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's signature
-        return False
+    `asyncio.run` cancels all tasks when it has stopped its loop, and then waits for them.
+    Whoever cancels while the loop runs is the method's own code, a timeout or a task group.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        return self.get_loop().is_running() and super().cancel(msg)
 
     def end(self) -> None:
         """Cancel it after all: the node closes and has waited long enough."""
@@ -150,6 +154,8 @@ class Executor:
             turn.activation = activation
             activation.instance._perdure_turn = turn
             await self._wake(turn, activation)
+            # What `on_activate` has saved is part of the creation.
+            activation.seen.clear()
             values = changed_attributes(activation, str(call.key), {}, 0)
         except BaseException as error:
             if self._closing and isinstance(error, asyncio.CancelledError):
@@ -223,8 +229,17 @@ class Executor:
         assert state is not None
         activation: Activation | None = state.instance
         if activation is None or activation.type is not object_type or call.progress is not None:
-            image = state.image or {}
-            activation = activate(object_type, state, turn.start_image or image)
+            if call.progress is None:
+                activation = activate(
+                    object_type, state.key, state.state_version, state.image or {}
+                )
+            else:
+                # A second run begins where the first one did, which is not what is committed.
+                began = call.progress
+                activation = activate(
+                    object_type, state.key, began.start_version, began.start_image
+                )
+                activation.seen.clear()
             state.instance = activation
         turn.activation = activation
         activation.instance._perdure_turn = turn

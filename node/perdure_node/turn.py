@@ -43,6 +43,7 @@ class MethodTurn:
         "saves",
         "spoilt",
         "start_image",
+        "start_version",
     )
 
     def __init__(
@@ -68,11 +69,13 @@ class MethodTurn:
         self.spoilt = False
         """A shared call beside this one has changed the state under it."""
         self.start_image: dict[str, bytes] = state.image or {}
+        self.start_version = state.state_version
         self._skip = 0
         self._flush = flush
         self._context: DurableContext | None = None
         if call.progress is not None:
             self.start_image = call.progress.start_image
+            self.start_version = call.progress.start_version
             self._skip = call.progress.saves
 
     @property
@@ -125,7 +128,14 @@ class MethodTurn:
         if self.saves > self._skip and self.admitted.request.kind == Kind.CALL:
             self._skip = self.saves
             values, self.folded = self.folded, {}
-            self.partition.saved(self.admitted, values, self.saves, self.start_image)
+            assert self.activation is not None
+            self.partition.saved(
+                self.admitted,
+                values,
+                self.saves,
+                (self.start_image, self.start_version),
+                self.activation.type.state_version,
+            )
             self._flush(self.partition)
 
     def _let_out(self, send: Callable[[], asyncio.Future[Answer]]) -> asyncio.Future[Answer]:

@@ -37,7 +37,7 @@ class Rows:
         return [(key, self.rows[key]) for key in keys[:limit]]
 
     def write(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes], applied: int) -> None:
-        assert applied > self.applied
+        assert applied >= self.applied
         self.rows |= dict(puts)
         for key in deletes:
             self.rows.pop(key, None)

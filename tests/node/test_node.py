@@ -115,6 +115,49 @@ class Tally(DurableObject):
         return self.n
 
 
+@durable.object
+class Job(DurableObject):
+    """Goes through states, and comes back to the first one."""
+
+    def __init__(self, object_id: str) -> None:
+        super().__init__(object_id)
+        self.busy = 0
+        self.woken = 0
+
+    async def on_activate(self) -> None:
+        self.woken += 1
+        await self.save()
+        self.plain = "yes"
+
+    async def work(self, gate: str) -> int:
+        self.busy = 1
+        await self.save()
+        await GATES[gate].wait()
+        self.busy = 0
+        return self.woken
+
+    async def too_long(self) -> str:
+        self.busy = 1
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "in time"
+        return "never"
+
+    async def in_a_group(self) -> str:
+        async def fail() -> None:
+            raise LookupError("on purpose")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                await asyncio.Event().wait()
+        except* LookupError:
+            return "ended"
+        return "never"
+
+
 class HeldSync:
     """A disk whose syncs can be held back, and made to fail."""
 
@@ -448,6 +491,43 @@ async def test_a_caller_who_gives_up_does_not_cancel_the_method(tmp_path: Path) 
         GATES["late"].set()
 
         assert await caller.call("Tally", "add") == 2
+
+
+@on_loop
+async def test_a_resumed_call_that_ends_where_it_began_is_stored_so(tmp_path: Path) -> None:
+    GATES["work"] = asyncio.Event()
+    async with running(settings(tmp_path), crash=True) as (_, caller):
+        await caller.create("Job")
+        caller.send("Job", "work", "work")
+        while (await caller.state("Job"))["busy"] == 0:
+            await settled()
+
+    GATES["work"] = asyncio.Event()
+    GATES["work"].set()
+    async with running(settings(tmp_path), crash=True) as (_, caller):
+        while (await caller.state("Job"))["busy"] == 1:
+            await settled()
+
+    async with running(settings(tmp_path)) as (_, caller):
+        assert (await caller.state("Job"))["busy"] == 0
+
+
+@on_loop
+async def test_what_on_activate_saves_at_creation_is_part_of_the_creation(tmp_path: Path) -> None:
+    async with running(settings(tmp_path), crash=True) as (_, caller):
+        await caller.create("Job")
+
+    async with running(settings(tmp_path)) as (_, caller):
+        assert await caller.state("Job") == {"busy": 0, "woken": 1, "plain": "yes"}
+
+
+@on_loop
+async def test_time_outs_and_task_groups_work_inside_of_methods(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)) as (_, caller):
+        await caller.create("Job")
+
+        assert await caller.call("Job", "too_long") == "in time"
+        assert await caller.call("Job", "in_a_group") == "ended"
 
 
 @on_loop

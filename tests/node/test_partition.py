@@ -626,7 +626,7 @@ def test_a_save_that_the_method_outlives_resumes_the_call_after_a_crash() -> Non
     core.create()
     core.call(2, "work")
     [call] = core.running
-    core.partition.saved(call, {"n": b"half"}, 1, {"n": b"0"})
+    core.partition.saved(call, {"n": b"half"}, 1, ({"n": b"0"}, 1), 1)
     core.sync()
     core.crash()
 
@@ -649,7 +649,7 @@ def test_a_call_in_progress_survives_trimming() -> None:
     core = Core()
     core.create()
     core.call(2, "work")
-    core.partition.saved(core.running[0], {"n": b"half"}, 1, {"n": b"0"})
+    core.partition.saved(core.running[0], {"n": b"half"}, 1, ({"n": b"0"}, 1), 1)
     core.sync()
     core.apply()
     core.trim()
@@ -860,3 +860,28 @@ def test_a_large_attribute_is_stored_apart_and_goes_with_its_object() -> None:
     core.apply()
 
     assert [key for key in core.rows.rows if key[:1] in (b"o", b"a")] == []
+
+
+def test_a_window_that_is_not_in_the_store_is_never_forgotten() -> None:
+    core = Core(Limits(windows_idle_max=2))
+    core.create()
+    sessions = [new_session_id(core.wall_ms, bytes([n]) * 10) for n in range(20)]
+    for session in sessions:
+        core.call(1, session=session)
+        core.returned()
+        # It gives call 2 up, which never arrives, and says so without any other call.
+        core.call(0, session=session, kind=Kind.CONFIRM, confirmed=[2])
+    core.sync()
+    core.apply()
+    core.call(2)
+    core.returned()
+    core.sync()
+    core.apply()
+    assert len(core.memory._windows) <= 2
+    core.answers()
+
+    for session in sessions:
+        core.call(2, session=session)
+
+    assert core.running == []
+    assert {code for _, code, _ in core.answers()} == {Code.SUPERSEDED}

@@ -42,8 +42,6 @@ class BatchBuilder:
         self._keyed: dict[bytes, bytes] = {}
         self._progress: dict[ObjectKey, Progress | None] = {}
         self._deletes: list[bytes] = []
-        self.sessions: set[bytes] = set()
-        """Sessions that the commits belong to."""
 
     def add(self, commit: Commit, image: dict[str, bytes] | None, time_ms: int) -> None:
         """Add one commit.
@@ -55,7 +53,6 @@ class BatchBuilder:
         """
         key = commit.key
         for outcome in commit.outcomes:
-            self.sessions.add(outcome.session)
             if outcome.key is not None and key is not None:
                 name = rows.keyed_key(time_ms, key, outcome.method, outcome.key)
                 row = (outcome.digest, outcome.code, outcome.payload, time_ms)

@@ -47,6 +47,8 @@ class Progress(NamedTuple):
     """The fields of `frames.Request`."""
     start_image: dict[str, bytes]
     """The object's state when the call began."""
+    start_version: int
+    """The version of that state."""
     saves: int
     """How many of its `save()` are in the journal: a second run skips so many."""
 

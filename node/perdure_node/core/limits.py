@@ -68,6 +68,10 @@ class Limits:
     windows_idle_max: int = 10_000
     """Session windows of one partition kept in memory beside those in use."""
 
+    dirty_windows_max: int = 1_000
+    """Windows that have changed without any record. At this number they are written to the
+    store by themselves."""
+
     undurable_bytes_max: int = 64 << 20
     """Bytes of commits on their way to the disk. Beyond this no further call starts."""
 

@@ -78,6 +78,8 @@ class Memory:
             for key, row in _all_rows(store, rows.progress_prefix())
         }
         """Calls that a crash has interrupted, or would."""
+        self.dirty_windows: set[bytes] = set()
+        """Sessions whose windows say more than their rows in the store."""
         self._progress_rows = set(self.progress)
         self._making: list[tuple[Commit, dict[str, bytes] | None]] = []
         self._entries: deque[_Entry] = deque()
@@ -218,6 +220,7 @@ class Memory:
         window = self.window(outcome.session) or self.open_window(outcome.session)
         window.confirm(outcome.confirmed)
         window.end(outcome.sequence, outcome.code, outcome.payload, record)
+        self.dirty_windows.add(outcome.session)
         if outcome.key is not None and key is not None:
             self._keyed[key, outcome.method, outcome.key] = Keyed(
                 outcome.digest, outcome.code, outcome.payload, record
@@ -273,7 +276,8 @@ class Memory:
         The caller writes them and then says `batch_written`.
         """
         entries = self._entries
-        if not entries or entries[0].record > self.durable:
+        nothing = not entries or entries[0].record > self.durable
+        if nothing and len(self.dirty_windows) < self.limits.dirty_windows_max:
             return None
         builder = BatchBuilder(self._large_rows, self._progress_rows)
         applied = self.applied
@@ -284,9 +288,13 @@ class Memory:
             for commit, image in entry.commits:
                 builder.add(commit, image, entry.time_ms)
         others = [(rows.TIME_KEY, rows.pack_row([self.time_ms]))]
-        for session in builder.sessions:
+        waiting: set[bytes] = set()
+        for session in self.dirty_windows:
             window = self._windows[session]
             others.append((rows.session_key(session), rows.pack_row(window.row(applied))))
+            if any(ended.record > applied for ended in window.ended.values()):
+                waiting.add(session)
+        self.dirty_windows = waiting
         return builder.build(others, applied)
 
     def batch_written(self, batch: Batch) -> None:
@@ -332,8 +340,7 @@ class Memory:
         for session, window in list(self._windows.items()):
             if len(self._windows) <= self.limits.windows_idle_max // 2:
                 break
-            recent = any(ended.record > self.applied for ended in window.ended.values())
-            if window.is_idle and not recent:
+            if window.is_idle and session not in self.dirty_windows:
                 del self._windows[session]
 
     def _attribute(self, key: ObjectKey, name: str) -> bytes:

@@ -237,6 +237,7 @@ class Partition:
             window = memory.window(request.session)
             if window is not None:
                 window.confirm(request.confirmed)
+                memory.dirty_windows.add(request.session)
         else:
             self._admit(request, copy, now_ms + time_left_ms)
         if self._followed:
@@ -313,9 +314,21 @@ class Partition:
 
     @_stops_on_damage
     def saved(
-        self, call: Call, values: dict[str, bytes], saves: int, start_image: dict[str, bytes]
+        self,
+        call: Call,
+        values: dict[str, bytes],
+        saves: int,
+        start: tuple[dict[str, bytes], int],
+        state_version: int,
     ) -> None:
         """Commit what a method has saved so far; it goes on.
+
+        Args:
+            call: It runs.
+            values: The attributes that have changed since the last commit.
+            saves: How many `save()` it has made by now.
+            start: The image and the state version with which it began.
+            state_version: Of the state now.
 
         The commit holds the call itself, so that it is finished after a crash and not begun
         anew on top of what it has done already.
@@ -328,10 +341,8 @@ class Partition:
         if call.target.deferred:
             outcomes, before = self._take_deferred(state)
             values = {**before, **values}
-        call.progress = Progress(list(call.request), start_image, saves)
-        self._commit(
-            Commit(call.key, False, False, state.state_version, values, outcomes, call.progress)
-        )
+        call.progress = Progress(list(call.request), *start, saves)
+        self._commit(Commit(call.key, False, False, state_version, values, outcomes, call.progress))
 
     @_stops_on_damage
     def resume(self, key: ObjectKey, progress: Progress) -> None:
@@ -502,6 +513,7 @@ class Partition:
                 return
             window = self.memory.open_window(request.session)
         window.confirm(request.confirmed)
+        self.memory.dirty_windows.add(request.session)
         sequence = request.sequence
         if sequence == 0:
             self._refuse(copy, Refusal(Code.MALFORMED, ("a call has a sequence from 1 on",)))
@@ -800,6 +812,7 @@ class Partition:
         request = call.request
         outcome = Outcome(request.session, request.sequence, request.confirmed, code, payload)
         call.window.end(request.sequence, code, payload, record)
+        self.memory.dirty_windows.add(request.session)
         self._marks.append(outcome)
         if len(self._marks) >= self._limits.marks_max:
             self.flush_marks()
@@ -822,6 +835,7 @@ class Partition:
         if values:
             self.memory.change_unrecorded(state, values)
         call.window.end(outcome.sequence, outcome.code, outcome.payload, UNRECORDED)
+        self.memory.dirty_windows.add(outcome.session)
         self._finish(call, outcome.code, outcome.payload, state.last_record)
 
     def _take_deferred(self, state: ObjectState) -> tuple[list[Outcome], dict[str, bytes]]:
