@@ -20,11 +20,15 @@ from harness.raw import GET, GET_OR_CREATE, RawClient, refused, request
 
 pytestmark = pytest.mark.cluster
 
+MAILBOX_CALLS_MAX = 100
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     app = Path(__file__).parents[1] / "harness" / "app.py"
-    with running_cluster(app, tmp_path_factory.mktemp("bad") / "data") as running:
+    settings = {"PERDURE_LIMITS_MAILBOX_CALLS_MAX": str(MAILBOX_CALLS_MAX)}
+    data = tmp_path_factory.mktemp("bad") / "data"
+    with running_cluster(app, data, settings=settings) as running:
         yield running
 
 
@@ -34,19 +38,19 @@ TYPES = ("Sink", "TestCounter", "Caller")
 class Server:
     """A router, or the node that owns the objects of a test."""
 
-    def __init__(self, cluster: Cluster, kind: str, name: str) -> None:
+    def __init__(self, cluster: Cluster, kind: str, name: str, type: str = "Sink") -> None:
         self.id = name
         self.address = cluster.address
         if kind == "node":
             self.id = next(
                 id
                 for id in (f"{name}-{n}" for n in range(1_000))
-                if len({cluster.owner_address(type, id) for type in TYPES}) == 1
+                if len({cluster.owner_address(each, id) for each in (*TYPES, type)}) == 1
             )
             self.address = cluster.owner_address("Sink", self.id)
         self.client = RawClient(self.address)
-        for type in TYPES:
-            self.client.ask(type, self.id, operation=GET_OR_CREATE)
+        for each in TYPES:
+            self.client.ask(each, self.id, operation=GET_OR_CREATE)
         self.client.ask("TestCounter", self.id, "add", [1], key=f"key-{self.id}")
         with RawClient(cluster.address) as router:
             router.ask("Caller", f"{self.id}-b", operation=GET_OR_CREATE)
@@ -62,7 +66,7 @@ def test_bad_input_is_refused_with_its_status_and_changes_nothing(
     cluster: Cluster, row: int, kind: str
 ) -> None:
     bad = TABLE[row]
-    server = Server(cluster, kind, f"{kind}-{row}")
+    server = Server(cluster, kind, f"{kind}-{row}", bad.type)
     before = server.state()
 
     with pytest.raises(grpc.RpcError) as caught:
@@ -84,8 +88,13 @@ def test_bad_input_is_refused_with_its_status_and_changes_nothing(
 @pytest.mark.parametrize(
     "text",
     [
-        *("-0.0", "0.1", "1e-320", "9007199254740991", '"a\\u0000b"', '"\\ud83d\\ude00"', "[[]]"),
-        *('{"$float": "nan"}', '{"$float": "inf"}', '{"$int": "' + "9" * 4_000 + '"}'),
+        *("0.1", "1e-320", "9007199254740991", '"a\\u0000b"', '"\\ud83d\\ude00"', "[[]]"),
+        *(
+            '{"$float": "-0.0"}',
+            '{"$float": "nan"}',
+            '{"$float": "inf"}',
+            '{"$int": "' + "9" * 4_000 + '"}',
+        ),
         *('{"$bytes": "AP8="}', '{"$set": [1, 2]}', '{"$tuple": [1, [2]]}', "null", "{}"),
         *('{"$datetime": "2024-02-29T12:00:00+01:00"}', '{"$dict": [[1, "a"]]}', nested(60)),
     ],
@@ -96,7 +105,6 @@ def test_a_value_comes_back_exactly_as_it_was_sent(cluster: Cluster, kind: str, 
     answer = server.client.stub.Call(request("Sink", server.id, "echo", text=f"[{text}]"))
 
     assert json.loads(answer.result.data) == json.loads(text)
-    assert (b"-0.0" in answer.result.data) == (text == "-0.0")
     server.client.channel.close()
 
 
@@ -193,7 +201,10 @@ def test_a_full_mailbox_refuses_at_once_and_says_when_to_try_again(
     with RawClient(address) as client:
         client.ask("Gate", gate, operation=GET_OR_CREATE)
         inside = client.stub.Call.future(request("Gate", gate, "wait_for", [str(door)]))
-        waiting = [client.stub.Call.future(request("Gate", gate, "pass_by")) for _ in range(1_200)]
+        waiting = [
+            client.stub.Call.future(request("Gate", gate, "pass_by"))
+            for _ in range(3 * MAILBOX_CALLS_MAX)
+        ]
         first_refused = next(call for call in done_first(waiting) if call.exception() is not None)
         door.touch()
         answered = [call for call in waiting if call.exception() is None]

@@ -26,6 +26,8 @@ class Bad:
     reason: str = ""
     """Empty: gRPC refuses it before Perdure sees it."""
     applied: str = "no"
+    type: str = "Sink"
+    """Of the object that it is sent to, which a node must own to say more than that it does not."""
     says: str = ""
     never_says: tuple[str, ...] = ("Traceback", ".py", "site-packages")
 
@@ -34,8 +36,8 @@ def call(method: str, arguments: Any = None, **more: Any) -> Callable[[RawClient
     return lambda client, name: client.ask("Sink", name, method, arguments, **more)
 
 
-def to(type: str, name: str, method: str = "echo") -> Callable[[RawClient, str], Any]:
-    return lambda client, _: client.ask(type, name, method, [1])
+def to(type: str, name: str | None = None, method: str = "echo") -> Callable[[RawClient, str], Any]:
+    return lambda client, own: client.ask(type, own if name is None else name, method, [1])
 
 
 def raw(message: bytes, **more: Any) -> Callable[[RawClient, str], Any]:
@@ -105,6 +107,7 @@ EXHAUSTED = "RESOURCE_EXHAUSTED"
 
 JSON = calls_pb2.ENCODING_JSON
 MSGPACK = calls_pb2.ENCODING_MSGPACK
+UNKNOWN_ENUM = '[{"$enum": ["Nothing", "X"]}]'
 DEEP = b"\x91" * 100 + b"\xc0"
 
 TABLE = [
@@ -116,9 +119,16 @@ TABLE = [
     Bad("no such rpc", raw(b"", path="/perdure.wire.v1.Calls/Nope"), "UNIMPLEMENTED"),
     Bad("an older version", raw(b"", path="/perdure.wire.v0.Calls/Call"), "UNIMPLEMENTED"),
     #
-    Bad("unknown type", to("Nothing", "x"), "NOT_FOUND", "UNKNOWN_TYPE"),
-    Bad("misspelt type", to("Snik", "x"), "NOT_FOUND", "UNKNOWN_TYPE", says="did you mean 'Sink'"),
-    Bad("type of other case", to("sink", "x"), "NOT_FOUND", "UNKNOWN_TYPE"),
+    Bad("unknown type", to("Nothing"), "NOT_FOUND", "UNKNOWN_TYPE", type="Nothing"),
+    Bad(
+        "misspelt type",
+        to("Snik"),
+        "NOT_FOUND",
+        "UNKNOWN_TYPE",
+        type="Snik",
+        says="did you mean 'Sink'",
+    ),
+    Bad("type of other case", to("sink"), "NOT_FOUND", "UNKNOWN_TYPE", type="sink"),
     #
     *(
         Bad(
@@ -132,7 +142,7 @@ TABLE = [
     *(
         Bad(
             f"method {name} of a counter",
-            lambda client, _, name=name: client.ask("TestCounter", "c", name),
+            to("TestCounter", method=name),
             "UNIMPLEMENTED",
             "UNKNOWN_METHOD",
         )
@@ -148,7 +158,7 @@ TABLE = [
         "id that is no UTF-8",
         raw(b"\x0a\x04Sink\x12\x02\xff\xfe\x22\x04echo"),
         INVALID,
-        "MALFORMED",
+        "BAD_KEY",
     ),
     #
     Bad("missing argument", call("typed", []), INVALID, "BAD_ARGUMENTS", says="number"),
@@ -156,6 +166,7 @@ TABLE = [
     Bad("unknown name", call("typed", {"number": 1, "colour": "red"}), INVALID, "BAD_ARGUMENTS"),
     Bad("text for a number", call("typed", ["one"]), INVALID, "BAD_ARGUMENTS"),
     Bad("number for a text", call("typed", [1, 2]), INVALID, "BAD_ARGUMENTS"),
+    Bad("a class that nobody knows", call("echo", text=UNKNOWN_ENUM), INVALID, "BAD_ARGUMENTS"),
     Bad("arguments that are a number", call("typed", text="3"), INVALID, "BAD_ARGUMENTS"),
     #
     Bad("nested 65 deep", call("echo", text=f"[{nested(65)}]"), INVALID, "TOO_DEEP"),
@@ -163,9 +174,14 @@ TABLE = [
     Bad("nested 500,000 deep", call("echo", text=f"[{nested(500_000)}]"), INVALID, "TOO_DEEP"),
     Bad("objects 70 deep", call("echo", text='[{"a":' * 35 + "1" + "}]" * 35), INVALID, "TOO_DEEP"),
     #
-    Bad("message of 5 MiB", call("echo", ["x" * 5 * MIB]), EXHAUSTED),
+    Bad("message of 5 MiB", call("echo", ["x" * 5 * MIB]), EXHAUSTED, "MESSAGE_TOO_LARGE"),
     Bad("message of 30 MiB", call("echo", ["x" * 30 * MIB]), EXHAUSTED),
-    Bad("5 MiB of unknown field", raw(b"\xfa\x01\x80\x80\xc0\x02" + bytes(5 * MIB)), EXHAUSTED),
+    Bad(
+        "5 MiB of unknown field",
+        raw(b"\xfa\x01\x80\x80\xc0\x02" + bytes(5 * MIB)),
+        EXHAUSTED,
+        "MESSAGE_TOO_LARGE",
+    ),
     #
     Bad("8 MiB in a few KiB", bomb(8 * MIB), EXHAUSTED),
     Bad("50 MiB in a few KiB", bomb(50 * MIB), EXHAUSTED),
@@ -200,10 +216,9 @@ TABLE = [
             ("a lone surrogate", '["\\ud800"]'),
             ("bytes that are no UTF-8", b'["\xff"]'),
             ("a repeated key", '[{"a": 1, "a": 2}]'),
-            ("an unknown enum", '[{"$enum": ["Nothing", "X"]}]'),
             ("bad base64", '[{"$bytes": "*"}]'),
             ("half a text", '["abc'),
-            ("nothing", ""),
+            ("nothing but a space", " "),
         )
     ),
     Bad("an unknown encoding", payload(9, b"[1]"), INVALID, "CODEC_NOT_ALLOWED"),
@@ -227,7 +242,7 @@ TABLE = [
     #
     *(
         Bad(f"key used with {arguments}", reused_key(arguments), "ALREADY_EXISTS", "KEY_REUSED")
-        for arguments in ([2], {"amount": 3}, None, ["1"])
+        for arguments in ([2], {"amount": 3}, [-1])
     ),
     #
     *(
@@ -237,7 +252,7 @@ TABLE = [
             "DEADLINE_EXCEEDED",
             applied="",
         )
-        for seconds in (0.0, -1.0, 0.000001)
+        for seconds in (-0.001, -1.0, -1e9)
     ),
     #
     Bad("a call to itself", caller("call_self"), "FAILED_PRECONDITION", "CALL_CYCLE", says=" -> "),
@@ -254,7 +269,7 @@ TABLE = [
     Bad("150 calls inside one another", dive(150), EXHAUSTED, "CALL_DEPTH"),
     #
     *(
-        Bad(f"a known error of {item!r}", call("known_error", [item]), "INTERNAL", "HANDLER_FAILED")
+        Bad(f"a known error of {len(item)} letters", call("known_error", [item]), "INTERNAL", "HANDLER_FAILED")
         for item in ("", "teapot", "x" * 5_000)
     ),
     #
