@@ -24,6 +24,8 @@ __all__ = [
     "served_partitions",
 ]
 
+_WIDTH_OF_A_FILE: Final = 200
+
 SLOT_COUNT: Final = 65_536
 """As many partitions as there could ever be: a partition is a range of these."""
 
@@ -54,7 +56,8 @@ def served_partitions(description: cluster_pb2.Description) -> set[int]:
 
 def print_cluster(description: cluster_pb2.Description, address: str) -> None:
     """Print a cluster's servers, and the types and methods that can be called there."""
-    console = Console()
+    # Where nobody looks at it now, in a file or a pipe, no line is cut to a terminal's width.
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
     servers = Table("server", "address", "partitions", "objects in memory", "state", box=None)
     servers.add_row(description.role, address, "", "", "up")
     for node in description.nodes:
