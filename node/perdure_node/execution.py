@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
 from perdure import codec, jsonvalue, raised
 from perdure.context import current_turn
 from perdure.errors import (
@@ -33,6 +35,7 @@ from perdure.ids import CallId
 from perdure.objects import Method, ObjectType, find_type
 from perdure_node.activation import Activation, activate, changed_attributes
 from perdure_node.arguments import arguments_of
+from perdure_node.clock import Clock
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Call, Partition, Refusal
 from perdure_node.inlining import never_waits
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from perdure.client import Client
 
 __all__ = ["Executor"]
+
+_log = structlog.get_logger("perdure.node")
 
 
 _TRAVEL_AS_THEY_ARE: Final = frozenset(CODE_OF) - {RemoteError}
@@ -65,8 +70,15 @@ class _MethodTask(asyncio.Task[None]):
 class Executor:
     """Runs the methods of one node's objects."""
 
-    def __init__(self, client: Client, limits: Limits, flush: Callable[[Partition], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        limits: Limits,
+        clock: Clock,
+        flush: Callable[[Partition], None],
+    ) -> None:
         self._client = client
+        self._clock = clock
         self._limits = limits
         self._flush = flush
         self._loop = asyncio.get_running_loop()
@@ -94,9 +106,14 @@ class Executor:
             try:
                 args, kwargs = arguments_of(method, call.request)
             except (BadArguments, BadPayload) as error:
-                self._shared.pop(call, None)
                 code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
-                partition.method_refused(call, Refusal(code, error.args))
+                self._refuse(turn, Refusal(code, error.args))
+                return
+            except Exception:
+                # A bug of ours, or of a class that the arguments are made of.
+                _log.exception("arguments could not be read", object=str(call.key))
+                text = "the node has failed on the arguments of this call: it did not run"
+                self._refuse(turn, Refusal(Code.INTERNAL, (text,)))
                 return
             at_once = self._runs_at_once(turn, object_type, method)
             coroutine = self._call(turn, object_type, args, kwargs)
@@ -116,6 +133,10 @@ class Executor:
         """Methods that wait for something."""
         return len(self._tasks)
 
+    def _refuse(self, turn: MethodTurn, refusal: Refusal) -> None:
+        self._shared.pop(turn.admitted, None)
+        turn.partition.method_refused(turn.admitted, refusal)
+
     def _start(
         self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn, *, at_once: bool
     ) -> None:
@@ -132,7 +153,13 @@ class Executor:
         context.run(current_turn.set, turn)
         task = _MethodTask(coroutine, loop=self._loop, context=context, name=str(turn.admitted.key))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: _MethodTask) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # What methods raise never comes here.
+            _log.error("a call could not be ended", object=task.get_name(), exc_info=error)
 
     def _runs_at_once(self, turn: MethodTurn, object_type: ObjectType, method: Method) -> bool:
         """Tell whether a call can be run to its end without a task."""
@@ -165,6 +192,7 @@ class Executor:
                 raise
             return
         self._over(turn)
+        partition.now_ms = self._clock.monotonic_ms()
         partition.method_returned(
             call, 0, b"", values, created=True, state_version=object_type.state_version
         )
@@ -212,6 +240,7 @@ class Executor:
     ) -> None:
         partition, call = turn.partition, turn.admitted
         self._over(turn)
+        partition.now_ms = self._clock.monotonic_ms()
         if call.shared:
             del self._shared[call]
             partition.shared_returned(call, code, payload)

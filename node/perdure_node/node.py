@@ -20,6 +20,7 @@ from perdure.errors import (
     BadPayload,
     ConfigError,
     DataLoss,
+    OutcomeUnknown,
     PerdureError,
     TooLarge,
     code_of,
@@ -129,7 +130,7 @@ class Node:
         )
         self._upkeep = Upkeep(settings, self._hosts, self._journal, self._residents, self._clock)
         self.client = Client(LocalTransport(self, self._elsewhere()))
-        self._executor = Executor(self.client, settings.limits, self._ran)
+        self._executor = Executor(self.client, settings.limits, self._clock, self._ran)
         if not settings.lazy:
             self._hosts.open_all()
         self._upkeep_task = self._loop.create_task(self._upkeep.run(), name="perdure upkeep")
@@ -205,15 +206,24 @@ class Node:
                 self._check(request, partition, len(body))
                 host = self._hosts.find(partition)
             except PerdureError as error:
-                if number:
-                    code, payload = pack_error(code_of(error), error.args)
-                    sink.send(AnswerFrame(number, code, pack_reply(payload)))
+                self._refuse(sink, number, error)
                 continue
             self._residents.counters.calls += 1
             left_ms = min(time_left_ms, TIME_LEFT_MAX_MS)
-            host.partition.call_arrived(request, sink, number, left_ms, now_ms, wall_ms)
+            try:
+                host.partition.call_arrived(request, sink, number, left_ms, now_ms, wall_ms)
+            except Exception:
+                # A bug of ours. It may cost this call, but not the others of the message.
+                _log.exception("a call could not be taken in", object=f"{request.type}[...]")
+                self._refuse(sink, number, OutcomeUnknown("the node has failed on this call"))
             self._unclean[host] = None
         self._work()
+
+    @staticmethod
+    def _refuse(sink: AnswerSink, number: int, error: PerdureError) -> None:
+        if number:
+            code, payload = pack_error(code_of(error), error.args)
+            sink.send(AnswerFrame(number, code, pack_reply(payload)))
 
     def _check(self, request: Request, partition: int, size: int) -> None:
         """Refuse a call that cannot be one.
