@@ -188,6 +188,8 @@ class Client:
         if self._session.wants_frames and not self._flushing:
             # Callers that are woken now may call again in the same tick: one message for all.
             self._flush_soon()
+        else:
+            self._set_timer()
 
     def lost(self, why: str) -> None:
         """Keep calls until there is a stream again."""
@@ -210,14 +212,17 @@ class Client:
         if frames:
             self._transport.send(frames)
         self._deliver()
-        due_ms = session.next_ms
-        if due_ms is not None and (self._timer is None or due_ms < self._timer_ms):
-            self._set_timer(due_ms)
+        self._set_timer()
         if session.wants_frames:
             self._flush_soon()
 
-    def _set_timer(self, due_ms: int) -> None:
+    def _set_timer(self) -> None:
+        due_ms = self._session.next_ms
+        if due_ms is None:
+            return
         if self._timer is not None:
+            if self._timer_ms <= due_ms:
+                return
             self._timer.cancel()
         self._timer_ms = due_ms
         wait_s = max(0.0, due_ms / 1000 - self._monotonic())
