@@ -8,6 +8,7 @@ from perdure.client import Client
 from perdure.errors import NotOwner
 from perdure.frames import CallFrame
 from perdure.ids import ObjectKey, partition_of
+from perdure.objects import find_type
 from perdure.serving.backend import AnswerSink, Description
 from perdure.transport import Welcome
 from perdure_node.node import Node
@@ -37,8 +38,10 @@ class NodeService:
         to a node by its address should hear that they go to the wrong one.
 
         Raises:
+            UnknownType: No node owns objects of that type: all run the same app.
             NotOwner: With the epoch of this node.
         """
+        find_type(target.type)
         node = self._node
         partition = partition_of(target, node.partition_count)
         if partition not in node.owned:
