@@ -8,6 +8,7 @@ through it unread.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -224,7 +225,7 @@ def unpack_request(body: bytes) -> Request:
     if (
         len(confirmed) % 2 == 0
         or any(type(n) is not int or n < 0 for n in confirmed)
-        or any(a > b for a, b in zip(confirmed, confirmed[1:], strict=False))
+        or any(a > b for a, b in itertools.pairwise(confirmed))
     ):
         raise BadPayload("the field 'confirmed' of a call is [watermark, first, last, ...]")
     if request.sequence < 0 or not 0 <= request.previous <= request.sequence:
