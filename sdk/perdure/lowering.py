@@ -273,6 +273,10 @@ def _what(cls: type) -> str:
                 f"{cls.__qualname__}, a subclass of {base.__name__}: only {base.__name__} itself "
                 f"comes back as it was"
             )
+    if hasattr(cls, "__await__"):
+        return f"{cls.__qualname__}, which was not awaited"
+    if any(base.__module__ == "perdure.objects" for base in cls.__mro__):
+        return f"{cls.__qualname__}, a durable object: keep a handle to it, or its id"
     return cls.__qualname__
 
 

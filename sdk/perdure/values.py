@@ -214,7 +214,7 @@ def _read_annotations() -> None:
     waiting, _unresolved[:] = list(_unresolved), []
     for wrapped in functions:
         function = inspect.unwrap(wrapped)
-        namespace = dict(getattr(function, "__globals__", {}))
+        namespace = getattr(function, "__globals__", {})
         waiting += [(a, namespace) for a in getattr(function, "__annotations__", {}).values()]
     for annotation, namespace in waiting:
         try:

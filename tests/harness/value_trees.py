@@ -1,4 +1,7 @@
-"""Values of every kind that can be stored, and what it means that two are the same."""
+"""Values of every kind that can be stored, and what it means that two are the same.
+
+Their classes are known inside `known_classes(value_trees.__name__)`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,6 @@ from typing import Any
 
 import pydantic
 from hypothesis import strategies as st
-
-from perdure import values
 
 
 class Colour(enum.Enum):
@@ -59,8 +60,6 @@ class Open(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow")
     name: str
 
-
-values.register_module(__name__)
 
 ZONES = [zoneinfo.ZoneInfo(key) for key in ("UTC", "Europe/Berlin", "America/New_York")]
 

@@ -15,16 +15,25 @@ import numpy as np
 import ormsgpack
 import pandas as pd
 import pytest
+from harness import value_trees
+from harness.known_classes import known_classes
 from harness.value_trees import Colour, Level, Point, Price, Rights, Word, same
 
 from perdure import codec, values
 from perdure.codec import NotEncodable, TooDeep, decode, encode
 from perdure.errors import BadPayload, UnknownType
 from perdure.extensions import Extension
+from perdure.objects import DurableObject
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 DAY = dt.date(2026, 3, 1)
 MOMENT = dt.datetime(2026, 3, 1, 9, 30, 15, 123456)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _known():
+    with known_classes(value_trees.__name__):
+        yield
 
 
 class MyStr(str):
@@ -368,6 +377,39 @@ def test_huge_lengths_and_long_payloads_are_refused_at_once():
     assert time.monotonic() - started < 5
 
 
+def test_no_bytes_take_more_of_the_stack_than_a_small_thread_has():
+    program = """
+import threading
+from perdure import codec
+from perdure.errors import BadPayload
+
+def extension(data):
+    return b"\\xc9" + len(data).to_bytes(4, "big") + b"\\x02" + data
+
+def decode_all():
+    for levels, arrays in ((1, 1000), (63, 1), (63, 62), (63, 900), (400, 1)):
+        data = b"\\x91" * 1000 + b"\\xc0"
+        for _ in range(levels):
+            data = extension(b"\\x91" * arrays + data)
+        for outer in (0, 60, 1000):
+            try:
+                codec.decode(b"\\x91" * outer + data)
+            except BadPayload:
+                continue
+            raise AssertionError("it was decoded")
+    print("alive")
+
+threading.stack_size(1024 * 1024)
+thread = threading.Thread(target=decode_all)
+thread.start()
+thread.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "alive", done.stderr
+
+
 def test_the_error_of_a_hook_does_not_stay_for_the_next_value():
     with pytest.raises(UnknownType):
         decode(encode_extension(Extension.INSTANCE, b"\x92\xa4Nope\x80"))
@@ -401,6 +443,21 @@ def test_a_class_that_is_not_known_is_refused_and_named():
         encode(Unknown.A)
     values.register(Unknown)
     assert decode(encode(Unknown.A)) is Unknown.A
+
+
+def test_what_is_often_stored_by_mistake_is_refused_with_advice():
+    async def method():
+        """Return nothing."""
+
+    class Cart(DurableObject):
+        pass
+
+    coroutine = method()
+    with pytest.raises(NotEncodable, match="coroutine, which was not awaited"):
+        encode([coroutine])
+    coroutine.close()
+    with pytest.raises(NotEncodable, match="Cart, a durable object: keep a handle to it"):
+        encode(Cart("u1"))
 
 
 def test_importing_the_codec_imports_neither_pydantic_nor_numpy():

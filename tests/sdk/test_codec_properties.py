@@ -1,6 +1,9 @@
 import os
 import sys
 
+import pytest
+from harness import value_trees
+from harness.known_classes import known_classes
 from harness.value_trees import same, trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -8,6 +11,13 @@ from hypothesis import strategies as st
 from perdure import jsonvalue
 from perdure.codec import decode, encode
 from perdure.errors import BadPayload, UnknownType
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _known():
+    with known_classes(value_trees.__name__):
+        yield
+
 
 _HEADERS = [0x80, 0x81, 0x8F, 0x90, 0x91, 0x9F, *range(0xC0, 0xE0)]
 _EXTENSIONS = st.builds(
@@ -45,6 +55,8 @@ def test_any_value_comes_back_with_its_types_and_gives_the_same_bytes_again(valu
 
     assert same(back, value)
     assert encode(back) == data
+    # Large values are decoded in another way than small ones.
+    assert same(decode(encode([value, [[]] * 70])), [value, [[]] * 70])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=_slow)

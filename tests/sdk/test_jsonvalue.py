@@ -10,8 +10,9 @@ import uuid
 import zoneinfo
 
 import pytest
+from harness.known_classes import known_classes
 
-from perdure import lifting, lowering, values
+from perdure import lifting, lowering
 from perdure.codec import NotEncodable, TooDeep
 from perdure.errors import BadPayload, UnknownType
 from perdure.ids import ObjectKey
@@ -43,7 +44,10 @@ class Reference:
     key: ObjectKey
 
 
-values.register_module(__name__)
+@pytest.fixture(autouse=True, scope="module")
+def _known():
+    with known_classes(__name__):
+        yield
 
 
 @pytest.fixture(autouse=True)

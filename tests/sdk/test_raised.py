@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+from harness.known_classes import known_classes
 
 from perdure import values
 from perdure.errors import BadPayload, ObjectNotFound, RemoteError
@@ -36,11 +37,11 @@ class Stranger(ValueError):
 
 
 @pytest.fixture(autouse=True)
-def _known(monkeypatch):
-    monkeypatch.setattr(values, "_registered", {})
-    monkeypatch.setattr(values, "_names", {})
-    for cls in (Declined, NoRoom, Wrapped, Limit):
-        values.register(cls)
+def _known():
+    with known_classes():
+        for cls in (Declined, NoRoom, Wrapped, Limit):
+            values.register(cls)
+        yield
 
 
 def _sent(error):

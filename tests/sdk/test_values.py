@@ -8,6 +8,7 @@ import typing
 
 import pydantic
 import pytest
+from harness.known_classes import known_classes
 
 from perdure import values
 from perdure.codec import NotEncodable, decode, encode
@@ -16,12 +17,9 @@ from perdure.extensions import Extension
 
 
 @pytest.fixture(autouse=True)
-def _registry(monkeypatch):
-    """Give each test a registry of its own."""
-    for name in ("_registered", "_names", "_modules", "_homes"):
-        monkeypatch.setattr(values, name, {})
-    for name in ("_unread", "_unresolved"):
-        monkeypatch.setattr(values, name, [])
+def _nothing_known():
+    with known_classes():
+        yield
 
 
 @pytest.fixture
