@@ -13,9 +13,9 @@ bool, int, float, str, bytes, list, dict and Ext, with dict keys that are exact 
 things are left to it: it refuses text with a lone surrogate, and it hands an int beyond 64 bits
 to its hook (the walk would have to compare every int).
 
-A list or dict whose items are all scalars, which one call in C finds out, is left as it is. So
-the walk costs 3 us for a plain state of 300 bytes and packing it 0.5 us. Reading costs 1.5 us:
-ormsgpack builds scalars, lists and dicts, and asks a hook for extensions.
+A list or dict whose items are all scalars is left as it is and not copied. So the walk costs
+2.5 us for a plain state of 300 bytes with five containers, and packing it 0.5 us. Reading costs
+1.5 us: ormsgpack builds scalars, lists and dicts, and asks a hook for extensions.
 
 What reading hostile bytes can cost. A decoded value is no larger than a small multiple of its
 bytes. ormsgpack stops at 1,024 levels and has no setting for 64, and what its hook decodes lies

@@ -54,7 +54,6 @@ to_keys: Final[dict[type, Callable[[Any], ObjectKey]]] = {}
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _are_scalars: Final = _SCALARS.issuperset
-_are_text: Final = frozenset({str}).issuperset
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 
@@ -95,11 +94,16 @@ def lower(value: Any, room: int) -> Any:
         if room <= 0:
             raise TooManyLevels("")
         room -= 1
-        if not _are_text(map(type, value)) and not _are_native_keys(value):
-            return ormsgpack.Ext(Extension.DICT, pack(_lower_pairs(value, room)))
-        if _are_scalars(map(type, value.values())):
-            return value
-        return {k: x if type(x) in _SCALARS else lower(x, room) for k, x in value.items()}
+        # Loops, where lists have one call in C: most dicts are small.
+        for key in value:
+            if type(key) is not str:
+                if not _are_native_keys(value):
+                    return ormsgpack.Ext(Extension.DICT, pack(_lower_pairs(value, room)))
+                break
+        for content in value.values():
+            if type(content) not in _SCALARS:
+                return {k: x if type(x) in _SCALARS else lower(x, room) for k, x in value.items()}
+        return value
     if kind is list:
         if room <= 0:
             raise TooManyLevels("")
