@@ -61,7 +61,7 @@ class Handle:
     _perdure_timeout_s: float | None
 
     @property  # type: ignore[misc]  # `object` lets it be set, a handle does not.
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The user's class, so that `isinstance` says what a type checker says."""
         object_type = self._perdure_object_type
         return Handle if object_type is None else object_type.cls

@@ -185,6 +185,7 @@ class Method:
         annotation = parameter.annotation
         if annotation is inspect.Parameter.empty or (value is None and parameter.default is None):
             return value
+        # Imported here: only nodes get arguments as JSON.
         from perdure import jsonvalue
 
         try:

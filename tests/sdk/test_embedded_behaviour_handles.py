@@ -410,15 +410,18 @@ def test_a_caller_that_gives_up_does_not_cancel_the_method(world):
     world.run(main)
 
 
-@pytest.mark.parametrize("object_id", ["é", "e\u0301", " ", "a/b", "x" * 512, "日本" * 85])
-def test_ids_are_kept_byte_for_byte(world, object_id):
+def test_ids_are_kept_byte_for_byte(world):
+    names = sorted(["é", "e\u0301", " ", "a/b", "x" * 512, "日本" * 85], key=str.encode)
+
     async def create():
-        assert (await Page.get_or_create(object_id)).object_id == object_id
-        await durable.ref(Page, object_id).view()
+        for name in names:
+            assert (await Page.get_or_create(name)).object_id == name
+            await durable.ref(Page, name).view()
 
     async def read():
-        assert [page.object_id async for page in durable.list(Page)] == [object_id]
-        assert (await Page.get_or_create(object_id)).page_views == 1
+        assert [page.object_id async for page in durable.list(Page)] == names
+        for name in names:
+            assert (await Page.get_or_create(name)).page_views == 1
 
     world.run(create)
     world.run(read)
