@@ -366,6 +366,7 @@ def test_a_key_makes_two_calls_one_and_counts_per_object_and_method(world):
         keyed = durable.options(page, key="pay-789")
         assert await keyed.add("once") == 1
         assert await keyed.add("once") == 1
+        assert await keyed.add(entry="once") == 1
         assert await keyed.view() == 1
         assert await durable.options(other, key="pay-789").add("once") == 1
         with pytest.raises(KeyReused, match="pay-789"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from harness.world import Embedded, Served, World
@@ -101,6 +102,26 @@ class Desk(DurableObject):
         except CallCycle as error:
             return str(error)
         return "no cycle"
+
+    async def use_everything(self) -> list[Any]:
+        other = await Desk.get_or_create("other")
+        await durable.options(other, key="k", timeout=5).add(3)
+        await durable.options(other, key="k", timeout=5).add(3)
+        found = [desk.object_id async for desk in durable.list(Desk, prefix="o")]
+        return [
+            found,
+            other.value,
+            await durable.exists(Desk, "nobody"),
+            durable.partition(other) == durable.partition(durable.ref(Desk, "other")),
+            await durable.call(other.read_at_once),
+            await durable.delete(other),
+            await durable.exists(Desk, "other"),
+        ]
+
+    async def create_and_fail(self) -> None:
+        self.value = 99
+        await (await Desk.get_or_create("created")).add(7)
+        raise ValueError("later")
 
     @durable.shared
     async def read(self) -> int:
@@ -210,6 +231,25 @@ def test_a_method_may_look_at_its_own_object_beside_the_mailbox(world):
         desk = await Desk.get_or_create("d1")
         await desk.note("seen")
         assert await asyncio.wait_for(desk.look_at_itself(), 5) == ["seen"]
+
+    world.run(main)
+
+
+def test_inside_a_method_everything_of_durable_works_as_outside(world):
+    async def main():
+        desk = await Desk.get_or_create("d1")
+        assert await desk.use_everything() == [["other"], 3, False, True, 3, True, False]
+
+    world.run(main)
+
+
+def test_what_other_objects_have_done_is_not_undone_by_a_later_exception(world):
+    async def main():
+        desk = await Desk.get_or_create("d1")
+        with pytest.raises(ValueError, match="later"):
+            await desk.create_and_fail()
+        assert await desk.read() == 0
+        assert (await Desk.get_or_create("created")).value == 7
 
     world.run(main)
 
