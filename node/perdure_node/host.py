@@ -21,7 +21,7 @@ from perdure_node.core.partition import Catalog, Partition
 from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
 from perdure_node.log import LogDamaged, PartitionLog
-from perdure_node.store import Store, StoreDamaged, StoreFull, StoreResources
+from perdure_node.store import Store, StoreBusy, StoreDamaged, StoreFull, StoreResources
 
 __all__ = ["Host", "open_store"]
 
@@ -128,7 +128,11 @@ class Host:
         self._on_work(self)
 
     def apply(self) -> bool:
-        """Write all durable records to the store. False: the disk is full, nothing is lost.
+        """Write all durable records to the store.
+
+        Returns:
+            False when the store takes nothing now, because it has to flush or the disk is full.
+            Nothing is lost.
 
         Raises:
             StoreDamaged: The store does not take them.
@@ -141,7 +145,7 @@ class Host:
             self._unwritten = batch
             try:
                 self.store.write(batch.puts, batch.deletes, batch.applied)
-            except StoreFull:
+            except (StoreFull, StoreBusy):
                 return False
             self._unwritten = None
             memory.batch_written(batch)
@@ -153,6 +157,8 @@ class Host:
 
     async def checkpoint(self) -> bool:
         """Flush the store, then trim the log. False: the disk is full.
+
+        The journal's records up to the flushed one are not needed any more.
 
         Raises:
             StoreDamaged: The store cannot be flushed for another reason.

@@ -15,7 +15,7 @@ from perdure_node.host import Damaged, Host, open_store
 from perdure_node.identity import NEW, OPEN, Identity
 from perdure_node.journal.node_journal import NodeJournal
 from perdure_node.settings import NodeSettings
-from perdure_node.store import Store, StoreResources
+from perdure_node.store import Store, StoreDamaged, StoreFull, StoreResources
 
 __all__ = ["Hosts"]
 
@@ -132,7 +132,11 @@ class Hosts:
     def close(self) -> None:
         """Close all stores."""
         for host in self:
-            host.close()
+            try:
+                host.close()
+            except (StoreFull, StoreDamaged) as error:
+                # What it could not flush is in the journal.
+                _log.warning("a store was closed unflushed", why=str(error))
         self._open.clear()
 
     def _for_callers(self, error: BaseException) -> str:

@@ -32,11 +32,14 @@ from rocksdict import (
     WriteOptions,
 )
 
-__all__ = ["Store", "StoreDamaged", "StoreFull", "StoreResources"]
+__all__ = ["Store", "StoreBusy", "StoreDamaged", "StoreFull", "StoreResources"]
 
 _APPLIED_KEY: Final = b"\0applied"
 _POSITION: Final = struct.Struct("<Q")
 _FULL: Final = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
+_STALLED: Final = "Write stall"
 
 
 class StoreDamaged(Exception):
@@ -45,6 +48,10 @@ class StoreDamaged(Exception):
 
 class StoreFull(Exception):
     """The disk is full. The store has to be closed and reopened when there is room again."""
+
+
+class StoreBusy(Exception):
+    """The store takes no write before it has flushed; nothing was written. Try again later."""
 
 
 class StoreResources:
@@ -69,6 +76,8 @@ def _translated(path: Path) -> Iterator[None]:
             raise
         if any(text in str(error) for text in _FULL):
             raise StoreFull(f"{path}: {error}") from error
+        if _STALLED in str(error):
+            raise StoreBusy(f"{path}: {error}") from error
         raise StoreDamaged(f"{path}: {error}") from error
 
 
@@ -82,7 +91,7 @@ def _options(resources: StoreResources) -> Options:
     options.set_block_based_table_factory(table)
     options.set_write_buffer_manager(resources.write_buffers)
     options.set_write_buffer_size(4 << 20)
-    # A write that has to wait for a flush holds the interpreter lock, so let it not wait soon.
+    # A write is refused when all of them wait for a flush.
     options.set_max_write_buffer_number(6)
     options.set_arena_block_size(64 << 10)
     options.set_max_open_files(64)
@@ -99,6 +108,9 @@ def _unsynced() -> WriteOptions:
     options = WriteOptions()
     # The stub calls it a method; it is an attribute.
     setattr(options, "disable_wal", True)  # noqa: B010
+    # A write that waits for a flush holds the interpreter lock meanwhile, and on a full disk
+    # it waits for ever: so it is refused instead.
+    setattr(options, "no_slowdown", True)  # noqa: B010
     return options
 
 

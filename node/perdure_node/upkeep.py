@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 from perdure_node.clock import Clock
 from perdure_node.core.residents import Residents
@@ -11,9 +12,12 @@ from perdure_node.host import Damaged, Host
 from perdure_node.hosts import Hosts
 from perdure_node.journal.node_journal import NodeJournal
 from perdure_node.settings import NodeSettings
-from perdure_node.store import StoreFull
+from perdure_node.store import StoreDamaged, StoreFull
 
 __all__ = ["Upkeep"]
+
+_ROOM_BYTES = 4 << 20
+"""What a disk must have free before a store is closed that would have to be opened again."""
 
 _FULL_RETRY_S = 1.0
 """How long to wait before looking again whether somebody has made room on the disk."""
@@ -84,7 +88,7 @@ class Upkeep:
             memory.passivate(state)
 
     def _apply(self, host: Host) -> bool:
-        """Write durable records to a store. False: the disk is full."""
+        """Write durable records to a store. False: it takes none now."""
         try:
             return host.partition.damage is not None or host.apply()
         except Damaged as error:
@@ -103,15 +107,25 @@ class Upkeep:
         return there_is_room
 
     async def _make_room(self) -> bool:
-        """After a full disk, bring the stores back, which stay broken until they are reopened."""
+        """Once a full disk has room, bring back the stores, which stay broken until reopened.
+
+        A broken store can still be read, and one that is closed cannot be opened on a full disk:
+        so none is closed before there is room.
+        """
+        disk = os.statvfs(self._settings.data)
+        if disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
+            return False
         for host in self._hosts:
             if host.partition.damage is not None:
                 continue
             with contextlib.suppress(*Damaged):
-                if host.apply() and await host.checkpoint():
+                # A store that is only busy takes writes again once it is flushed.
+                if await host.checkpoint() and host.apply():
                     continue
             try:
-                host.close()
+                with contextlib.suppress(StoreFull, StoreDamaged):
+                    # It cannot flush any more; what it lacks is in the journal.
+                    host.close()
                 host.reopen_store(self._hosts.open_store_again(host.partition.number))
                 if not (host.apply() and await host.checkpoint()):
                     return False

@@ -188,24 +188,38 @@ def test_writes_go_on_during_a_flush_in_another_thread(store: Store) -> None:
     assert len(store.scan(b"k")) == 50
 
 
-def test_a_process_that_is_killed_leaves_one_position_and_its_state(path: Path) -> None:
-    """Every batch sets all keys to its own number: a mixture would show."""
+@pytest.mark.parametrize("flushes", [1, 2, 5, 9])
+def test_a_process_that_is_killed_leaves_one_position_and_its_state(
+    flushes: int, path: Path
+) -> None:
+    """Every batch sets all keys to its own number: a mixture would show. It dies right after a
+    flush during which others were writing.
+    """
     program = f"""
-import os, signal
+import contextlib, os, signal, threading
 from pathlib import Path
-from perdure_node.store import Store
+from perdure_node.store import Store, StoreBusy
 
 store = Store.create(Path({str(path)!r}))
-for applied in range(1, 3_000):
-    store.write([(b"k%d" % n, b"%d" % applied) for n in range(20)], [], applied)
-    if applied % 500 == 0:
-        print(store.flush(), flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+
+def flush():
+    for _ in range({flushes}):
+        flushed = store.flush()
+    os.write(1, b"%d" % flushed)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=flush).start()
+applied = 0
+while True:
+    rows = [(b"k%d" % n, b"%d" % (applied + 1)) for n in range(20)]
+    with contextlib.suppress(StoreBusy):
+        store.write(rows, [], applied + 1)
+        applied += 1
 """
     done = subprocess.run(
         [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60
     )
-    flushed = int(done.stdout.split()[-1])
+    flushed = int(done.stdout)
     store = Store.open(path)
 
     assert store.applied >= flushed
