@@ -12,22 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 import grpc.aio
-from counter import Counter
-from play_flights import describe, free_port, wait_until_served
+from local_cluster import local_cluster
 
 import perdure
+from perdure import DurableObject, durable
 from perdure.wire.v1 import calls_pb2, calls_pb2_grpc
 
-ROOT = Path(__file__).resolve().parent.parent
 CALLERS = 64
 COUNTERS = 1_000
 
@@ -35,22 +30,17 @@ Call = Callable[[int], Awaitable[object]]
 """Increments the counter of that number once."""
 
 
-@contextmanager
-def cluster(nodes: int, data: str) -> Iterator[str]:
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    command = [sys.executable, "-m", "perdure.cli.main", "up", "examples/counter.py"]
-    command += ["--nodes", str(nodes), "--port", str(port), "--data", data]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as supervisor:
-        try:
-            wait_until_served(address, supervisor)
-            yield address
-        finally:
-            supervisor.terminate()
+@durable.object
+class BenchCounter(DurableObject):
+    """What is called: this file is the app of the nodes too."""
 
+    def __init__(self, counter_id: str) -> None:
+        super().__init__(counter_id)
+        self.value = 0
 
-def node_address(router_address: str) -> str:
-    return describe(router_address).nodes[0].address
+    async def increment(self, amount: int = 1) -> int:
+        self.value += amount
+        return self.value
 
 
 async def calls_per_second(call: Call, calls: int) -> float:
@@ -68,7 +58,7 @@ async def calls_per_second(call: Call, calls: int) -> float:
 async def over_sessions(address: str, calls: int) -> float:
     await perdure.connect(address)
     counters = await asyncio.gather(
-        *(Counter.get_or_create(f"bench-{number}") for number in range(COUNTERS))
+        *(BenchCounter.get_or_create(f"bench-{number}") for number in range(COUNTERS))
     )
     return await calls_per_second(lambda number: counters[number].increment(), calls)
 
@@ -77,7 +67,7 @@ async def over_unary(address: str, calls: int) -> float:
     async with grpc.aio.insecure_channel(address) as channel:
         stub = calls_pb2_grpc.CallsStub(channel)
         requests = [
-            calls_pb2.CallRequest(type="Counter", id=f"bench-{number}", method="increment")
+            calls_pb2.CallRequest(type="BenchCounter", id=f"bench-{number}", method="increment")
             for number in range(COUNTERS)
         ]
         return await calls_per_second(
@@ -90,14 +80,11 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as one,
-        tempfile.TemporaryDirectory() as three,
-        cluster(1, one) as single,
-        cluster(3, three) as router,
-    ):
-        node = node_address(single)
-        ways: dict[str, Callable[[], Awaitable[float]]] = {
+    app = Path(__file__).resolve()
+    with local_cluster(app, 1) as one, local_cluster(app, 3) as three:
+        node = one.describe().nodes[0].address
+        router = three.address
+        ways: dict[str, Callable[[], Coroutine[object, object, float]]] = {
             "one node": lambda: over_sessions(node, options.calls),
             "one node, unary": lambda: over_unary(node, options.calls // 4),
             "router and three nodes": lambda: over_sessions(router, options.calls),
@@ -105,16 +92,12 @@ def main() -> None:
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(options.rounds):
             for name, way in ways.items():
-                rates[name].append(asyncio.run(run(way)))
+                rates[name].append(asyncio.run(way()))
     medians = {name: statistics.median(found) for name, found in rates.items()}
     for name, rate in medians.items():
         rounds = ", ".join(f"{found:,.0f}" for found in rates[name])
         print(f"{name:24} {rate:>9,.0f} calls/s   ({rounds})")
     print(f"one node / unary: {medians['one node'] / medians['one node, unary']:.1f} times")
-
-
-async def run(way: Callable[[], Awaitable[float]]) -> float:
-    return await way()
 
 
 if __name__ == "__main__":
