@@ -46,6 +46,7 @@ async def serve(settings: NodeSettings) -> int:
             _log.info("node ends", name=settings.name, signal=stop.result().name)
             # Calls that come from now on are refused, and the answers of those that are here
             # leave; only then the streams end.
+            await server.retire(settings.name)
             await node.drain()
             await server.drain(settings.name)
     finally:

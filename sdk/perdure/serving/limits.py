@@ -43,6 +43,13 @@ class ServerLimits:
     unsent_total_bytes_max: int = 64 * 1024 * 1024
     """The same over all streams: beyond it the one with the most unread ends."""
 
+    unread_connection_bytes_max: int = 16 * 1024 * 1024
+    """Unary answers, and messages of ended streams, that gRPC has taken and one connection has
+    not read. Beyond it the connection's further calls are refused before they run."""
+
+    unread_total_bytes_max: int = 256 * 1024 * 1024
+    """The same over all connections. Beyond it all further calls are refused."""
+
     streams_per_connection_max: int = 256
     """More wait for one to end (HTTP/2's own limit)."""
 

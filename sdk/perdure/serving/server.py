@@ -11,13 +11,14 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from perdure.errors import BadPayload, Draining, PerdureError, StorageHeld
+from perdure.errors import BadPayload, Draining, Overloaded, PerdureError, StorageHeld
 from perdure.serving.backend import Backend
 from perdure.serving.cluster import answer_describe, answer_list
 from perdure.serving.limits import ServerLimits, channel_arguments
 from perdure.serving.status import Refusal, abort, refusal_of_bug, refusal_of_error
-from perdure.serving.stream import Context, Unsent, serve_stream
+from perdure.serving.stream import Context, serve_stream
 from perdure.serving.unary import answer_call, time_left_s
+from perdure.serving.unread import Unread
 from perdure.wire.v1 import calls_pb2, cluster_pb2
 
 __all__ = ["Server"]
@@ -40,13 +41,14 @@ class Server:
     def __init__(self, backend: Backend, limits: ServerLimits | None = None) -> None:
         self._backend = backend
         self._limits = limits or ServerLimits()
-        self._unsent = Unsent(self._limits)
+        self._unread = Unread(self._limits)
         # Their types say that contexts carry parsed messages; here they carry bytes.
         self._health: Any = health.aio.HealthServicer()
         self._reflection: Any = reflection.aio.ReflectionServicer(
             (_CALLS, _CLUSTER, _HEALTH, _REFLECTION)
         )
         self._server: grpc.aio.Server | None = None
+        self._retired: Draining | None = None
 
     async def start(self, listen: str) -> int:
         """Listen, and return the port (of interest when `listen` ends in `:0`).
@@ -61,6 +63,8 @@ class Server:
         server.add_generic_rpc_handlers(self._handlers())
         try:
             port = server.add_insecure_port(listen)
+            if port == 0:
+                raise RuntimeError("no port was bound")
         except RuntimeError:
             raise StorageHeld(
                 f"cannot listen on {listen}: another process does, or it is no address of this host"
@@ -74,23 +78,31 @@ class Server:
         """Tell all streams what the backend's welcome says now."""
         welcome = self._backend.welcome()
         if welcome is not None:
-            for stream in self._unsent.streams:
+            for stream in self._unread.streams:
                 stream.announce(welcome)
 
+    async def retire(self, server_name: str) -> None:
+        """Begin to end: say so in health checks, and refuse new unary calls with DRAINING.
+
+        Streams are left as they are: there the backend refuses.
+        """
+        self._retired = Draining(server_name)
+        await self._health.enter_graceful_shutdown()
+
     async def drain(self, server_name: str) -> None:
-        """Say in health checks that this server ends, then end every stream.
+        """End every stream. Calls that still come are refused with DRAINING.
 
         Each stream gets its answers first, if they come and its client takes them within
-        `linger_s`. Calls that still come are refused with DRAINING.
+        `linger_s`.
         """
-        await self._health.enter_graceful_shutdown()
+        await self.retire(server_name)
         last_word = Draining(server_name)
-        streams = list(self._unsent.streams)
+        streams = list(self._unread.streams)
         for stream in streams:
             stream.finish(last_word)
         if streams:
             await asyncio.wait([s.ended for s in streams], timeout=self._limits.linger_s)
-        for stream in list(self._unsent.streams):
+        for stream in list(self._unread.streams):
             stream.end(refusal_of_error(last_word))
 
     async def close(self, grace_s: float = 1.0) -> None:
@@ -152,11 +164,19 @@ class Server:
         return answered
 
     async def _session(self, _: AsyncIterator[bytes], context: Context) -> None:
-        await serve_stream(context, self._backend, self._limits, self._unsent)
+        try:
+            await serve_stream(context, self._backend, self._limits, self._unread)
+        except Overloaded as error:
+            await abort(context, refusal_of_error(error))
 
     async def _call(self, message: bytes, context: Context) -> bytes:
+        if self._retired is not None:
+            raise self._retired
+        self._unread.check(context)
         time_left = time_left_s(context, self._limits)
-        return await answer_call(message, time_left, self._backend, self._limits)
+        answer = await answer_call(message, time_left, self._backend, self._limits)
+        self._unread.hold(context, len(answer))
+        return answer
 
     async def _describe(self, message: bytes, _: Context) -> bytes:
         return await answer_describe(message, self._backend)

@@ -22,10 +22,11 @@ from perdure.frames import AnswerFrame, CallFrame, pack_batch, pack_error, pack_
 from perdure.serving.backend import Backend
 from perdure.serving.limits import ServerLimits
 from perdure.serving.status import Refusal, abort, refusal_of_bug, refusal_of_error
+from perdure.serving.unread import Unread
 from perdure.transport import Welcome
 from perdure.wire.v1 import calls_pb2
 
-__all__ = ["AnswerStream", "Unsent", "serve_stream"]
+__all__ = ["AnswerStream", "frames_of", "serve_stream"]
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -33,31 +34,17 @@ _FRAME_OVERHEAD_BYTES: Final = 128
 """What a waiting answer costs beside its body."""
 
 
-class Unsent:
-    """Bytes of answers that clients have not read, over all streams of a server."""
-
-    def __init__(self, limits: ServerLimits) -> None:
-        self.streams: set[AnswerStream] = set()
-        self.total_bytes = 0
-        self._limits = limits
-
-    def shed(self) -> None:
-        """End the streams with the most unread answers until the rest is within bounds."""
-        while self.total_bytes > self._limits.unsent_total_bytes_max:
-            max(self.streams, key=lambda stream: stream.unsent_bytes).overflow()
-
-
 class AnswerStream:
     """The answers of one stream, on their way to its writer. An `AnswerSink`."""
 
-    def __init__(self, limits: ServerLimits, unsent: Unsent) -> None:
+    def __init__(self, limits: ServerLimits, unread: Unread) -> None:
         self.open_calls = 0
         """Calls taken in and not answered."""
         self.unsent_bytes = 0
         self.ended: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
         """Why the stream is to end: None when all is said."""
         self._limits = limits
-        self._unsent = unsent
+        self._unread = unread
         self._frames: list[AnswerFrame] = []
         self._welcome: Welcome | None = None
         self._welcomed = False
@@ -65,7 +52,9 @@ class AnswerStream:
         """Why this server ends the stream, once it does."""
         self._finishing = False
         self._wake: asyncio.Future[None] | None = None
-        unsent.streams.add(self)
+        self.writing_bytes = 0
+        """Of the message that gRPC has been given and has not sent."""
+        unread.streams.add(self)
 
     @property
     def closed(self) -> bool:
@@ -85,11 +74,11 @@ class AnswerStream:
             size = len(frame[2]) + _FRAME_OVERHEAD_BYTES
         self._frames.append(frame)
         self.unsent_bytes += size
-        self._unsent.total_bytes += size
+        self._unread.buffered_bytes += size
         if self.unsent_bytes > self._limits.unsent_bytes_max:
             self.overflow()
-        elif self._unsent.total_bytes > self._limits.unsent_total_bytes_max:
-            self._unsent.shed()
+        elif self._unread.buffered_bytes > self._limits.unsent_total_bytes_max:
+            self._unread.shed()
         self._wake_writer()
 
     def announce(self, welcome: Welcome) -> None:
@@ -127,8 +116,8 @@ class AnswerStream:
 
     def forget(self) -> None:
         """Give back what the stream holds. Called at its end, however it came."""
-        self._unsent.streams.discard(self)
-        self._unsent.total_bytes -= self.unsent_bytes
+        self._unread.streams.discard(self)
+        self._unread.buffered_bytes -= self.unsent_bytes
         self.unsent_bytes = 0
         self._frames = []
         if not self.ended.done():
@@ -159,12 +148,14 @@ class AnswerStream:
 
     async def _write_batch(self, context: Context) -> int:
         frames, size = self._take()
-        message = calls_pb2.AnswerBatch(frames=pack_batch(frames))
-        await context.write(message.SerializeToString())
+        message = calls_pb2.AnswerBatch(frames=pack_batch(frames)).SerializeToString()
+        self.writing_bytes = len(message)
+        await context.write(message)
+        self.writing_bytes = 0
         if not self.ended.done():
             # Until here they counted as unread: gRPC takes a message when there is room.
             self.unsent_bytes -= size
-            self._unsent.total_bytes -= size
+            self._unread.buffered_bytes -= size
         return len(frames)
 
     def _take(self) -> tuple[list[AnswerFrame], int]:
@@ -192,12 +183,17 @@ class AnswerStream:
 
 
 async def serve_stream(
-    context: Context, backend: Backend, limits: ServerLimits, unsent: Unsent
+    context: Context, backend: Backend, limits: ServerLimits, unread: Unread
 ) -> None:
-    """Serve one stream until its client, or this server, ends it."""
+    """Serve one stream until its client, or this server, ends it.
+
+    Raises:
+        Overloaded: Its connection does not read what it has been sent.
+    """
+    unread.check(context)
     # A first message carries it along otherwise, and so does a status: both at once is an error.
     await context.send_initial_metadata(())
-    stream = AnswerStream(limits, unsent)
+    stream = AnswerStream(limits, unread)
     welcome = backend.welcome()
     if welcome is not None:
         stream.announce(welcome)
@@ -212,6 +208,8 @@ async def serve_stream(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    if stream.writing_bytes:
+        unread.hold(context, stream.writing_bytes)
     if why is not None:
         await abort(context, why)
 
@@ -227,7 +225,7 @@ async def _read_all(
             await asyncio.sleep(limits.linger_s)
             stream.end(None)
             return
-        frames = _frames_of(message, limits.frames_max)
+        frames = frames_of(message, limits.frames_max)
         stream.open_calls += sum(1 for frame in frames if frame[0])
         if stream.last_word is not None:
             # This server ends: the calls that are here get their answers, and no new ones come.
@@ -252,7 +250,12 @@ async def _guarded(work: Coroutine[Any, Any, None], stream: AnswerStream) -> Non
         stream.end(refusal_of_bug(error))
 
 
-def _frames_of(message: bytes, frames_max: int) -> list[CallFrame]:
+def frames_of(message: bytes, frames_max: int) -> list[CallFrame]:
+    """Unpack a message of a stream.
+
+    Raises:
+        BadPayload: It is no batch of at most so many call frames.
+    """
     try:
         batch = calls_pb2.CallBatch.FromString(message)
     except DecodeError:
