@@ -33,23 +33,23 @@ def world(request, tmp_path) -> World:
     return request.param(tmp_path / "data")
 
 
-class Shade(Enum):
+class VaultShade(Enum):
     LIGHT = "light"
     DARK = 2
 
 
-class Level(IntEnum):
+class VaultLevel(IntEnum):
     LOW = 1
 
 
 @dataclass
-class Stop:
+class VaultStop:
     name: str
     when: datetime
     tags: set[str] = field(default_factory=set)
 
 
-class Model(pydantic.BaseModel):
+class VaultModel(pydantic.BaseModel):
     price: Decimal
     stops: list[int] = []
 
@@ -58,7 +58,7 @@ class Text(str):
     __slots__ = ()
 
 
-Named = namedtuple("Named", "a b")
+VaultNamed = namedtuple("VaultNamed", "a b")
 
 
 @durable.object
@@ -124,7 +124,7 @@ class Vault(DurableObject):
         self.value = "before"
         self.value = {
             "str subclass": Text("x"),
-            "namedtuple": Named(1, 2),
+            "namedtuple": VaultNamed(1, 2),
             "int subclass": _Int(5),
             "surrogate": "\ud800",
             "generator": (i for i in ()),
@@ -186,7 +186,7 @@ VALUES: dict[str, Any] = {
     "dict": {"a": 1, "b": {"c": []}},
     "int keys": {1: "a", -1: "b", 2**80: "c"},
     "other keys": {None: 1, False: 2, 2.5: 3, b"x": 4, (1, "a"): 5, date(2024, 1, 2): 6},
-    "enum and uuid keys": {Shade.DARK: 1, UUID(int=5): 2, Decimal("1.50"): 3},
+    "enum and uuid keys": {VaultShade.DARK: 1, UUID(int=5): 2, Decimal("1.50"): 3},
     "set": {1, "a", (2, 3)},
     "frozenset": frozenset({frozenset({1}), 2}),
     "dict of sets": {"2024-01-01": {"a", "b"}, "2024-01-02": set()},
@@ -199,9 +199,9 @@ VALUES: dict[str, Any] = {
     "timedelta": timedelta(days=-1, microseconds=1),
     "Decimal": [Decimal("1.10"), Decimal("-0"), Decimal("Infinity")],
     "UUID": UUID(int=7),
-    "Enum": [Shade.LIGHT, Shade.DARK, Level.LOW],
-    "dataclass": Stop("a", datetime(2024, 1, 1), {"x"}),
-    "pydantic model": Model(price=Decimal("9.99"), stops=[1, 2]),
+    "Enum": [VaultShade.LIGHT, VaultShade.DARK, VaultLevel.LOW],
+    "dataclass": VaultStop("a", datetime(2024, 1, 1), {"x"}),
+    "pydantic model": VaultModel(price=Decimal("9.99"), stops=[1, 2]),
     "OrderedDict": OrderedDict(b=1, a=2),
     "Counter": Counter("aab"),
     "deque": deque([1, 2], maxlen=3),
@@ -219,7 +219,7 @@ def same(one: Any, other: Any) -> bool:
         return same(list(one.items()), list(other.items()))
     if isinstance(one, float):
         return repr(one) == repr(other)
-    if isinstance(one, Stop):
+    if isinstance(one, VaultStop):
         return same(vars(one), vars(other))
     return bool(one == other) and repr(one) == repr(one)
 
@@ -349,7 +349,7 @@ def test_a_value_that_cannot_be_stored_fails_the_call_by_its_path_and_is_undone(
     [
         ("str subclass", "Text"),
         ("int subclass", "_Int"),
-        ("namedtuple", "Named"),
+        ("namedtuple", "VaultNamed"),
         ("surrogate", "surrogate"),
         ("generator", "generator"),
         ("local class", r"Hidden.*@durable\.value"),

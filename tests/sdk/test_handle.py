@@ -33,7 +33,7 @@ from perdure.handle import Handle, reference
 
 
 @dataclass
-class Line:
+class BasketLine:
     item: str
     quantity: int
 
@@ -51,14 +51,14 @@ class Basket(DurableObject):
 
     def __init__(self, basket_id: str) -> None:
         super().__init__(basket_id)
-        self.items: list[Line] = []
+        self.items: list[BasketLine] = []
         self.note = ""
         self.friend: Basket | None = None
         self._index = {}
 
     async def add(self, item: str, quantity: int = 1) -> int:
         """Put something in."""
-        self.items.append(Line(item, quantity))
+        self.items.append(BasketLine(item, quantity))
         return len(self.items)
 
     def total(self) -> int:
@@ -123,7 +123,7 @@ async def test_get_or_create_makes_an_object_once(objects):
     await first.add("apple")
     second = await Basket.get_or_create("u1")
 
-    assert second.items == [Line("apple", 1)]
+    assert second.items == [BasketLine("apple", 1)]
 
 
 @on_loop
@@ -135,7 +135,7 @@ async def test_an_attribute_is_the_value_as_of_the_last_answer(objects):
     assert basket.items == []
     await call
 
-    assert basket.items == [Line("apple", 2)]
+    assert basket.items == [BasketLine("apple", 2)]
 
 
 @on_loop
@@ -145,7 +145,7 @@ async def test_an_answer_brings_what_others_have_changed(objects):
 
     await mine.echo(None)
 
-    assert mine.items == [Line("pear", 1)]
+    assert mine.items == [BasketLine("pear", 1)]
 
 
 @on_loop
@@ -153,7 +153,7 @@ async def test_an_answer_that_nobody_awaits_is_seen_all_the_same(objects):
     basket = await Basket.get_or_create("u1")
     basket.add("apple")
     await basket.echo(None)
-    assert basket.items == [Line("apple", 1)]
+    assert basket.items == [BasketLine("apple", 1)]
 
 
 @on_loop
@@ -376,7 +376,7 @@ async def test_the_first_answer_gives_a_handle_without_a_snapshot_the_whole_stat
 
     await basket.echo(None)
 
-    assert basket.items == [Line("apple", 1)]
+    assert basket.items == [BasketLine("apple", 1)]
     assert basket.note == ""
 
 
@@ -413,7 +413,7 @@ async def test_pickle_and_deepcopy_carry_the_reference_and_copy_the_snapshot_too
         assert type(other) is Handle
         with pytest.raises(NotLoaded):
             _ = other.items
-    assert copy.copy(basket).items == [Line("apple", 1)]
+    assert copy.copy(basket).items == [BasketLine("apple", 1)]
 
 
 @on_loop
@@ -423,7 +423,7 @@ async def test_a_copied_snapshot_goes_its_own_way(objects):
     await basket.add("apple")
     assert copied.items == []
     assert await copied.total() == 1
-    assert copied.items == [Line("apple", 1)]
+    assert copied.items == [BasketLine("apple", 1)]
 
 
 def test_a_method_of_a_handle_looks_like_a_coroutine_function(objects):

@@ -28,7 +28,7 @@ LOOPS = [
 
 
 @durable.object
-class Tally(DurableObject):
+class RuntimeTally(DurableObject):
     def __init__(self, id: str) -> None:
         super().__init__(id)
         self.count = 0
@@ -59,10 +59,10 @@ def run(main, new_loop=asyncio.new_event_loop):
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 def test_a_module_level_handle_works_in_two_loops_one_after_the_other(new_loop) -> None:
-    handle = durable.ref(Tally, "t")
+    handle = durable.ref(RuntimeTally, "t")
 
     async def first() -> int:
-        await Tally.get_or_create("t")
+        await RuntimeTally.get_or_create("t")
         return await handle.add(5)
 
     async def second() -> int:
@@ -76,12 +76,12 @@ def test_a_module_level_handle_works_in_two_loops_one_after_the_other(new_loop) 
 @pytest.mark.parametrize("new_loop", LOOPS)
 def test_calls_made_and_not_awaited_are_finished_before_the_loop_ends(new_loop) -> None:
     async def first() -> None:
-        handle = await Tally.get_or_create("t")
+        handle = await RuntimeTally.get_or_create("t")
         handle.add_slowly(1)
         handle.add(10)
 
     async def second() -> int:
-        return (await Tally.get_or_create("t")).count
+        return (await RuntimeTally.get_or_create("t")).count
 
     run(first(), new_loop)
 
@@ -90,7 +90,7 @@ def test_calls_made_and_not_awaited_are_finished_before_the_loop_ends(new_loop) 
 
 def test_a_task_that_is_cancelled_by_the_end_of_the_loop_may_still_call() -> None:
     async def first() -> None:
-        handle = await Tally.get_or_create("t")
+        handle = await RuntimeTally.get_or_create("t")
 
         async def worker() -> None:
             try:
@@ -108,7 +108,7 @@ def test_a_task_that_is_cancelled_by_the_end_of_the_loop_may_still_call() -> Non
     assert ends[0].cancelled()
 
     async def second() -> int:
-        return (await Tally.get_or_create("t")).count
+        return (await RuntimeTally.get_or_create("t")).count
 
     assert run(second()) == 7
 
@@ -119,7 +119,7 @@ def test_the_end_of_a_loop_logs_the_calls_that_it_leaves(monkeypatch, caplog) ->
     monkeypatch.setenv("PERDURE_ADDRESS", "127.0.0.1:1")
 
     async def main() -> None:
-        runtime.current_client().call(ObjectKey("Tally", "t"), Kind.CALL, "add")
+        runtime.current_client().call(ObjectKey("RuntimeTally", "t"), Kind.CALL, "add")
 
     with caplog.at_level(logging.WARNING, "perdure"):
         run(main())
@@ -129,15 +129,15 @@ def test_the_end_of_a_loop_logs_the_calls_that_it_leaves(monkeypatch, caplog) ->
 
 def test_a_call_where_no_loop_runs_names_the_way_to_make_it() -> None:
     with pytest.raises(RuntimeError, match=r"perdure\.sync\.run"):
-        Tally.get_or_create("t")
+        RuntimeTally.get_or_create("t")
 
 
 def test_a_second_loop_in_a_thread_uses_the_node_of_the_first() -> None:
     async def second() -> int:
-        return await durable.ref(Tally, "t").add(5)
+        return await durable.ref(RuntimeTally, "t").add(5)
 
     async def first() -> list[int]:
-        handle = await Tally.get_or_create("t")
+        handle = await RuntimeTally.get_or_create("t")
         return [await asyncio.to_thread(run, second()), await handle.add(5)]
 
     assert run(first()) == [5, 10]
@@ -148,15 +148,15 @@ def test_when_the_loop_of_the_node_ends_another_one_opens_it_again() -> None:
     results: list[int] = []
 
     async def first() -> None:
-        await Tally.get_or_create("t")
+        await RuntimeTally.get_or_create("t")
         opened.set()
         while not results:
             await asyncio.sleep(0.001)
 
     async def second() -> None:
-        results.append(await durable.ref(Tally, "t").add())
+        results.append(await durable.ref(RuntimeTally, "t").add())
         await asyncio.get_running_loop().run_in_executor(None, ended.wait)
-        results.append(await durable.ref(Tally, "t").add())
+        results.append(await durable.ref(RuntimeTally, "t").add())
 
     thread = threading.Thread(target=lambda: run(first()))
     other = threading.Thread(target=lambda: opened.wait() and run(second()))
@@ -171,7 +171,7 @@ def test_when_the_loop_of_the_node_ends_another_one_opens_it_again() -> None:
 
 def test_many_loops_at_once_share_one_node() -> None:
     async def add() -> None:
-        handle = await Tally.get_or_create("t")
+        handle = await RuntimeTally.get_or_create("t")
         await asyncio.gather(*[handle.add() for _ in range(50)])
 
     threads = [threading.Thread(target=lambda: run(add())) for _ in range(6)]
@@ -181,7 +181,7 @@ def test_many_loops_at_once_share_one_node() -> None:
         thread.join()
 
     async def count() -> int:
-        return (await Tally.get_or_create("t")).count
+        return (await RuntimeTally.get_or_create("t")).count
 
     assert run(count()) == 300
 
@@ -192,9 +192,9 @@ def test_a_directory_in_use_is_an_error_that_names_the_holder_and_no_more_once_i
 
     async def main() -> int:
         with pytest.raises(StorageHeld, match=f"process {os.getpid()}"):
-            await Tally.get_or_create("t")
+            await RuntimeTally.get_or_create("t")
         lock.close()
-        handle = await Tally.get_or_create("t")
+        handle = await RuntimeTally.get_or_create("t")
         return await handle.add()
 
     assert run(main()) == 1
@@ -206,7 +206,7 @@ def test_a_directory_that_cannot_be_used_is_an_error_of_the_call(tmp_path, monke
 
     async def main() -> None:
         with pytest.raises((ConfigError, StorageHeld)):
-            await Tally.get_or_create("t")
+            await RuntimeTally.get_or_create("t")
 
     run(main())
 
