@@ -34,6 +34,10 @@ _WELCOME_S: Final = 5.0
 _GOODBYE_S: Final = 1.0
 """How long `close` waits for a server to take what is left."""
 
+_FLUSH_S: Final = 0.1
+"""The same at the end of the loop, which has cancelled the task by which gRPC learns that a
+stream is over: there is nothing left to wait for but time."""
+
 _RETRY_S: Final = (0.02, 0.05, 0.1, 0.25)
 """Waits before the next attempt to open a stream; the last one again and again."""
 
@@ -85,6 +89,7 @@ class GrpcTransport:
         """Set while the writer waits for frames."""
         self._open = False
         self._closing = False
+        self._loop_ends = False
         self._failed = ""
 
     def start(self, listener: Listener) -> None:
@@ -104,15 +109,19 @@ class GrpcTransport:
         self._wake_writer()
         if self._runner is None:
             return
-        await asyncio.wait([self._runner], timeout=_GOODBYE_S if self._open else 0)
+        goodbye_s = _FLUSH_S if self._loop_ends else _GOODBYE_S
+        await asyncio.wait([self._runner], timeout=goodbye_s if self._open else 0)
         end_task(self._runner)
         await asyncio.wait([self._runner])
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         name = f"perdure stream to {self.address}"
         if self._keep:
-            return keep(work, name=name)
+            return keep(work, name=name, on_cancel=self._note_end_of_loop)
         return asyncio.get_running_loop().create_task(work, name=name)
+
+    def _note_end_of_loop(self) -> None:
+        self._loop_ends = True
 
     def _wake_writer(self) -> None:
         wake = self._wake

@@ -18,59 +18,24 @@ Invariants:
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from perdure.confirmations import Confirmations
 from perdure.deadlines import Deadlines
 from perdure.errors import Code
-from perdure.frames import (
-    TIME_LEFT_MAX_MS,
-    AnswerFrame,
-    CallFrame,
-    Kind,
-    Request,
-    pack_error,
-    pack_reply,
-    pack_request,
-)
+from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, Kind, pack_request
 from perdure.ids import SESSION_ID_BYTES, ObjectKey, new_session_id, partition_of, session_birth_ms
 from perdure.open_call import Lane, OpenCall, Window
+from perdure.refusals import REFUSALS, RETRIED, name_of, pack_refusal
+from perdure.retries import Retries
 from perdure.transport import CALL_BYTES_MAX
 
 __all__ = ["Ended", "Session", "SessionLimits"]
 
 T = TypeVar("T")
-
-_RETRIED: Final = frozenset(
-    map(int, (Code.NOT_OWNER, Code.NO_OWNER, Code.DRAINING, Code.OUT_OF_ORDER, Code.OWNER_LOST))
-)
-"""Hidden from callers: the call is sent again until its deadline."""
-
-_REFUSALS: Final = _RETRIED | set(
-    map(
-        int,
-        (
-            Code.MALFORMED,
-            Code.UNKNOWN_TYPE,
-            Code.UNKNOWN_METHOD,
-            Code.BAD_KEY,
-            Code.BAD_ARGUMENTS,
-            Code.TOO_DEEP,
-            Code.MESSAGE_TOO_LARGE,
-            Code.BAD_IDEMPOTENCY_KEY,
-            Code.DEADLINE_EXCEEDED,
-            Code.BACKPRESSURE,
-            Code.OBJECT_NOT_FOUND,
-            Code.SUPERSEDED,
-            Code.DISK_FULL,
-            Code.CODEC_NOT_ALLOWED,
-        ),
-    )
-)
-"""This copy did not run. Every other code is an outcome, the same for all copies."""
 
 _CLOCK_STEP_MS: Final = 60_000
 """A wall clock may be set back by so much without a new session id."""
@@ -148,13 +113,10 @@ class Session(Generic[T]):
         self._released: list[ObjectKey] = []
 
         self._ready: list[OpenCall[T]] = []
-        self._retries: list[tuple[int, int, OpenCall[T]]] = []
-        self._retry_count = 0
+        self._retries: Retries[T] = Retries()
         self._sent: dict[int, OpenCall[T]] = {}
         self._deadlines: Deadlines[OpenCall[T]] = Deadlines()
-        self._listed: list[Window] = []
-        self._confirm_at_ms: int | None = None
-        self._urgent: list[Window] = []
+        self._confirmations = Confirmations(self._limits.confirm_ms)
         self._ended: list[Ended[T]] = []
 
         self.wants_frames = False
@@ -169,7 +131,7 @@ class Session(Generic[T]):
     def next_ms(self) -> int | None:
         """When to call `tick` next."""
         due_ms = self._deadlines.next_ms
-        for other_ms in (self._retries[0][0] if self._retries else None, self._confirm_at_ms):
+        for other_ms in (self._retries.next_ms, self._confirmations.next_ms):
             if other_ms is not None and (due_ms is None or other_ms < due_ms):
                 due_ms = other_ms
         return due_ms
@@ -215,13 +177,11 @@ class Session(Generic[T]):
             call.copies = 0
         self._sent.clear()
         self._ready.clear()
-        for _, _, call in self._retries:
-            call.retry_ms = None
         self._retries.clear()
         for lane in self._lanes.values():
             # What the last frames told may be lost too.
             if lane.window.last:
-                self._note_untold(lane.window)
+                self._confirmations.note(lane.window, self._now_ms)
 
     def answered(self, frames: Iterable[AnswerFrame], now_ms: int) -> None:
         """Take answers that came on the present stream."""
@@ -234,7 +194,7 @@ class Session(Generic[T]):
             call.copies -= 1
             if call.ended:
                 continue
-            if code in _REFUSALS:
+            if code in REFUSALS:
                 self._refused(call, code, body)
                 continue
             if code == Code.SESSION_EXPIRED and call.window and call.window.session is self._id:
@@ -246,15 +206,17 @@ class Session(Generic[T]):
         self._now_ms = now_ms
         for call in self._deadlines.take_due(now_ms):
             self._give_up(call)
-        if self._retries and self._retries[0][0] <= now_ms:
+        retry_ms = self._retries.next_ms
+        if retry_ms is not None and retry_ms <= now_ms:
             self.wants_frames = True
-        if self._confirm_at_ms is not None and self._confirm_at_ms <= now_ms:
-            self._confirm_idle()
+        confirm_ms = self._confirmations.next_ms
+        if confirm_ms is not None and confirm_ms <= now_ms:
+            self.wants_frames = self._confirmations.note_idle(now_ms) or self.wants_frames
 
     def confirm_all(self) -> None:
         """Tell servers of every answer that came, with the next frames: the client ends."""
-        for window in self._listed:
-            self._make_urgent(window)
+        self._confirmations.make_all_urgent()
+        self.wants_frames = True
 
     def abandon(self) -> int:
         """Give up every call, as at its deadline. Return how many there were."""
@@ -279,19 +241,15 @@ class Session(Generic[T]):
             return []
         self._renew(wall_ms)
         self._number_calls()
-        if self._retries and self._retries[0][0] <= now_ms:
-            self._take_retries()
+        retries = self._retries.take_due(now_ms)
+        if retries:
+            self._ready = sorted(self._ready + retries, key=_by_serial)
         ready, self._ready = self._ready, []
         frames: list[CallFrame] = []
         for call in ready:
             if not call.ended:
                 self._send(call, frames, wall_ms)
-        if self._urgent:
-            urgent, self._urgent = self._urgent, []
-            for window in urgent:
-                window.urgent = False
-                if window.untold:
-                    frames.append(self._confirmation(window))
+        frames += self._confirmations.take_frames(now_ms)
         return frames
 
     # Numbering.
@@ -395,12 +353,12 @@ class Session(Generic[T]):
                 return
         if call.lost and wall_ms - session_birth_ms(window.session) >= self._limits.copies_ms:
             text = f"{call}: no answer within a day, and servers forget calls: it may have run"
-            self._end(call, *_error(Code.SESSION_EXPIRED, text))
+            self._end(call, *pack_refusal(Code.SESSION_EXPIRED, text))
             return
         body = pack_request(call.request())
         if len(body) > self._limits.call_bytes_max:
             text = f"{call} has {len(body)} bytes, the limit is {self._limits.call_bytes_max}"
-            self._refused(call, *_error(Code.MESSAGE_TOO_LARGE, text))
+            self._refused(call, *pack_refusal(Code.MESSAGE_TOO_LARGE, text))
             return
         self._number = call.number = number = self._number + 1
         self._sent[number] = call
@@ -409,22 +367,9 @@ class Session(Generic[T]):
         window.sent_ms = self._now_ms
         frames.append(CallFrame(number, window.partition, left_ms, body))
 
-    def _take_retries(self) -> None:
-        retries = self._retries
-        while retries and retries[0][0] <= self._now_ms:
-            due_ms, _, call = heapq.heappop(retries)
-            # Entries of calls that ended, or were put forward, stay behind in the heap.
-            if call.retry_ms == due_ms and not call.ended:
-                call.retry_ms = None
-                self._ready.append(call)
-        self._ready.sort(key=_by_serial)
-
     def _retry_at(self, call: OpenCall[T], due_ms: int) -> None:
-        if call.retry_ms is None or due_ms < call.retry_ms:
-            call.retry_ms = due_ms
-            self._retry_count += 1
-            heapq.heappush(self._retries, (due_ms, self._retry_count, call))
-            self.wants_frames = self.wants_frames or due_ms <= self._now_ms
+        self._retries.add(call, due_ms)
+        self.wants_frames = self.wants_frames or due_ms <= self._now_ms
 
     # Ending.
 
@@ -440,7 +385,7 @@ class Session(Generic[T]):
             if call.deadline_ms is not None:
                 self._end(call, code, body)
                 return
-        elif code not in _RETRIED and not call.lost:
+        elif code not in RETRIED and not call.lost:
             self._end(call, code, body)
             return
         self._retry(call, code)
@@ -460,21 +405,21 @@ class Session(Generic[T]):
     def _give_up(self, call: OpenCall[T]) -> None:
         """Its time is over. Say that it did not run if that is certain."""
         if call.may_have_run:
-            hint = "" if call.refusal is None else f" (the last copy: {_name(call.refusal[0])})"
+            hint = "" if call.refusal is None else f" (the last copy: {name_of(call.refusal[0])})"
             text = f"{call}: no answer in time{hint}; it may have run, or may yet run"
-            code, body = _error(Code.DEADLINE_EXCEEDED, text)
+            code, body = pack_refusal(Code.DEADLINE_EXCEEDED, text)
         elif call.refusal is not None and call.refusal[0] != Code.NOT_OWNER:
             code, body = call.refusal
         elif self._cluster is None:
             text = f"{call}: not sent in time: {self._away}"
-            code, body = _error(Code.DEADLINE_EXCEEDED, text)
+            code, body = pack_refusal(Code.DEADLINE_EXCEEDED, text)
         elif call.lane is None and self._streaming:
             code, body = _overloaded()
         else:
             partition = call.partition
             if partition is None:
                 partition = partition_of(call.target, self._cluster[1])
-            code, body = _error(Code.NO_OWNER, partition)
+            code, body = pack_refusal(Code.NO_OWNER, partition)
         self._sent.pop(call.number, None)
         self._end(call, code, body)
 
@@ -492,14 +437,14 @@ class Session(Generic[T]):
             self._roomy[lane] = None
             self.wants_frames = True
         if not call.is_read:
-            self._settle(call, ran=code not in _REFUSALS)
+            self._settle(call, ran=code not in REFUSALS)
 
     def _settle(self, call: OpenCall[T], *, ran: bool) -> None:
         window = call.window
         assert window is not None
         window.settled.add(call.sequence)
         if not window.untold:
-            self._note_untold(window)
+            self._confirmations.note(window, self._now_ms)
         before = call.before
         if before is not None:
             before = call.open_before()
@@ -507,7 +452,8 @@ class Session(Generic[T]):
         if self._tails[target] is not call:
             if not ran:
                 # The next call waits at a server for this one, which will not come.
-                self._make_urgent(window)
+                self._confirmations.make_urgent(window)
+                self.wants_frames = True
         elif before is not None:
             self._tails[target] = before
         else:
@@ -523,7 +469,7 @@ class Session(Generic[T]):
             for call in list(lane.open):
                 code = Code.OWNER_LOST if call.may_have_run else Code.NO_OWNER
                 what = f"{call}: {text}" if call.may_have_run else call.partition
-                self._end(call, *_error(code, what))
+                self._end(call, *pack_refusal(code, what))
         waiting = sorted([*self._waiting(), *self._arrived], key=_by_serial)
         self._arrived = dict.fromkeys(waiting)
         for call in self._arrived:
@@ -534,8 +480,7 @@ class Session(Generic[T]):
         self._roomy.clear()
         self._held.clear()
         self._released.clear()
-        self._listed.clear()
-        self._urgent.clear()
+        self._confirmations.clear()
         self._id = None
 
     def _waiting(self) -> list[OpenCall[T]]:
@@ -543,54 +488,6 @@ class Session(Generic[T]):
         queued = [call for lane in self._lanes.values() for call in lane.queue]
         return queued + [call for held in self._held.values() for call in held]
 
-    # Confirming.
-
-    def _note_untold(self, window: Window) -> None:
-        window.untold = True
-        if not window.listed:
-            window.listed = True
-            self._listed.append(window)
-            if self._confirm_at_ms is None:
-                self._confirm_at_ms = self._now_ms + self._limits.confirm_ms
-
-    def _make_urgent(self, window: Window) -> None:
-        self.wants_frames = True
-        if not window.urgent:
-            window.urgent = True
-            self._urgent.append(window)
-
-    def _confirm_idle(self) -> None:
-        """Have servers told that sent nothing for a while and do not know of all answers."""
-        since_ms = self._now_ms - self._limits.confirm_ms
-        listed: list[Window] = []
-        for window in self._listed:
-            if window.untold and window.sent_ms > since_ms:
-                listed.append(window)
-                continue
-            window.listed = False
-            if window.untold:
-                self._make_urgent(window)
-        self._listed = listed
-        self._confirm_at_ms = self._now_ms + self._limits.confirm_ms if listed else None
-
-    def _confirmation(self, window: Window) -> CallFrame:
-        window.untold = False
-        window.sent_ms = self._now_ms
-        settled = window.settled.spans
-        request = Request(
-            Kind.CONFIRM, window.session, 0, 0, settled, "", "", "", 0, b"", None, None, []
-        )
-        return CallFrame(0, window.partition, TIME_LEFT_MAX_MS, pack_request(request))
-
-
-def _error(code: Code, *args: object) -> tuple[int, bytes]:
-    number, payload = pack_error(code, args)
-    return number, pack_reply(payload)
-
 
 def _overloaded() -> tuple[int, bytes]:
-    return _error(Code.BACKPRESSURE, "answers to earlier calls of this client", 1.0)
-
-
-def _name(code: int) -> str:
-    return Code(code).name if code in set(Code) else str(code)
+    return pack_refusal(Code.BACKPRESSURE, "answers to earlier calls of this client", 1.0)
