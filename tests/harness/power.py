@@ -10,6 +10,7 @@ directory looks like. At the cut a directory is made that a disk could be left w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
@@ -71,11 +72,16 @@ class PowerSupply:
                 self._held[inode] = os.open(path, os.O_RDONLY)
 
     def _current_names(self) -> dict[str, int]:
-        return {path.name: path.stat().st_ino for path in self._directory.iterdir()}
+        # From the directory alone: the journal's threads go on deleting meanwhile.
+        with os.scandir(self._directory) as entries:
+            return {entry.name: entry.inode() for entry in entries}
 
     def _cut(self) -> dict[str, bytes]:
         now = self._current_names()
-        current = {inode: (self._directory / name).read_bytes() for name, inode in now.items()}
+        current: dict[int, bytes] = {}
+        for name, inode in now.items():
+            with contextlib.suppress(FileNotFoundError):
+                current[inode] = (self._directory / name).read_bytes()
         left: dict[str, bytes] = {}
         for name in sorted(now.keys() | self._names.keys()):
             inode = self._rng.choice([now, self._names]).get(name)

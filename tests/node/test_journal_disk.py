@@ -387,6 +387,21 @@ def test_a_full_file_system_refuses_and_recovers(tmp_path: Path) -> None:
             assert not run.fatal
 
 
+def test_the_mark_is_synced_when_a_segment_is_begun(tmp_path: Path) -> None:
+    """So a power cut never takes it further back than that."""
+    synced: list[str] = []
+
+    def sync(descriptor: int) -> None:
+        if threading.current_thread().name == "perdure-journal":
+            synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+
+    with JournalRun(tmp_path / "journal", sync=sync) as run:
+        for _ in range(4):
+            run.commit((0, b"x" * 20_000))
+
+    assert synced == [name for number in range(1, 5) for name in (f"{number:012d}.seg", "mark")]
+
+
 def test_a_slow_disk_holds_nothing_up_but_its_own_answers(tmp_path: Path) -> None:
     gate = Gate()
     with JournalRun(tmp_path / "journal", sync=gate) as run:

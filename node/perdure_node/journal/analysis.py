@@ -128,7 +128,7 @@ class Verdict:
     """The last of `groups`, when nothing proves that it is on the disk."""
 
     proven: int
-    """Every group up to this number was durable."""
+    """Every group up to this number was durable, and so was every one but the last of `groups`."""
 
     lasts: dict[int, int]
     """The last sequence that every partition named anywhere must reach."""
@@ -150,7 +150,7 @@ def judge(scans: Sequence[Scan], mark: Mark | None) -> Verdict:
     last_begun = max((scan.first_group or 0 for scan in scans), default=0)
     highest = groups[-1][1].number if groups else 0
     marked = mark.group if mark is not None else 0
-    proven = max(marked, highest - 1, last_begun - 1)
+    proven = max(marked, last_begun - 1)
     if mark is None and groups and not groups[-1][1].intact:
         # Without the mark a damaged last group cannot be told from a torn one.
         proven = max(proven, highest)

@@ -1,7 +1,7 @@
 """The bytes of a journal: segment headers, groups, records, marks. Nothing here does I/O.
 
-A segment is a file. Its first page holds its header, twice; then come groups, each starting on
-a page. A group is what one write and one sync make durable:
+A segment is a file. Its first page holds its header; then come groups, each starting on a
+page. A group is what one write and one sync make durable:
 
     group  = group header, body, zeros to the end of the page
     body   = records
@@ -69,7 +69,6 @@ _VERSION: Final = 1
 _SEGMENT_MAGIC: Final = b"PERDURES"
 _GROUP_MAGIC: Final = b"PERDUREG"
 _MARK_MAGIC: Final = b"PERDUREM"
-_SECOND_COPY: Final = 2_048
 
 _CRC: Final = struct.Struct("<I")
 _SEGMENT: Final = struct.Struct("<8sH16sQQB64s")
@@ -106,23 +105,19 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
         len(header.identity),
         header.identity,
     )
-    copy = fields + _CRC.pack(crc32c(fields))
-    return copy.ljust(_SECOND_COPY, b"\0") + copy.ljust(PAGE - _SECOND_COPY, b"\0")
+    return (fields + _CRC.pack(crc32c(fields))).ljust(PAGE, b"\0")
 
 
 def unpack_segment_header(page: bytes) -> SegmentHeader | None:
-    """Read a segment's first page: either copy will do. None when both are damaged."""
-    for offset in (0, _SECOND_COPY):
-        end = offset + _SEGMENT.size
-        if len(page) < end + _CRC.size:
-            continue
-        fields = page[offset:end]
-        if crc32c(fields) != _CRC.unpack_from(page, end)[0]:
-            continue
-        magic, version, id, number, first_group, length, identity = _SEGMENT.unpack(fields)
-        if magic == _SEGMENT_MAGIC and version == _VERSION:
-            return SegmentHeader(id, number, first_group, identity[:length])
-    return None
+    """Read a segment's first page. None when it is damaged or was never written."""
+    if len(page) < _SEGMENT.size + _CRC.size:
+        return None
+    if crc32c(page[: _SEGMENT.size]) != _CRC.unpack_from(page, _SEGMENT.size)[0]:
+        return None
+    magic, version, id, number, first_group, length, identity = _SEGMENT.unpack_from(page)
+    if magic != _SEGMENT_MAGIC or version != _VERSION:
+        return None
+    return SegmentHeader(id, number, first_group, identity[:length])
 
 
 class GroupHeader(NamedTuple):

@@ -148,7 +148,7 @@ def write_group_alone(
 
 
 def delete_segments(directory: Path, numbers: list[int], settings: JournalSettings) -> None:
-    """Delete segments, oldest first, each one durably before the next."""
-    for number in sorted(numbers):
+    """Delete segments, durably."""
+    for number in numbers:
         segment_path(directory, number).unlink(missing_ok=True)
-        sync_directory(directory, settings.sync)
+    sync_directory(directory, settings.sync)
