@@ -185,12 +185,16 @@ class Router:
         return int(self._loop.time() * 1000)
 
     async def describe(self) -> Description:
-        """Ask all nodes what they are. One that does not answer in a second is not up."""
+        """Ask all nodes what they are.
+
+        One is up when it answers in a second and calls can be forwarded to it: whoever waits
+        until all partitions are served may then call.
+        """
         answers = await self._inquiries.describe()
         nodes = []
         for name, address in self._settings.nodes.items():
             answer = answers.get(name)
-            if answer is not None and answer.nodes:
+            if answer is not None and answer.nodes and self.reaches(name):
                 node = answer.nodes[0]
                 nodes.append(NodeDescription(name, address, True, node.partitions, node.counters))
             else:
