@@ -328,6 +328,17 @@ def test_segments_are_deleted_when_every_partition_is_beyond_them(tmp_path: Path
         assert run.log(1, after=10).append(b"goes on") == 11
 
 
+def test_partitions_that_hold_segments_and_are_not_opened_are_named(tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    with JournalRun(directory) as run:
+        run.commit((0, b"x"), (4, b"x"))
+    with JournalRun(directory) as run:
+        run.log(0)
+        run.commit((7, b"x"))
+
+        assert run.journal.unopened == [4]
+
+
 def test_a_loop_that_ended_without_closing_leaves_a_journal_that_opens(tmp_path: Path) -> None:
     directory = tmp_path / "journal"
     program = f"""

@@ -125,6 +125,15 @@ class NodeJournal:
             for number in list_segments(self.directory)
         )
 
+    @property
+    def unopened(self) -> list[int]:
+        """Partitions that have records here and whose `log` nobody has asked for.
+
+        No segment that they need, and none after it, is deleted before that.
+        """
+        partitions = self._recovered.partitions
+        return sorted(p for p in partitions if p not in self.damaged)
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to make records durable. `on_durable` is called on this loop."""
         self._loop = loop
