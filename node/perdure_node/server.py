@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 
@@ -50,11 +50,19 @@ async def serve(settings: NodeSettings) -> int:
             await node.drain()
             await server.drain(settings.name)
     finally:
-        await server.close()
         if node.failed.done():
-            # Nothing may be written any more, and what hangs in the disk may hang for ever: no
-            # clean-up, no waiting for threads.
-            _log.error("node gives up", name=settings.name, why=str(node.failed.result()))
-            os._exit(EXIT_DISK_FAILED)
+            _give_up(settings.name, node.failed.result())
+        await server.close()
         await node.close()
     return 0
+
+
+def _give_up(name: str, why: BaseException) -> NoReturn:
+    """End the process now.
+
+    Nothing may be written any more, so there is nothing to clean up, and what hangs in the disk
+    may hang for ever. Whoever waits for an answer asks the next process, which knows what is
+    really on the disk.
+    """
+    _log.error("node gives up", name=name, why=str(why))
+    os._exit(EXIT_DISK_FAILED)
