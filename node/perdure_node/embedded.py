@@ -26,9 +26,9 @@ class EmbeddedNode:
         """Return a way to call it, from its own loop."""
         return self.node.transport()
 
-    async def close(self) -> None:
-        """Let the calls that are here finish, for ten seconds at most, then close."""
-        await self.node.drain()
+    async def close(self, longest_s: float | None = None) -> None:
+        """Let the calls that are here finish, for ten seconds unless told otherwise, then close."""
+        await self.node.drain(longest_s)
         await self.node.close()
 
     def abandon(self) -> None:

@@ -8,10 +8,9 @@ when they are, the answers leave.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Container
 from typing import TYPE_CHECKING, Final
-
-import structlog
 
 from perdure.client import Client
 from perdure.errors import (
@@ -38,8 +37,9 @@ from perdure.frames import (
 from perdure.ids import ObjectKey, check_object_id, partition_of
 from perdure.transport import CALL_BYTES_MAX, Transport, Welcome
 from perdure_node.clock import Clock, SystemClock
-from perdure_node.core.memory import DamageFound
-from perdure_node.core.partition import Answer, Partition
+from perdure_node.core.calls import Answer
+from perdure_node.core.damage import DamageFound
+from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
 from perdure_node.execution import Executor
 from perdure_node.host import Host
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Node"]
 
-_log = structlog.get_logger("perdure.node")
+_log = logging.getLogger("perdure.node")
 
 _KINDS: Final = frozenset(Kind)
 
@@ -140,16 +140,18 @@ class Node:
         """Return a way for clients in this process to call."""
         return LocalTransport(self)
 
-    async def drain(self) -> None:
+    async def drain(self, longest_s: float | None = None) -> None:
         """Take no new calls, and let those that are here finish; for `drain_s` at most."""
         self._hosts.drain()
-        deadline = self._loop.time() + self.settings.drain_s
+        if longest_s is None:
+            longest_s = self.settings.drain_s
+        deadline = self._loop.time() + longest_s
         while self._failure is None:
             running = sum(not host.partition.is_idle for host in self._hosts)
             if not running and not self._journal.undurable_bytes and not self._unclean:
                 return
             if self._loop.time() > deadline:
-                _log.warning("calls still run and are given up", partitions=running)
+                _log.warning("calls still run in %d partitions and are given up", running)
                 return
             await asyncio.sleep(_DRAIN_POLL_S)
 
@@ -214,7 +216,7 @@ class Node:
                 host.partition.call_arrived(request, sink, number, left_ms, now_ms, wall_ms)
             except Exception:
                 # A bug of ours. It may cost this call, but not the others of the message.
-                _log.exception("a call could not be taken in", object=f"{request.type}[...]")
+                _log.exception("a call to a %s could not be taken in", request.type)
                 self._refuse(sink, number, OutcomeUnknown("the node has failed on this call"))
             self._unclean[host] = None
         self._work()
@@ -324,7 +326,7 @@ class Node:
     def _fail(self, error: BaseException) -> None:
         """The disk has failed: nothing may be answered any more."""
         self._failure = f"the journal cannot be written: {error}"
-        _log.error("the disk has failed, the node gives up", why=str(error))
+        _log.error("the disk has failed, the node gives up: %s", error)
         for host in self._hosts:
             host.partition.stop(self._failure)
             self._work_off(host)
@@ -334,7 +336,7 @@ class Node:
     def _upkeep_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug of ours, but going on without upkeep would fill memory and disk.
-            _log.error("upkeep has ended", exc_info=error)
+            _log.error("upkeep has failed", exc_info=error)
             self._fail(error)
 
     # For operators.

@@ -33,8 +33,8 @@ class EmbeddedNode(Protocol):
         """Return a new transport to the node, for use on the node's loop."""
         ...
 
-    async def close(self) -> None:
-        """Finish what is under way, make it durable and let the directory go."""
+    async def close(self, longest_s: float) -> None:
+        """Finish what is under way, in this time, and let the directory go."""
 
     def abandon(self) -> None:
         """Let the directory go at once: the node's loop is gone, as after kill -9."""
@@ -192,8 +192,11 @@ async def _open(hosting: _Hosting) -> EmbeddedNode:
     return node
 
 
-async def close_here() -> None:
-    """Close the process's node if it lives in the running loop, which is about to end."""
+async def close_here(longest_s: float) -> None:
+    """Close the process's node if it lives in the running loop, which is about to end.
+
+    Methods that still run have `longest_s` to finish.
+    """
     with _lock:
         hosting = _hosting
         if hosting is None or hosting.loop is not asyncio.get_running_loop():
@@ -207,7 +210,7 @@ async def close_here() -> None:
     for transport in attached:
         transport.leave()
     try:
-        await node.close()
+        await node.close(longest_s)
     finally:
         _forget(hosting)
 

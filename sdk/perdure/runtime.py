@@ -60,7 +60,7 @@ class _Home:
             await _wait_for_others(until_s)
         await self.client.close(max(0.0, until_s - self._loop.time()))
         if self.address is None:
-            await embedding.close_here()
+            await embedding.close_here(max(0.0, until_s - self._loop.time()))
         if _homes.get(self._loop) is self:
             del _homes[self._loop]
 

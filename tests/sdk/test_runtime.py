@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,9 @@ class RuntimeTally(DurableObject):
     async def add(self, number: int = 1) -> int:
         self.count += number
         return self.count
+
+    async def never_end(self) -> None:
+        await asyncio.Event().wait()
 
     async def add_slowly(self, number: int) -> int:
         await asyncio.sleep(0.05)
@@ -125,6 +129,27 @@ def test_the_end_of_a_loop_logs_the_calls_that_it_leaves(monkeypatch, caplog) ->
         run(main())
 
     assert caplog.messages == ["closed with 1 calls unanswered: they may have run"]
+
+
+def test_a_method_that_never_ends_does_not_keep_the_loop(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(runtime, "_END_S", 0.2)
+
+    async def first() -> None:
+        handle = await RuntimeTally.get_or_create("t")
+        await handle.add()
+        handle.never_end()
+
+    async def second() -> int:
+        return await durable.ref(RuntimeTally, "t").add()
+
+    with caplog.at_level(logging.WARNING, "perdure"):
+        started_s = time.monotonic()
+        run(first())
+        took_s = time.monotonic() - started_s
+
+    assert took_s < 5
+    assert "closed with 1 calls unanswered: they may have run" in caplog.messages
+    assert run(second()) == 2
 
 
 def test_a_call_where_no_loop_runs_names_the_way_to_make_it() -> None:
