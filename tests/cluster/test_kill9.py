@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from perdure import CallRejected, OutcomeUnknown, durable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_800)]
 
-ROUNDS = int(os.environ.get("PERDURE_KILL_ROUNDS", "8"))
-VICTIMS = ("one node", "all nodes", "the router", "everything")
+ROUNDS = int(os.environ.get("PERDURE_KILL_ROUNDS", "5"))
+VICTIMS = ("one node", "all nodes", "the router", "everything", "one node, politely")
 CALLERS = 64
 BURSTS = 4
 BURST_CALLS = 3
@@ -98,8 +99,9 @@ def kill(cluster: Cluster, victim: str, chance: random.Random) -> None:
         cluster.restart_after_kill()
         return
     module = "perdure_router" if victim == "the router" else "perdure_node"
-    only = chance.randrange(3) if victim == "one node" else None
-    assert cluster.kill(module, only=only)
+    only = chance.randrange(3) if victim.startswith("one node") else None
+    by = signal.SIGTERM if victim.endswith("politely") else signal.SIGKILL
+    assert cluster.kill(module, only=only, by=by)
 
 
 def test_callers_lose_nothing_and_notice_nothing_when_processes_are_killed(

@@ -1,6 +1,6 @@
 """Far more objects than fit in memory: all values right, and the memory of the node bounded.
 
-`PERDURE_MANY_OBJECTS=200000` takes minutes, and shows the same with ten times as many.
+`PERDURE_MANY_OBJECTS=200000` takes minutes, and shows the same with twenty times as many.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perdure import durable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_800)]
 
-OBJECTS = int(os.environ.get("PERDURE_MANY_OBJECTS", "20000"))
+OBJECTS = int(os.environ.get("PERDURE_MANY_OBJECTS", "10000"))
 ACTIVATIONS_MAX = 1_000
 AT_ONCE = 500
 RSS_GROWTH_BYTES_MAX = 192 * 1024 * 1024

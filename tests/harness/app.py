@@ -20,6 +20,7 @@ import cache  # noqa: F401
 import cart  # noqa: F401
 import chat_room  # noqa: F401
 import counter  # noqa: F401
+import flights  # noqa: F401
 import game  # noqa: F401
 import organisation  # noqa: F401
 import session  # noqa: F401

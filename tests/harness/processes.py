@@ -136,12 +136,14 @@ class Cluster:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [int(child) for child in children if module in _command(int(child))]
 
-    def kill(self, module: str, *, only: int | None = None) -> list[int]:
-        """Kill -9 all processes of one kind, or only one of them by its index."""
+    def kill(
+        self, module: str, *, only: int | None = None, by: signal.Signals = signal.SIGKILL
+    ) -> list[int]:
+        """Signal all processes of one kind, or only one of them by its index."""
         pids = self.pids(module)
         chosen = pids if only is None or not pids else [pids[only % len(pids)]]
         for pid in chosen:
-            _kill(pid)
+            _kill(pid, by)
         return chosen
 
     @contextmanager
@@ -218,8 +220,8 @@ def _listens_at(pid: int, address: str) -> bool:
     return command[command.index("--listen") + 1] == address
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, by: signal.Signals = signal.SIGKILL) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, by)
     except ProcessLookupError:
         return  # It has ended by itself in the meantime.

@@ -1,0 +1,75 @@
+"""The examples run as a newcomer runs them: without a server, again, and against a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.processes import Cluster, running_cluster
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+ARGUMENTS = {"flights": ["--limit", "300"]}
+
+
+def run(name: str, folder: Path, address: str | None = None) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "PERDURE_DATA"}
+    environment["PERDURE_ADDRESS"] = address or ""
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *ARGUMENTS.get(name, [])]
+    ran = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    app = ROOT / "tests" / "harness" / "app.py"
+    with running_cluster(app, tmp_path_factory.mktemp("examples") / "data") as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_twice_without_a_server(name: str, tmp_path: Path) -> None:
+    assert run(name, tmp_path)
+    assert run(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_twice_against_a_cluster(
+    name: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    assert run(name, tmp_path, cluster.address)
+    assert run(name, tmp_path, cluster.address)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_counter_prints_5_and_then_10(tmp_path: Path) -> None:
+    assert [run("counter", tmp_path), run("counter", tmp_path)] == ["5\n", "10\n"]
+
+
+def test_a_program_has_its_first_answer_in_less_than_a_second(tmp_path: Path) -> None:
+    seconds = []
+    # The machine may be busy with something else; one run of these is not.
+    for number in range(10):
+        began = time.perf_counter()
+        assert run("counter", tmp_path) == f"{5 * (number + 1)}\n"
+        seconds.append(time.perf_counter() - began)
+        if min(seconds) < 1.0:
+            break
+
+    assert min(seconds) < 1.0
