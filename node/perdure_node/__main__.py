@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from perdure.config import check_address, check_node_name
-from perdure.errors import ConfigError, did_you_mean
+from perdure.errors import ConfigError
+from perdure.hints import did_you_mean
 from perdure.process import LOG_LEVELS, run_server
 from perdure_node.core.limits import Limits
 

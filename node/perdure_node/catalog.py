@@ -11,7 +11,7 @@ from perdure.errors import BadArguments, BadPayload, Code, UnknownMethod, Unknow
 from perdure.frames import Kind, Request
 from perdure.objects import find_type
 from perdure_node.arguments import arguments_of
-from perdure_node.core.partition import Refusal, Target
+from perdure_node.core.calls import Refusal, Target
 from perdure_node.core.state import DELETED
 
 __all__ = ["Types"]

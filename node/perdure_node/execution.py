@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
-
-import structlog
 
 from perdure import codec, jsonvalue, raised
 from perdure.context import current_turn
@@ -36,8 +35,9 @@ from perdure.objects import Method, ObjectType, find_type
 from perdure_node.activation import Activation, activate, changed_attributes
 from perdure_node.arguments import arguments_of
 from perdure_node.clock import Clock
+from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.limits import Limits
-from perdure_node.core.partition import Call, Partition, Refusal
+from perdure_node.core.partition import Partition
 from perdure_node.inlining import never_waits
 from perdure_node.turn import MethodTurn
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Executor"]
 
-_log = structlog.get_logger("perdure.node")
+_log = logging.getLogger("perdure.node")
 
 
 _TRAVEL_AS_THEY_ARE: Final = frozenset(CODE_OF) - {RemoteError}
@@ -111,7 +111,7 @@ class Executor:
                 return
             except Exception:
                 # A bug of ours, or of a class that the arguments are made of.
-                _log.exception("arguments could not be read", object=str(call.key))
+                _log.exception("the arguments of a call to %s could not be read", call.key)
                 text = "the node has failed on the arguments of this call: it did not run"
                 self._refuse(turn, Refusal(Code.INTERNAL, (text,)))
                 return
@@ -159,7 +159,7 @@ class Executor:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # What methods raise never comes here.
-            _log.error("a call could not be ended", object=task.get_name(), exc_info=error)
+            _log.error("a call to %s could not be ended", task.get_name(), exc_info=error)
 
     def _runs_at_once(self, turn: MethodTurn, object_type: ObjectType, method: Method) -> bool:
         """Tell whether a call can be run to its end without a task."""

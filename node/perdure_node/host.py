@@ -14,10 +14,12 @@ from pathlib import Path
 from perdure_node.clock import Clock
 from perdure_node.core import rows
 from perdure_node.core.batch import Batch
+from perdure_node.core.calls import Catalog
 from perdure_node.core.commits import pack_record, unpack_record
+from perdure_node.core.damage import DamageFound
 from perdure_node.core.limits import Limits
-from perdure_node.core.memory import DamageFound, Memory
-from perdure_node.core.partition import Catalog, Partition
+from perdure_node.core.memory import Memory
+from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
 from perdure_node.log import LogDamaged, PartitionLog
@@ -98,9 +100,8 @@ class Host:
             if memory.unapplied_bytes > _REPLAY_BYTES:
                 self.apply()
         claim = log.claim(epoch, server)
-        memory.record_made(claim, 0)
         self.partition = Partition(number, epoch, memory, catalog, limits, server)
-        self.partition.record = claim + 1
+        self.partition.claimed(claim)
         self._on_work = on_work
         log.on_durable = self._became_durable
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import structlog
 
 from perdure.errors import DataLoss, NotOwner
 from perdure_node.catalog import Types
@@ -19,7 +18,7 @@ from perdure_node.store import Store, StoreDamaged, StoreFull, StoreResources
 
 __all__ = ["Hosts"]
 
-_log = structlog.get_logger("perdure.node")
+_log = logging.getLogger("perdure.node")
 
 
 class Hosts:
@@ -124,7 +123,7 @@ class Hosts:
     def stop(self, host: Host, error: BaseException) -> None:
         """Stop a partition whose data turned out to be damaged. The others go on."""
         number = host.partition.number
-        _log.error("a partition is damaged and stopped", partition=number, why=str(error))
+        _log.error("partition %d is damaged and stopped: %s", number, error)
         self.damaged[number] = self._for_callers(error)
         host.partition.stop(self.damaged[number])
         self._on_work(host)
@@ -136,7 +135,7 @@ class Hosts:
                 host.close()
             except (StoreFull, StoreDamaged) as error:
                 # What it could not flush is in the journal.
-                _log.warning("a store was closed unflushed", why=str(error))
+                _log.warning("a store was closed unflushed: %s", error)
         self._open.clear()
 
     def _for_callers(self, error: BaseException) -> str:
@@ -165,7 +164,7 @@ class Hosts:
             )
         except Damaged as error:
             self.damaged[number] = self._for_callers(error)
-            _log.error("a partition is damaged and stays closed", partition=number, why=str(error))
+            _log.error("partition %d is damaged and stays closed: %s", number, error)
             return None
         self._open[number] = host
         host.partition.draining = self._draining

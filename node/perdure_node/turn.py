@@ -11,7 +11,8 @@ from perdure.frames import Encoding, Kind
 from perdure.ids import CallId, ObjectKey
 from perdure.objects import Method
 from perdure_node.activation import Activation, changed_attributes
-from perdure_node.core.partition import Call, Partition
+from perdure_node.core.calls import Call
+from perdure_node.core.partition import Partition
 from perdure_node.signals import OwnershipLost
 
 if TYPE_CHECKING:

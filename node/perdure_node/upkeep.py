@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 
+from perdure.errors import DataLoss
 from perdure_node.clock import Clock
 from perdure_node.core.residents import Residents
 from perdure_node.host import Damaged, Host
@@ -53,7 +54,8 @@ class Upkeep:
             for host in self._hosts:
                 full |= not self._apply(host)
                 await asyncio.sleep(0)
-            if self._appended > self._settings.checkpoint_bytes and not full:
+            short = self._appended > self._settings.checkpoint_bytes or not self._journal.has_room
+            if short and not full:
                 self._appended = 0
                 full = not await self._checkpoint()
             if full:
@@ -98,6 +100,11 @@ class Upkeep:
     async def _checkpoint(self) -> bool:
         """Flush all stores that hold the journal back. False: the disk is full."""
         there_is_room = True
+        for number in self._journal.unopened:
+            # Nobody has called it since the start, but the journal is kept for it.
+            with contextlib.suppress(DataLoss):
+                self._hosts.find(number)
+                await asyncio.sleep(0)
         for host in self._hosts:
             if host.partition.damage is None and host.needs_checkpoint:
                 try:

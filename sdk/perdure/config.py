@@ -30,7 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from perdure.errors import ConfigError, did_you_mean
+from perdure.errors import ConfigError
+from perdure.hints import did_you_mean
 
 __all__ = ["CONFIG_FILE", "Config", "check_address", "check_node_name", "load_config"]
 

@@ -39,9 +39,7 @@ plain values (text, numbers, lists of text) to `super().__init__` unchanged.
 
 from __future__ import annotations
 
-import difflib
 import enum
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 __all__ = [
@@ -78,7 +76,6 @@ __all__ = [
     "TooLarge",
     "UnknownMethod",
     "UnknownType",
-    "did_you_mean",
     "error_from_wire",
 ]
 
@@ -401,8 +398,7 @@ class Code(enum.IntEnum):
     """What an answer says, as a number in frames and as `reason` in gRPC status details."""
 
     OK = 0
-    RAISED = 1
-    """The method raised an exception of the user's."""
+    RAISED = 1  # The method raised an exception of the user's.
     MALFORMED = 2
     UNKNOWN_TYPE = 3
     UNKNOWN_METHOD = 4
@@ -416,13 +412,11 @@ class Code(enum.IntEnum):
     RESULT_NOT_STORABLE = 12
     BAD_IDEMPOTENCY_KEY = 13
     KEY_REUSED = 14
-    DEADLINE_EXCEEDED = 15
-    """Passed before the call ran, or before its answer came: `applied` tells."""
+    DEADLINE_EXCEEDED = 15  # Passed before the call ran, or before its answer came.
     NOT_OWNER = 16
     NO_OWNER = 17
     DRAINING = 18
-    OWNER_LOST = 19
-    """The connection to the owner broke while the call was there."""
+    OWNER_LOST = 19  # The connection to the owner broke while the call was there.
     BACKPRESSURE = 20
     CALL_CYCLE = 21
     CALL_DEPTH = 22
@@ -432,10 +426,8 @@ class Code(enum.IntEnum):
     DATA_LOSS = 26
     DISK_FULL = 27
     CODEC_NOT_ALLOWED = 28
-    SESSION_EXPIRED = 29
-    """A copy from a session too old to be remembered: nobody knows whether it ran."""
-    INTERNAL = 30
-    """A bug of ours. Whether the call ran is not known."""
+    SESSION_EXPIRED = 29  # Of a session too old to be remembered: nobody knows whether it ran.
+    INTERNAL = 30  # A bug of ours. Whether the call ran is not known.
 
 
 class Kind(NamedTuple):
@@ -504,13 +496,3 @@ def error_from_wire(code: int, args: list[Any]) -> PerdureError:
         return kind.error(*args)
     except TypeError:
         return OutcomeUnknown(f"the server answered {Code(code).name} with {args!r:.200}")
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return `: did you mean 'x'?`, or the names there are, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f": did you mean {close[0]!r}?"
-    if known:
-        return f"; there are {', '.join(sorted(known)[:10])}"
-    return ""

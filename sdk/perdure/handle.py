@@ -16,8 +16,9 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 from perdure import codec
 from perdure.call import Call
-from perdure.errors import NotLoaded, UnknownMethod, did_you_mean
+from perdure.errors import NotLoaded, UnknownMethod
 from perdure.frames import Kind
+from perdure.hints import did_you_mean
 from perdure.ids import ObjectKey, check_object_id
 from perdure.objects import DurableObject, ObjectType, all_types, find_type, type_of
 from perdure.remote import current_caller

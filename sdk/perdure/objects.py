@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
-from perdure.errors import UnknownMethod, UnknownType, did_you_mean
+from perdure.errors import UnknownMethod, UnknownType
+from perdure.hints import did_you_mean
 from perdure.ids import check_object_id
 from perdure.methods import Method
 

@@ -8,10 +8,11 @@ from typing import Any
 from perdure.errors import Code
 from perdure.frames import Kind, Reply, Request, unpack_error, unpack_reply
 from perdure.ids import ObjectKey, new_session_id
+from perdure_node.core.calls import Answer, Call, Refusal, Target
 from perdure_node.core.commits import pack_record, unpack_record
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
-from perdure_node.core.partition import Answer, Call, Partition, Refusal, Target
+from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
 
 WALL_MS = 1_800_000_000_000

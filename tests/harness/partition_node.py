@@ -8,10 +8,11 @@ from perdure.codec import decode, encode
 from perdure.errors import Code
 from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply, unpack_request
 from perdure_node.core import rows
+from perdure_node.core.calls import Answer, Refusal, Target
 from perdure_node.core.commits import pack_record, unpack_record
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
-from perdure_node.core.partition import Answer, Partition, Refusal, Target
+from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
 
 REFUSALS = (Code.DRAINING, Code.DISK_FULL, Code.UNKNOWN_METHOD, Code.NOT_OWNER)
@@ -45,10 +46,9 @@ class PartitionNode:
         self._epoch += 1
         self._log.append(None)
         claim = len(self._log)
-        memory.record_made(claim, 0)
         self._memory = memory
         self._partition = Partition(0, self._epoch, memory, self, LIMITS, "node")
-        self._partition.record = claim + 1
+        self._partition.claimed(claim)
         self._partition.durable(claim)
         self._durable = claim
         self._running: list = []

@@ -18,12 +18,13 @@ from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
 from perdure_node.core.batch import Batch, BatchBuilder
 from perdure_node.core.commits import Commit, Outcome, Progress
+from perdure_node.core.damage import DamageFound
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["DamageFound", "Keyed", "Memory", "StoreReader"]
+__all__ = ["Keyed", "Memory", "StoreReader"]
 
 
 class StoreReader(Protocol):
@@ -38,10 +39,6 @@ class StoreReader(Protocol):
     ) -> list[tuple[bytes, bytes]]:
         """Return rows whose keys begin with `prefix` and sort after `after`, in order."""
         ...
-
-
-class DamageFound(Exception):
-    """The store, or what it holds, cannot be trusted."""
 
 
 class Keyed(NamedTuple):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perdure.cli.failure import CommandFailed
-from perdure.errors import PerdureError, did_you_mean
+from perdure.errors import PerdureError
+from perdure.hints import did_you_mean
 
 if TYPE_CHECKING:
     from perdure.cli.connection import Connection

@@ -16,7 +16,7 @@ from typing import Final, NoReturn, TypeVar
 
 from perdure.cli.failure import CommandFailed
 from perdure.config import Config, check_address
-from perdure.errors import did_you_mean
+from perdure.hints import did_you_mean
 
 __all__ = [
     "PARTITIONS_OF_A_CLUSTER",

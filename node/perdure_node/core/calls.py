@@ -1,0 +1,123 @@
+"""A call on its way through a partition, and what a partition has to know of types."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from perdure.errors import Code
+from perdure.frames import AnswerFrame, Request
+from perdure.ids import ObjectKey
+from perdure_node.core.commits import Progress
+from perdure_node.core.state import ObjectState
+from perdure_node.core.window import SessionWindow
+
+__all__ = ["Answer", "Call", "Catalog", "Copy", "Mailbox", "Ready", "Refusal", "Target"]
+
+
+class Refusal(NamedTuple):
+    """Why a call does not run."""
+
+    code: Code
+    args: tuple[object, ...]
+
+
+class Target(NamedTuple):
+    """What a call is for, as the registered types know it."""
+
+    shared: bool
+    deferred: bool
+    """The type persists on save only: its answers do not wait."""
+
+
+class Catalog(Protocol):
+    """The registered types, as far as a partition has to know them."""
+
+    def find(self, request: Request) -> Target | Refusal:
+        """Return what the call is for, or why there is no such thing."""
+        ...
+
+    def digest(self, request: Request) -> bytes | Refusal:
+        """Return a digest of the arguments, equal for equal arguments however written."""
+        ...
+
+    def show(self, image: dict[str, bytes]) -> bytes:
+        """Return a state as JSON."""
+        ...
+
+
+class Answer(NamedTuple):
+    """An answer for one copy of a call."""
+
+    sink: Any
+    frame: AnswerFrame
+
+
+class Copy(NamedTuple):
+    """Where the answer to one copy of a call goes."""
+
+    sink: Any
+    number: int
+    have: list[int] | None
+
+
+class Call:
+    """A call that has been admitted: it waits in a mailbox, or runs."""
+
+    __slots__ = (
+        "copies",
+        "deadline_ms",
+        "digest",
+        "followers",
+        "key",
+        "progress",
+        "request",
+        "shared",
+        "state",
+        "target",
+        "window",
+    )
+
+    def __init__(
+        self,
+        key: ObjectKey,
+        request: Request,
+        target: Target,
+        window: SessionWindow[Call],
+        deadline_ms: int,
+    ) -> None:
+        self.key = key
+        self.request = request
+        self.target = target
+        self.shared = target.shared
+        self.window = window
+        self.deadline_ms = deadline_ms
+        self.copies: list[Copy] = []
+        self.digest = b""
+        """Of its arguments; only with an idempotency key."""
+        self.followers: list[Call] = []
+        """Calls with the same idempotency key, which wait for this one's outcome."""
+        self.state: ObjectState | None = None
+        """Set while it runs."""
+        self.progress: Progress | None = None
+        """What the journal knows of it already."""
+
+
+class Mailbox:
+    """The calls of one object."""
+
+    __slots__ = ("running", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Call] = deque()
+        self.running: list[Call] = []
+
+
+@dataclass(slots=True)
+class Ready:
+    """Work for the shell, in this order: let `outputs` out, then run the methods of `runs`."""
+
+    outputs: list[Any] = field(default_factory=list)
+    """`Answer`s, and tokens given to `Partition.hold` whose time has come."""
+    runs: list[Call] = field(default_factory=list)

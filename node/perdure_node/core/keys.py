@@ -1,0 +1,68 @@
+"""Idempotency keys: of all calls with one key, to one method of one object, the first runs."""
+
+from __future__ import annotations
+
+from perdure.errors import Code
+from perdure.frames import pack_error
+from perdure.ids import ObjectKey
+from perdure_node.core.calls import Call, Catalog, Refusal
+from perdure_node.core.commits import MARK
+from perdure_node.core.gate import Gate
+from perdure_node.core.memory import Memory
+from perdure_node.core.recorder import Recorder
+
+__all__ = ["Keys"]
+
+
+class Keys:
+    """The keys of calls that wait or run; those of calls that have ended are in `memory`."""
+
+    def __init__(self, memory: Memory, catalog: Catalog, gate: Gate, recorder: Recorder) -> None:
+        self._memory = memory
+        self._catalog = catalog
+        self._gate = gate
+        self._recorder = recorder
+        self._open: dict[tuple[ObjectKey, str, str], Call] = {}
+
+    def claim(self, call: Call) -> bool:
+        """Claim a call's key. False: the call is answered otherwise, or will be."""
+        request = call.request
+        assert request.key is not None
+        digest = self._catalog.digest(request)
+        if isinstance(digest, Refusal):
+            self._gate.refuse(call.copies[0], digest)
+            return False
+        call.digest = digest
+        name = (call.key, request.method, request.key)
+        reused = pack_error(Code.KEY_REUSED, (request.key, str(call.key), request.method))
+        if (first := self._open.get(name)) is not None:
+            if first.digest == digest:
+                call.window.open[request.sequence] = call
+                first.followers.append(call)
+            else:
+                self._gate.answer(call.copies, None, *reused)
+            return False
+        if (past := self._memory.keyed(*name)) is not None:
+            self._recorder.mark(call, MARK, b"", past.record)
+            state = self._memory.state(call.key)
+            code, payload = (past.code, past.payload) if past.digest == digest else reused
+            self._gate.answer(call.copies, state, code, payload, past.record)
+            return False
+        self._open[name] = call
+        return True
+
+    def resume(self, call: Call) -> None:
+        """Claim the key of a call that a crash has interrupted, if it has one."""
+        if call.request.key is not None:
+            digest = self._catalog.digest(call.request)
+            # With arguments that fit no more it cannot be another call's twin.
+            call.digest = digest if isinstance(digest, bytes) else b"unknown"
+            self._open[call.key, call.request.method, call.request.key] = call
+
+    def give_up(self, call: Call) -> None:
+        """Let a call's key go: the call has ended, or will not run."""
+        request = call.request
+        if request.key is not None:
+            name = (call.key, request.method, request.key)
+            if self._open.get(name) is call:
+                del self._open[name]

@@ -1,0 +1,155 @@
+"""What a partition's next record will hold."""
+
+from __future__ import annotations
+
+from perdure_node.core.calls import Call
+from perdure_node.core.commits import Commit, Outcome, Progress
+from perdure_node.core.limits import Limits
+from perdure_node.core.memory import Memory
+from perdure_node.core.state import ObjectState
+from perdure_node.core.window import UNRECORDED
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Turns the ends of calls into commits, marks and deferred changes."""
+
+    def __init__(self, memory: Memory, limits: Limits) -> None:
+        self._memory = memory
+        self._limits = limits
+        self._marks: list[Outcome] = []
+        self.record = memory.durable + 1
+        """The number of the record that the next commit will be in."""
+
+    def commit(
+        self,
+        call: Call,
+        outcome: Outcome,
+        values: dict[str, bytes],
+        state_version: int,
+        *,
+        created: bool = False,
+        saved: bool = False,
+    ) -> bool:
+        """Commit what a call has changed, together with its outcome.
+
+        Returns:
+            False when its type persists on save only, and it has not saved: then it is noted
+            in memory until the object's next `save()`.
+        """
+        state = call.state
+        assert state is not None
+        outcomes = [outcome]
+        if call.target.deferred and not created:
+            state.deferred = [*(state.deferred or ()), (outcome, values)]
+            if not saved and call.progress is None:
+                self._defer(call, state, outcome, values, state_version)
+                return False
+            outcomes, values = self._take_deferred(state)
+        self._add(Commit(call.key, created, False, state_version, values, outcomes, None))
+        return True
+
+    def commit_progress(
+        self, call: Call, values: dict[str, bytes], state_version: int, progress: Progress
+    ) -> None:
+        """Commit what a call has saved, together with what it takes to go on with it."""
+        state = call.state
+        assert state is not None
+        outcomes: list[Outcome] = []
+        if call.target.deferred:
+            outcomes, before = self._take_deferred(state)
+            values = {**before, **values}
+        self._add(Commit(call.key, False, False, state_version, values, outcomes, progress))
+
+    def commit_deletion(self, call: Call, state: ObjectState | None, outcome: Outcome) -> None:
+        """Commit the end of an object; or that there was none."""
+        if state is None:
+            self._add(Commit(None, False, False, 0, {}, [outcome], None))
+            return
+        outcomes = [*self._take_deferred(state)[0], outcome]
+        self._add(Commit(call.key, False, True, state.state_version, {}, outcomes, None))
+
+    def commit_failure(self, call: Call, state_version: int, outcome: Outcome) -> None:
+        """Commit that a call in progress will not go on."""
+        self._add(Commit(call.key, False, False, state_version, {}, [outcome], None))
+
+    def commit_deferred(self, state: ObjectState) -> None:
+        """Commit what calls have changed since an object's last `save()`."""
+        if state.deferred:
+            outcomes, values = self._take_deferred(state)
+            self._add(Commit(state.key, False, False, state.state_version, values, outcomes, None))
+
+    def mark(self, call: Call, code: int, payload: bytes, record: int) -> None:
+        """Note a call that changed nothing, and saw no more than `record`.
+
+        That rides along with the next record: whatever could make a late copy of the call do
+        something would be in that record or a later one.
+        """
+        request = call.request
+        outcome = Outcome(request.session, request.sequence, request.confirmed, code, payload)
+        call.window.end(request.sequence, code, payload, record)
+        self._memory.dirty_windows.add(request.session)
+        self._marks.append(outcome)
+        if len(self._marks) >= self._limits.marks_max:
+            self.flush_marks()
+
+    def flush_marks(self) -> None:
+        """Put the marks into the next record, whether or not anything else is in it."""
+        if self._marks:
+            marks, self._marks = self._marks, []
+            self._memory.commit(Commit(None, False, False, 0, {}, marks, None), self.record)
+
+    def made(self, record: int, bytes: int) -> None:
+        """Note that what was committed is record `record` now."""
+        assert record == self.record, (record, self.record)
+        self._memory.record_made(record, bytes)
+        self.record = record + 1
+
+    @property
+    def last(self) -> int:
+        """The record that holds, or will hold, the last commit so far."""
+        return self.record if self._memory.has_commits else self.record - 1
+
+    def _add(self, commit: Commit) -> None:
+        self.flush_marks()
+        self._memory.commit(commit, self.record)
+
+    def _defer(
+        self,
+        call: Call,
+        state: ObjectState,
+        outcome: Outcome,
+        values: dict[str, bytes],
+        state_version: int,
+    ) -> None:
+        state.state_version = state_version
+        if values:
+            self._memory.change_unrecorded(state, values)
+        call.window.end(outcome.sequence, outcome.code, outcome.payload, UNRECORDED)
+        self._memory.dirty_windows.add(outcome.session)
+
+    @staticmethod
+    def _take_deferred(state: ObjectState) -> tuple[list[Outcome], dict[str, bytes]]:
+        deferred, state.deferred = state.deferred or [], None
+        values: dict[str, bytes] = {}
+        for _, changed in deferred:
+            values.update(changed)
+        return [outcome for outcome, _ in deferred], values
+
+
+def outcome_of(call: Call, code: int, payload: bytes) -> Outcome:
+    """Return the outcome of a call that has run."""
+    request = call.request
+    if not call.digest:
+        return Outcome(request.session, request.sequence, request.confirmed, code, payload)
+    return Outcome(
+        request.session,
+        request.sequence,
+        request.confirmed,
+        code,
+        payload,
+        request.key,
+        request.method,
+        call.digest,
+    )

@@ -1,0 +1,41 @@
+"""Why a call is refused, whatever its object is doing."""
+
+from __future__ import annotations
+
+from perdure.errors import Code
+from perdure.frames import Kind, Request
+from perdure.ids import session_birth_ms
+from perdure_node.core.calls import Refusal
+from perdure_node.core.limits import Limits
+
+__all__ = ["refuse_chain", "refuse_session"]
+
+
+def refuse_session(session: bytes, time_ms: int, limits: Limits) -> Refusal | None:
+    """Tell why a session that nothing is known of is not begun; None: it may be.
+
+    Args:
+        session: Its id, which says when it was born by its client's clock.
+        time_ms: The partition's time.
+        limits: Those of the node.
+    """
+    birth_ms = session_birth_ms(session)
+    if birth_ms + limits.session_window_ms < time_ms:
+        text = "the call's session is too old to be remembered: the call may have run"
+        return Refusal(Code.SESSION_EXPIRED, (text,))
+    if birth_ms > time_ms + limits.session_ahead_ms:
+        return Refusal(Code.MALFORMED, ("the call's session is born in the future",))
+    return None
+
+
+def refuse_chain(request: Request, limits: Limits) -> Refusal | None:
+    """Tell why a call made inside of others would never end; None: it may."""
+    chain = request.chain
+    if len(chain) > limits.chain_calls_max:
+        return Refusal(Code.CALL_DEPTH, (len(chain), limits.chain_calls_max))
+    # A handle to an object of the chain may be had: that waits for no method.
+    key = [request.type, request.id]
+    if request.kind != Kind.GET_OR_CREATE and any(link[:2] == key for link in chain):
+        links = [*chain, [*key, request.method]]
+        return Refusal(Code.CALL_CYCLE, ([f"{t}[{i}].{m}" for t, i, m in links],))
+    return None
