@@ -357,81 +357,99 @@ def test_a_lost_node_with_more_calls_than_may_wait_answers_the_rest_with_nobody_
 _CODES = [Code.OK] * 4 + [Code.RAISED, *(c for c in KINDS if c != Code.RAISED)]
 
 
+class World:
+    """Two nodes that come and go and answer anything, and all that is true of the copies."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.bench = Bench(RouterLimits(waiting_calls_max=6, calls_max=12))
+        self.streams = [Stream(), Stream()]
+        self.asked: list[tuple[Stream, int]] = []
+        self.live: dict[str, list[CallFrame]] = {}
+        """Copies on each node that can be reached and has not answered them."""
+        self.astray: set[bytes] = set()
+
+    def step(self, number: int) -> None:
+        """Let anything happen."""
+        match self.chance.randrange(7):
+            case 0 | 1:
+                self.call(number)
+            case 2:
+                self.node_comes(self.chance.choice(["n1", "n2"]))
+            case 3:
+                self.node_goes(self.chance.choice(["n1", "n2"]))
+            case 4 | 5:
+                self.node_answers()
+            case _:
+                self.bench.tick(self.chance.choice([1, 50, 700]))
+
+    def call(self, number: int) -> None:
+        chance = self.chance
+        stream = chance.choice(self.streams)
+        self.asked.append((stream, number))
+        self.bench.call(stream, number, chance.randrange(4), chance.choice([20, 200, 500, 5_000]))
+
+    def node_comes(self, node: str) -> None:
+        if node not in self.live:
+            self.live[node] = []
+            self.bench.up(node)
+
+    def node_goes(self, node: str) -> None:
+        if node in self.live and self.chance.random() < 0.5:
+            self.astray |= {copy.body for copy in self.live.pop(node)}
+            self.bench.lost(node)
+
+    def node_answers(self) -> None:
+        copies = [copy for node in self.live for copy in self.live[node]]
+        if not copies:
+            return
+        copy = self.chance.choice(copies)
+        for on_node in self.live.values():
+            on_node[:] = [c for c in on_node if c is not copy]
+        code = self.chance.choice(_CODES)
+        if code == Code.OWNER_LOST:
+            self.astray.add(copy.body)
+        self.bench.answer(copy, code)
+
+    def check(self, seen: dict[Stream, int]) -> None:
+        """Check what came out since `seen`: new copies and new answers."""
+        for node, copy in self.bench.sent:
+            assert not self.is_live(copy.body)
+            self.live[node].append(copy)
+        self.bench.sent.clear()
+        for stream in self.streams:
+            for number, code in stream.answers[seen[stream] :]:
+                kind = KINDS.get(Code(code))
+                if kind is not None and issubclass(kind.error, CallRejected):
+                    assert b"%d" % number not in self.astray, (number, code)
+                    assert not self.is_live(b"%d" % number), (number, code)
+
+    def is_live(self, body: bytes) -> bool:
+        return any(copy.body == body for copies in self.live.values() for copy in copies)
+
+    def seen(self) -> dict[Stream, int]:
+        return {stream: len(stream.answers) for stream in self.streams}
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32))
 def test_whatever_happens_each_call_is_answered_once_and_no_refusal_is_a_lie(seed: int) -> None:
-    chance = random.Random(seed)
-    bench = Bench(RouterLimits(waiting_calls_max=6, calls_max=12))
-    streams = [Stream(), Stream()]
-    asked: list[tuple[Stream, int]] = []
-    live: dict[str, list[CallFrame]] = {}
-    astray: set[bytes] = set()
-    reachable: set[str] = set()
-
-    def note() -> None:
-        for node, copy in bench.sent:
-            assert node in reachable
-            assert all(c.body != copy.body for copies in live.values() for c in copies)
-            live[node].append(copy)
-        bench.sent.clear()
-
-    def check_answers(seen: dict[Stream, int]) -> None:
-        for stream in streams:
-            for number, code in stream.answers[seen[stream] :]:
-                body = b"%d" % number
-                kind = KINDS.get(Code(code))
-                if kind is not None and issubclass(kind.error, CallRejected):
-                    assert body not in astray, (number, code)
-                    assert all(c.body != body for copies in live.values() for c in copies)
-
+    world = World(seed)
     for number in range(1, 60):
-        seen = {stream: len(stream.answers) for stream in streams}
-        match chance.randrange(7):
-            case 0 | 1:
-                stream = chance.choice(streams)
-                asked.append((stream, number))
-                bench.call(
-                    stream, number, chance.randrange(4), chance.choice([20, 200, 500, 5_000])
-                )
-            case 2:
-                node = chance.choice(["n1", "n2"])
-                if node not in reachable:
-                    reachable.add(node)
-                    live[node] = []
-                    bench.up(node)
-            case 3:
-                node = chance.choice(["n1", "n2"])
-                if node in reachable and chance.random() < 0.5:
-                    reachable.remove(node)
-                    astray |= {copy.body for copy in live.pop(node)}
-                    bench.lost(node)
-            case 4 | 5:
-                copies = [copy for node in live for copy in live[node]]
-                if copies:
-                    copy = chance.choice(copies)
-                    for on_node in live.values():
-                        on_node[:] = [c for c in on_node if c is not copy]
-                    code = chance.choice(_CODES)
-                    if code == Code.OWNER_LOST:
-                        astray.add(copy.body)
-                    bench.answer(copy, code)
-            case _:
-                bench.tick(chance.choice([1, 50, 700]))
-        note()
-        check_answers(seen)
-
+        seen = world.seen()
+        world.step(number)
+        world.check(seen)
     for _ in range(4):
-        seen = {stream: len(stream.answers) for stream in streams}
-        bench.tick(5_000)
-        for node in live:
-            live[node] = []
-        note()
-        check_answers(seen)
+        seen = world.seen()
+        world.bench.tick(5_000)
+        for copies in world.live.values():
+            copies.clear()
+        world.check(seen)
 
-    for stream in streams:
+    for stream in world.streams:
         numbers = sorted(number for number, _ in stream.answers)
-        assert numbers == sorted(number for s, number in asked if s is stream)
-    assert bench.core.open_count == 0
+        assert numbers == sorted(number for s, number in world.asked if s is stream)
+    assert world.bench.core.open_count == 0
 
 
 @settings(max_examples=200, deadline=None)
