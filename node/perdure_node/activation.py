@@ -113,14 +113,19 @@ def _compare(
     seen = activation.seen
     changed: dict[str, bytes] = {}
     grown = 0
+    known = 0
     for name, value in attributes.items():
-        if name[:1] == "_" or seen.get(name, _ABSENT) is value:
+        if name[:1] == "_":
+            continue
+        if seen.get(name, _ABSENT) is value:
+            known += 1
             continue
         try:
             data = codec.encode(value)
         except codec.NotEncodable as error:
             raise StateNotStorable(f"{object_name}.{name}{error.path}", error.problem) from None
         before = base.get(name)
+        known += before is not None
         if before != data:
             if before is None or before == DELETED:
                 _check_name(activation.type, name, object_name)
@@ -130,11 +135,12 @@ def _compare(
             seen[name] = value
         elif name in seen:
             del seen[name]
-    for name, before in base.items():
-        if name not in attributes and before != DELETED:
-            changed[name] = DELETED
-            grown -= len(before)
-            seen.pop(name, None)
+    if known < len(base):
+        for name, before in base.items():
+            if name not in attributes and before != DELETED:
+                changed[name] = DELETED
+                grown -= len(before)
+                seen.pop(name, None)
     return changed, grown
 
 

@@ -30,6 +30,7 @@ class MethodTurn:
     """
 
     __slots__ = (
+        "_base",
         "_context",
         "_flush",
         "_skip",
@@ -71,6 +72,8 @@ class MethodTurn:
         """A shared call beside this one has changed the state under it."""
         self.start_image: dict[str, bytes] = state.image or {}
         self.start_version = state.state_version
+        self._base: tuple[dict[str, bytes], int] | None = None
+        """Image and size as of the last `save()`, while that is not in a record."""
         self._skip = 0
         self._flush = flush
         self._context: DurableContext | None = None
@@ -111,24 +114,29 @@ class MethodTurn:
         self.saves += 1
         if self.saves > self._skip:
             # A save that is in the journal already is not made again by a second run.
-            self.folded.update(self.changes())
+            changed = self.changes()
+            if changed:
+                base, size = self._base or self._committed()
+                size += sum(len(v) - len(base.get(k, b"")) for k, v in changed.items())
+                self._base = {**base, **changed}, size
+                self.folded.update(changed)
 
     def changes(self) -> dict[str, bytes]:
         """Return what differs from the last commit, or from the last `save()` after it."""
+        assert self.activation is not None
+        base, size = self._base or self._committed()
+        return changed_attributes(self.activation, str(self.admitted.key), base, size)
+
+    def _committed(self) -> tuple[dict[str, bytes], int]:
         state = self.admitted.state
         assert state is not None
-        assert self.activation is not None
-        base, size = state.image or {}, state.size
-        if self.folded:
-            size += sum(len(v) - len(base.get(k, b"")) for k, v in self.folded.items())
-            base = {**base, **self.folded}
-        return changed_attributes(self.activation, str(self.admitted.key), base, size)
+        return state.image or {}, state.size
 
     def suspended(self) -> None:
         """The method waits for something: what it has saved gets a record now."""
         if self.saves > self._skip and self.admitted.request.kind == Kind.CALL:
             self._skip = self.saves
-            values, self.folded = self.folded, {}
+            values, self.folded, self._base = self.folded, {}, None
             assert self.activation is not None
             self.partition.saved(
                 self.admitted,

@@ -40,6 +40,9 @@ TIME_LEFT_MAX_MS: Final = 24 * 3_600_000
 """The longest deadline that travels. A call without one is sent again by its client instead."""
 
 
+_SESSION_BYTES: Final = 16
+
+
 class Kind(enum.IntEnum):
     """What is asked of an object."""
 
@@ -188,23 +191,6 @@ def pack_request(request: Request) -> bytes:
     return ormsgpack.packb(tuple(request))
 
 
-_REQUEST_TYPES: Final = (
-    (int,),
-    (bytes,),
-    (int,),
-    (int,),
-    (list,),
-    (str,),
-    (str,),
-    (str,),
-    (int,),
-    (bytes,),
-    (str, type(None)),
-    (list, type(None)),
-    (list,),
-)
-
-
 def unpack_request(body: bytes) -> Request:
     """Unpack a call's body that came from outside; `ids` and sizes are not checked here.
 
@@ -215,30 +201,61 @@ def unpack_request(body: bytes) -> Request:
         fields = ormsgpack.unpackb(body)
     except ValueError:
         raise BadPayload("a call's body is a MessagePack array") from None
-    if type(fields) is not list or len(fields) != len(_REQUEST_TYPES):
-        raise BadPayload(f"a call's body is an array of {len(_REQUEST_TYPES)} fields")
-    for name, value, types in zip(Request._fields, fields, _REQUEST_TYPES, strict=True):
-        if type(value) not in types:
-            raise BadPayload(f"the field {name!r} of a call has the wrong type")
-    request = Request(*fields)
-    confirmed = request.confirmed
-    if (
-        len(confirmed) % 2 == 0
-        or any(type(n) is not int or n < 0 for n in confirmed)
-        or any(a > b for a, b in itertools.pairwise(confirmed))
+    if type(fields) is not list or len(fields) != len(Request._fields):
+        raise BadPayload(f"a call's body is an array of {len(Request._fields)} fields")
+    # One look at each field, written out, because every call comes this way.
+    (kind, session, sequence, previous, confirmed, type_, id, method, encoding, arguments) = fields[
+        :10
+    ]
+    key, have, chain = fields[10:]
+    if not (
+        type(kind) is int
+        and type(session) is bytes
+        and len(session) == _SESSION_BYTES
+        and type(sequence) is int
+        and type(previous) is int
+        and 0 <= previous <= sequence
+        and type(confirmed) is list
+        and _are_settled(confirmed)
+        and type(type_) is str
+        and type(id) is str
+        and type(method) is str
+        and type(encoding) is int
+        and 0 <= encoding <= 1
+        and type(arguments) is bytes
+        and (key is None or type(key) is str)
+        and (have is None or _is_version(have))
+        and type(chain) is list
+        and (not chain or _are_links(chain))
     ):
-        raise BadPayload("the field 'confirmed' of a call is [watermark, first, last, ...]")
-    if request.sequence < 0 or not 0 <= request.previous <= request.sequence:
-        raise BadPayload("a call's previous one has a lower sequence")
-    if len(request.session) != 16 or request.encoding not in (0, 1):
-        raise BadPayload("a call has a session of 16 bytes and an encoding of 0 or 1")
-    have = request.have
-    if have is not None and (len(have) != 2 or any(type(n) is not int for n in have)):
-        raise BadPayload("the field 'have' of a call is [epoch, number]")
-    for link in request.chain:
-        if type(link) is not list or len(link) != 3 or any(type(t) is not str for t in link):
-            raise BadPayload("the field 'chain' of a call is a list of [type, id, method]")
-    return request
+        raise BadPayload(
+            "a call's body is [kind, session (16 bytes), sequence, previous (no more than it), "
+            "confirmed (ascending), type, id, method, encoding (0 or 1), arguments (bytes), "
+            "key or nil, [epoch, number] or nil, list of [type, id, method]]"
+        )
+    return Request(*fields)
+
+
+def _are_settled(confirmed: list[Any]) -> bool:
+    """Tell whether this is `[watermark, first, last, ...]`, ascending."""
+    if len(confirmed) == 1:
+        return type(confirmed[0]) is int and confirmed[0] >= 0
+    return (
+        len(confirmed) % 2 == 1
+        and all(type(n) is int and n >= 0 for n in confirmed)
+        and all(a <= b for a, b in itertools.pairwise(confirmed))
+    )
+
+
+def _is_version(have: Any) -> bool:
+    return type(have) is list and len(have) == 2 and all(type(n) is int for n in have)
+
+
+def _are_links(chain: list[Any]) -> bool:
+    return all(
+        type(link) is list and len(link) == 3 and all(type(part) is str for part in link)
+        for link in chain
+    )
 
 
 def pack_reply(
