@@ -269,7 +269,12 @@ TABLE = [
     Bad("150 calls inside one another", dive(150), EXHAUSTED, "CALL_DEPTH"),
     #
     *(
-        Bad(f"a known error of {len(item)} letters", call("known_error", [item]), "INTERNAL", "HANDLER_FAILED")
+        Bad(
+            f"a known error of {len(item)} letters",
+            call("known_error", [item]),
+            "INTERNAL",
+            "HANDLER_FAILED",
+        )
         for item in ("", "teapot", "x" * 5_000)
     ),
     #
