@@ -114,6 +114,15 @@ class Identity:
         self._partitions |= marked
         self._write()
 
+    def rise_above(self, epoch: int) -> None:
+        """Make the epoch durably higher than one that the directory's journal tells of.
+
+        It is higher already, unless an older copy of the file has been put back.
+        """
+        if self.epoch <= epoch:
+            self.epoch = epoch + 1
+            self._write()
+
     def close(self) -> None:
         """Let the directory go. Closing twice does nothing."""
         self._lock.close()

@@ -118,6 +118,7 @@ class Node:
                 on_fatal=self._fail,
                 new=False if OPEN in identity.partitions.values() else None,
             )
+            identity.rise_above(self._journal.epoch)
         except JournalUnusable as error:
             identity.close()
             raise ConfigError(str(error)) from None

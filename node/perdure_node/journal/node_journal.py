@@ -134,6 +134,11 @@ class NodeJournal:
         partitions = self._recovered.partitions
         return sorted(p for p in partitions if p not in self.damaged)
 
+    @property
+    def epoch(self) -> int:
+        """The highest epoch of all partitions whose `log` nobody has asked for yet."""
+        return max((records.epoch for records in self._recovered.partitions.values()), default=0)
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to make records durable. `on_durable` is called on this loop."""
         self._loop = loop
