@@ -79,7 +79,7 @@ class Hosts:
     def is_damaged(self, number: int) -> bool:
         """Tell whether a partition could not be opened, or was stopped since."""
         host = self._open.get(number)
-        return number in self.damaged or (host is not None and host.partition.damage is not None)
+        return number in self.damaged or (host is not None and host.partition.stopped is not None)
 
     def of_memory(self, memory: object) -> Host:
         """Return the partition that an object's memory belongs to."""
@@ -125,7 +125,7 @@ class Hosts:
         number = host.partition.number
         _log.error("partition %d is damaged and stopped: %s", number, error)
         self.damaged[number] = self._for_callers(error)
-        host.partition.stop(self.damaged[number])
+        host.partition.stop_damaged(self.damaged[number])
         self._on_work(host)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from perdure.errors import (
     BadKey,
     BadObjectId,
     BadPayload,
+    Code,
     ConfigError,
     DataLoss,
     OutcomeUnknown,
@@ -37,7 +38,7 @@ from perdure.frames import (
 from perdure.ids import ObjectKey, check_object_id, partition_of
 from perdure.transport import CALL_BYTES_MAX, Transport, Welcome
 from perdure_node.clock import Clock, SystemClock
-from perdure_node.core.calls import Answer
+from perdure_node.core.calls import Answer, Refusal
 from perdure_node.core.damage import DamageFound
 from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
@@ -235,7 +236,7 @@ class Node:
             PerdureError: Why.
         """
         if self._failure is not None:
-            raise DataLoss(partition, self._failure)
+            raise OutcomeUnknown(self._failure)
         kind = request.kind
         if kind not in _KINDS:
             raise BadPayload(f"there is no kind of call {kind}")
@@ -328,8 +329,10 @@ class Node:
         """The disk has failed: nothing may be answered any more."""
         self._failure = f"the journal cannot be written: {error}"
         _log.error("the disk has failed, the node gives up: %s", error)
+        # Whoever has called may call again, with the same id, when the node has been restarted.
+        refusal = Refusal(Code.OWNER_LOST, (self._failure,))
         for host in self._hosts:
-            host.partition.stop(self._failure)
+            host.partition.stop(refusal)
             self._work_off(host)
         if not self.failed.done():
             self.failed.set_result(error)

@@ -104,8 +104,8 @@ class MethodTurn:
 
     def save(self) -> None:
         """Make a commit point of the state as it is now."""
-        if self.partition.damage is not None:
-            raise OwnershipLost(self.partition.damage)
+        if self.partition.stopped is not None:
+            raise OwnershipLost(self.partition.stopped.code.name)
         if self.over:
             raise RuntimeError("save() after the call was over")
         if self.admitted.shared:

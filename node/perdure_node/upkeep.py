@@ -92,7 +92,7 @@ class Upkeep:
     def _apply(self, host: Host) -> bool:
         """Write durable records to a store. False: it takes none now."""
         try:
-            return host.partition.damage is not None or host.apply()
+            return host.partition.stopped is not None or host.apply()
         except Damaged as error:
             self._hosts.stop(host, error)
             return True
@@ -106,7 +106,7 @@ class Upkeep:
                 self._hosts.find(number)
                 await asyncio.sleep(0)
         for host in self._hosts:
-            if host.partition.damage is None and host.needs_checkpoint:
+            if host.partition.stopped is None and host.needs_checkpoint:
                 try:
                     there_is_room &= await host.checkpoint()
                 except Damaged as error:
@@ -123,7 +123,7 @@ class Upkeep:
         if disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
             return False
         for host in self._hosts:
-            if host.partition.damage is not None:
+            if host.partition.stopped is not None:
                 continue
             with contextlib.suppress(*Damaged):
                 # A store that is only busy takes writes again once it is flushed.

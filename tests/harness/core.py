@@ -118,11 +118,12 @@ class Core:
         have: list[int] | None = None,
         chain: list[list[str]] | None = None,
         time_left_ms: int = 30_000,
+        encoding: int = 0,
     ) -> int:
         """Let a call arrive; returns the number that its answer will bear."""
         self._number += 1
         request = Request(
-            kind, session, sequence, previous, confirmed or [0], *target, method, 0, arguments,
+            kind, session, sequence, previous, confirmed or [0], *target, method, encoding, arguments,
             key, have, chain or [],
         )  # fmt: skip
         self.partition.call_arrived(

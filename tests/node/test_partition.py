@@ -220,7 +220,7 @@ def test_a_stopped_partition_answers_everything_with_data_loss_and_nothing_else(
     core.write()
     running, waiting = core.call(3), core.call(4)
 
-    core.partition.stop("a bit has flipped")
+    core.partition.stop_damaged("a bit has flipped")
     core._work()
     later = core.call(5)
     core.returned({"n": b"2"})

@@ -190,3 +190,17 @@ def test_a_large_attribute_is_stored_apart_and_goes_with_its_object() -> None:
     core.apply()
 
     assert [key for key in core.rows.rows if key[:1] in (b"o", b"a")] == []
+
+
+def test_a_state_that_is_too_large_as_json_is_refused_with_its_size() -> None:
+    core = Core(Limits(result_bytes_max=50))
+    core.create(1, CART, n=b"0")
+    core.create(2, ObjectKey("Cart", "big"), n=b"x" * 100)
+
+    fits = core.call(0, "", kind=Kind.GET, encoding=1)
+    not_fits = core.call(0, "", kind=Kind.GET, encoding=1, target=ObjectKey("Cart", "big"))
+
+    assert [(n, c) for n, c, _ in core.answers()] == [
+        (fits, 0),
+        (not_fits, Code.RESULT_TOO_LARGE),
+    ]

@@ -16,7 +16,7 @@ class DamageFound(Exception):
 class Stoppable(Protocol):
     """What can be stopped for good."""
 
-    def stop(self, damage: str) -> None:
+    def stop_damaged(self, damage: str) -> None:
         """Stop, because the data is damaged."""
         ...
 
@@ -33,6 +33,6 @@ def stops_on_damage(event: Callable[Concatenate[S, P], None]) -> Callable[Concat
         try:
             event(self, *args, **kwargs)
         except DamageFound as damage:
-            self.stop(str(damage))
+            self.stop_damaged(str(damage))
 
     return guarded

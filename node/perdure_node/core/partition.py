@@ -65,16 +65,16 @@ class Partition:
         self._runs: list[Call] = []
         self._gate = Gate(memory, epoch, limits)
         self._recorder = Recorder(memory, limits)
-        self._reader = Reader(memory, catalog, self._gate, self._recorder)
+        self._reader = Reader(memory, catalog, self._gate, self._recorder, limits)
         self._keys = Keys(memory, catalog, self._gate, self._recorder)
-        self.now_ms = 0
-        """Monotonic time, as of the last event that brought it."""
+        self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.paused = False
         """No call starts: too much is on its way to the disk."""
         self.room = True
         """False: the disk is full, and calls that would write are refused."""
         self.draining = False
-        self.damage: str | None = None
+        self.stopped: Refusal | None = None
+        """Set for good: what every call is told from then on."""
 
     # Events.
 
@@ -96,8 +96,8 @@ class Partition:
         self.now_ms = memory.now_ms = now_ms
         memory.time_ms = max(memory.time_ms, wall_ms)
         copy = Copy(sink, number, request.have)
-        if self.damage is not None:
-            self._gate.refuse(copy, self._damaged(self.damage))
+        if self.stopped is not None:
+            self._gate.refuse(copy, self.stopped)
         elif request.kind in READS:
             self._reader.read(request, copy)
         elif request.kind == Kind.CONFIRM:
@@ -142,8 +142,8 @@ class Partition:
         """
         state = call.state
         assert state is not None
-        if self.damage is not None:
-            self._finish(call, *pack_error(*self._damaged(self.damage)))
+        if self.stopped is not None:
+            self._finish(call, *pack_error(*self.stopped))
             return
         version = state.state_version if state_version is None else state_version
         recorded = self._recorder.commit(
@@ -154,9 +154,9 @@ class Partition:
     @stops_on_damage
     def method_refused(self, call: Call, refusal: Refusal) -> None:
         """Take word that a call never entered its method, because its arguments do not fit."""
-        code, payload = pack_error(*refusal)
-        self._recorder.mark(call, code, payload, 0)
-        self._finish(call, code, payload)
+        error = pack_error(*refusal)
+        self._recorder.mark(call, *error, 0)
+        self._finish(call, *error)
 
     @stops_on_damage
     def shared_returned(self, call: Call, code: int, payload: bytes) -> None:
@@ -187,7 +187,7 @@ class Partition:
         The commit holds the call itself, so that it is finished after a crash and not begun
         anew on top of what it has done already.
         """
-        if self.damage is not None:
+        if self.stopped is not None:
             return
         call.progress = Progress(list(call.request), *start, saves)
         self._recorder.commit_progress(call, values, state_version, call.progress)
@@ -239,7 +239,7 @@ class Partition:
 
     def durable(self, record: int) -> None:
         """Let out what waited for all records up to this one."""
-        if self.damage is None:
+        if self.stopped is None:
             self._gate.opened(record)
         self.memory.durable = record
 
@@ -259,12 +259,15 @@ class Partition:
         """Give calls that changed nothing a record of their own."""
         self._recorder.flush_marks()
 
-    def stop(self, damage: str) -> None:
-        """Stop for good: the data is damaged. Nothing that was not let out yet ever will be."""
-        if self.damage is not None:
+    def stop_damaged(self, damage: str) -> None:
+        """Stop for good, because the data is damaged."""
+        self.stop(Refusal(Code.DATA_LOSS, (self.number, damage)))
+
+    def stop(self, refusal: Refusal) -> None:
+        """Stop for good. Nothing that was not let out yet ever will be."""
+        if self.stopped is not None:
             return
-        self.damage = damage
-        refusal = self._damaged(damage)
+        self.stopped = refusal
         self._gate.drop(refusal)
         for held in self._out_of_order.expired(1 << 62):
             self._gate.refuse(held.copy, refusal)
@@ -363,7 +366,7 @@ class Partition:
                 # It is there: a read, which waits for no method.
                 self._recorder.mark(call, MARK, b"", state.last_record)
                 shown = self._reader.shown(state, request.encoding)
-                self._gate.answer([copy], state, 0, shown)
+                self._gate.answer([copy], state, *shown)
                 return
         if again and not call.shared:
             # What it read has changed since. It must not do now what it had no need to do then.
@@ -439,7 +442,7 @@ class Partition:
                 assert state is not None
                 shown = self._reader.shown(state, call.request.encoding)
                 self._recorder.mark(call, MARK, b"", state.last_record)
-                self._gate.answer(call.copies, state, 0, shown)
+                self._gate.answer(call.copies, state, *shown)
                 return
             if state is None:
                 state = ObjectState(call.key, None, 1, self.memory.number)
@@ -474,7 +477,7 @@ class Partition:
         self._keys.give_up(call)
         current = self.memory.state(call.key) if call.request.kind == Kind.GET_OR_CREATE else state
         if code == 0 and call.request.kind == Kind.GET_OR_CREATE and current is not None:
-            payload = self._reader.shown(current, call.request.encoding)
+            code, payload = self._reader.shown(current, call.request.encoding)
         self._gate.answer(call.copies, current, code, payload, record)
         self._end_followers(call, code, payload, record)
         mailbox = self._mailboxes.get(call.key)
@@ -492,9 +495,6 @@ class Partition:
         state = self.memory.state(ObjectKey(request.type, request.id))
         record = 0 if past.record == UNRECORDED else past.record
         self._gate.answer([copy], state, past.code, past.payload, record)
-
-    def _damaged(self, damage: str) -> Refusal:
-        return Refusal(Code.DATA_LOSS, (self.number, damage))
 
     def _window_of(self, session: bytes) -> SessionWindow[Call]:
         return self.memory.window(session) or self.memory.open_window(session)

@@ -10,6 +10,7 @@ from perdure.frames import AnswerFrame, Encoding, Kind, Request, pack_error, pac
 from perdure.ids import ObjectKey
 from perdure_node.core.calls import Answer, Catalog, Copy, Refusal
 from perdure_node.core.gate import Gate
+from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.state import ObjectState
@@ -26,7 +27,10 @@ READS: Final = frozenset((Kind.GET, Kind.EXISTS, Kind.LIST))
 class Reader:
     """Answers reads of one partition."""
 
-    def __init__(self, memory: Memory, catalog: Catalog, gate: Gate, recorder: Recorder) -> None:
+    def __init__(
+        self, memory: Memory, catalog: Catalog, gate: Gate, recorder: Recorder, limits: Limits
+    ) -> None:
+        self._limits = limits
         self._memory = memory
         self._catalog = catalog
         self._gate = gate
@@ -44,11 +48,19 @@ class Reader:
         else:
             self._get(request, copy)
 
-    def shown(self, state: ObjectState, encoding: int) -> bytes:
-        """Return the result of a call that asks for a state: JSON callers get all of it here."""
-        if encoding == Encoding.JSON and state.image is not None:
-            return self._catalog.show(state.image)
-        return NOTHING[Encoding(encoding)]
+    def shown(self, state: ObjectState, encoding: int) -> tuple[int, bytes]:
+        """Return code and payload for a call that asks for a state.
+
+        JSON callers get all of it as the result; the others as changes of what they have.
+        """
+        if encoding != Encoding.JSON or state.image is None:
+            return 0, NOTHING[Encoding(encoding)]
+        shown = self._catalog.show(state.image)
+        limit = self._limits.result_bytes_max
+        if len(shown) > limit:
+            what = f"{state.key} as JSON"
+            return pack_error(Code.RESULT_TOO_LARGE, (what, len(shown), limit))
+        return 0, shown
 
     def _get(self, request: Request, copy: Copy) -> None:
         key = ObjectKey(request.type, request.id)
@@ -57,7 +69,7 @@ class Reader:
             self._gate.answer([copy], state, *pack_error(Code.OBJECT_NOT_FOUND, key))
         else:
             shown = self.shown(state, request.encoding)
-            self._gate.answer([copy], state, 0, shown, everything=request.method == "*")
+            self._gate.answer([copy], state, *shown, everything=request.method == "*")
 
     def _exists(self, request: Request, copy: Copy) -> None:
         key = ObjectKey(request.type, request.id)
