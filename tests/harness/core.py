@@ -123,8 +123,8 @@ class Core:
         """Let a call arrive; returns the number that its answer will bear."""
         self._number += 1
         request = Request(
-            kind, session, sequence, previous, confirmed or [0], *target, method, encoding, arguments,
-            key, have, chain or [],
+            kind, session, sequence, previous, confirmed or [0], *target, method, encoding,
+            arguments, key, have, chain or [],
         )  # fmt: skip
         self.partition.call_arrived(
             request, self.sink, self._number, time_left_ms, self.now_ms, self.wall_ms

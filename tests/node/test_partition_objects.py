@@ -7,6 +7,7 @@ from harness.core import CART, THERE, Core
 from perdure.errors import Code
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
+from perdure_node.core.limits import Limits
 
 OTHER = ObjectKey("Cart", "u2")
 HOUR_MS = 3_600_000
