@@ -210,8 +210,11 @@ class Executor:
         assert method is not None
         try:
             activation = self._activation(turn, object_type)
-            if activation.pending:
+            while activation.pending:
                 await self._wake(turn, activation)
+                if state.instance is not activation:
+                    # Another call was waking it, and has failed.
+                    activation = self._activation(turn, object_type)
             context: Any = turn.context if method.context_parameter is not None else None
             result = method.invoke(activation.instance, context, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
@@ -222,7 +225,8 @@ class Executor:
             if self._closing and isinstance(error, asyncio.CancelledError):
                 return
             state.forget_instance()
-            self._end(turn, *self._failure(turn, error), turn.folded)
+            version = object_type.state_version if turn.folded else None
+            self._end(turn, *self._failure(turn, error), turn.folded, version)
             if isinstance(error, KeyboardInterrupt):
                 raise
             return
@@ -275,18 +279,25 @@ class Executor:
         return activation
 
     async def _wake(self, turn: MethodTurn, activation: Activation) -> None:
-        """Run `on_activate`, in the turn of the first call; shared ones beside it wait."""
+        """Run `on_activate`, in the turn of the first call; shared ones beside it wait.
+
+        When it fails for another call, the activation is still pending.
+        """
         if not activation.type.has_on_activate:
             activation.pending = False
         elif activation.waking is not None:
             await asyncio.shield(activation.waking)
+            if activation.pending:
+                return
         else:
             activation.waking = self._loop.create_future()
+            turn.waking = True
             try:
                 hook = activation.instance.on_activate()  # type: ignore[attr-defined]
                 await _watched(hook, turn)
-            finally:
                 activation.pending = False
+            finally:
+                turn.waking = False
                 activation.waking.set_result(None)
         if turn.admitted.shared and activation.uncommitted is None:
             activation.uncommitted = turn.changes()

@@ -13,6 +13,7 @@ from perdure.objects import Method
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.core.calls import Call
 from perdure_node.core.partition import Partition
+from perdure_node.core.reader import READS
 from perdure_node.signals import OwnershipLost
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class MethodTurn:
         "spoilt",
         "start_image",
         "start_version",
+        "waking",
     )
 
     def __init__(
@@ -70,6 +72,8 @@ class MethodTurn:
         self.over = False
         self.spoilt = False
         """A shared call beside this one has changed the state under it."""
+        self.waking = False
+        """`on_activate` runs."""
         self.start_image: dict[str, bytes] = state.image or {}
         self.start_version = state.state_version
         self._base: tuple[dict[str, bytes], int] | None = None
@@ -147,6 +151,24 @@ class MethodTurn:
             )
             self._flush(self.partition)
 
+    def _refuse_effects(self) -> None:
+        """Refuse a call where it could be made twice.
+
+        No record says that a shared method or an `on_activate` has run, so both run again: the
+        first for a late copy of its call, the other whenever the object comes into memory.
+        """
+        type, method = self.admitted.key.type, self.admitted.request.method
+        if self.waking:
+            raise RuntimeError(
+                f"a call inside of {type}.on_activate, which only rebuilds what is in memory: "
+                f"call from a method"
+            )
+        if self.admitted.shared:
+            raise RuntimeError(
+                f"a call inside of {type}.{method}, a @durable.shared method, which only reads: "
+                f"leave @durable.shared away, or use durable.refresh and attributes"
+            )
+
     def _let_out(self, send: Callable[[], asyncio.Future[Answer]]) -> asyncio.Future[Answer]:
         """Send a call of the method's own once all that the object has committed is durable."""
         self.suspended()
@@ -175,9 +197,15 @@ class MethodTurn:
         have: tuple[int, int] | None = None,
         partition: int | None = None,
     ) -> asyncio.Future[Answer]:
-        """Call an object from inside of the method, or from a task that has outlived it."""
+        """Call an object from inside of the method, or from a task that has outlived it.
+
+        Raises:
+            RuntimeError: Here nothing may be called: see `_refuse_effects`.
+        """
         chain: list[list[str]] = []
         if not self.over:
+            if kind not in READS:
+                self._refuse_effects()
             request = self.admitted.request
             chain = [*request.chain, [request.type, request.id, request.method]]
 
