@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Container
 from typing import TYPE_CHECKING, Final
 
@@ -64,6 +65,13 @@ _KINDS: Final = frozenset(Kind)
 _ENVELOPE_BYTES: Final = 65_536
 """What a call's body may hold beside its arguments: names, keys, what it confirms."""
 
+_PIECE_CALLS: Final = 32
+"""Calls that are run before the journal gets what they have committed. Fewer would not be worth
+a message of their own."""
+
+_PIECES_MAX: Final = 64
+"""Pieces that wait. Beyond this they are taken in at once, so that nobody reads on meanwhile."""
+
 _DRAIN_POLL_S: Final = 0.005
 
 
@@ -85,6 +93,9 @@ class Node:
         self._residents = Residents(settings.limits)
         self._unclean: dict[Host, None] = {}
         """Partitions that may have something to do."""
+        self._inbox: deque[tuple[list[CallFrame], AnswerSink]] = deque()
+        """What has come in large messages and was not taken in yet."""
+        self._piece_due = False
         self._tick_due = False
         self._working = False
         self._failure: str | None = None
@@ -150,7 +161,7 @@ class Node:
         deadline = self._loop.time() + longest_s
         while self._failure is None:
             running = sum(not host.partition.is_idle for host in self._hosts)
-            if not running and not self._journal.undurable_bytes and not self._unclean:
+            if not running and not (self._journal.undurable_bytes or self._unclean or self._inbox):
                 return
             if self._loop.time() > deadline:
                 _log.warning("calls still run in %d partitions and are given up", running)
@@ -202,7 +213,36 @@ class Node:
         return Welcome(self._identity.cluster_id, self.partition_count, self.settings.name, owned)
 
     def receive(self, frames: list[CallFrame], sink: AnswerSink) -> None:
-        """Take calls in, in order. Each with a number other than 0 is answered once."""
+        """Take calls in, in order. Each with a number other than 0 is answered once.
+
+        A large message is taken in piece by piece: while the next piece runs, the one before is
+        on its way to the disk, and the answers of the one before that are on theirs.
+        """
+        if not self._inbox and len(frames) <= _PIECE_CALLS:
+            self._take_in(frames, sink)
+            self._work()
+            return
+        for first in range(0, len(frames), _PIECE_CALLS):
+            self._inbox.append((frames[first : first + _PIECE_CALLS], sink))
+        while len(self._inbox) > _PIECES_MAX:
+            self._take_piece()
+        if not self._piece_due:
+            self._piece_due = True
+            self._take_next_piece()
+
+    def _take_next_piece(self) -> None:
+        self._piece_due = False
+        if self._inbox:
+            self._take_piece()
+        if self._inbox:
+            self._piece_due = True
+            self._loop.call_soon(self._take_next_piece)
+
+    def _take_piece(self) -> None:
+        self._take_in(*self._inbox.popleft())
+        self._tick()
+
+    def _take_in(self, frames: list[CallFrame], sink: AnswerSink) -> None:
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         for number, partition, time_left_ms, body in frames:
             try:
@@ -221,7 +261,6 @@ class Node:
                 _log.exception("a call to a %s could not be taken in", request.type)
                 self._refuse(sink, number, OutcomeUnknown("the node has failed on this call"))
             self._unclean[host] = None
-        self._work()
 
     @staticmethod
     def _refuse(sink: AnswerSink, number: int, error: PerdureError) -> None:

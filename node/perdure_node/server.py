@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 import structlog
 
-from perdure.serving.lifetime import prepare_process, stop_requested
+from perdure.serving.lifetime import calm_collector, prepare_process, stop_requested
 from perdure.serving.server import Server
 from perdure_node.node import Node
 from perdure_node.service import NodeService
@@ -33,7 +33,7 @@ async def serve(settings: NodeSettings) -> int:
     stop = stop_requested()
     node = Node(settings)
     await node.start()
-    assert node.failed is not None, "a node that has started can fail"
+    calm_collector()
     server = Server(NodeService(node))
     try:
         port = await server.start(settings.listen)

@@ -41,7 +41,10 @@ class Upkeep:
         self._residents = residents
         self._clock = clock
         self._appended = 0
+        self._unapplied = 0
+        """Bytes of records that the stores do not have, or a little more."""
         self._room = True
+        self._said = (False, True)
         self._apply_now = asyncio.Event()
 
     async def run(self) -> None:
@@ -50,7 +53,8 @@ class Upkeep:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._apply_now.wait(), self._settings.apply_interval_s)
             self._apply_now.clear()
-            full = False
+            # A store that has failed stays broken, even when it has nothing to take just now.
+            full = not self._room
             for host in self._hosts:
                 full |= not self._apply(host)
                 await asyncio.sleep(0)
@@ -61,6 +65,7 @@ class Upkeep:
             if full:
                 full = not await self._make_room()
             self._room = not full
+            self._unapplied = sum(host.partition.memory.unapplied_bytes for host in self._hosts)
             self.passivate()
             self.watch_limits()
             if full:
@@ -69,18 +74,22 @@ class Upkeep:
     def appended(self, bytes: int) -> None:
         """Note that so much was appended to the journal."""
         self._appended += bytes
+        self._unapplied += bytes
 
     def watch_limits(self) -> None:
         """Let no further call start while too much is on its way to the disk."""
         limits = self._settings.limits
-        unapplied = sum(host.partition.memory.unapplied_bytes for host in self._hosts)
+        unapplied = self._unapplied
         if unapplied > self._settings.apply_bytes:
             self._apply_now.set()
         paused = (
             self._journal.undurable_bytes > limits.undurable_bytes_max
             or unapplied > limits.unapplied_bytes_max
         )
-        self._hosts.limit(paused=paused, room=self._room and self._journal.has_room)
+        room = self._room and self._journal.has_room
+        if (paused, room) != self._said:
+            self._said = (paused, room)
+            self._hosts.limit(paused=paused, room=room)
 
     def passivate(self) -> None:
         """Take objects out of memory that have been there longest without use."""

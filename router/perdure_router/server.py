@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from perdure.serving.lifetime import prepare_process, stop_requested
+from perdure.serving.lifetime import calm_collector, prepare_process, stop_requested
 from perdure.serving.server import Server
 from perdure_router.router import Router
 from perdure_router.settings import RouterSettings
@@ -26,6 +26,7 @@ async def serve(settings: RouterSettings) -> int:
     server = Server(router)
     router.on_welcome.append(server.announce)
     router.start()
+    calm_collector()
     try:
         port = await server.start(settings.listen)
         _log.info("router serves", name=settings.name, port=port, nodes=len(settings.nodes))
