@@ -192,7 +192,7 @@ class Executor:
                 raise
             return
         self._over(turn)
-        partition.now_ms = self._clock.monotonic_ms()
+        partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
         partition.method_returned(
             call, 0, b"", values, created=True, state_version=object_type.state_version
         )
@@ -244,7 +244,7 @@ class Executor:
     ) -> None:
         partition, call = turn.partition, turn.admitted
         self._over(turn)
-        partition.now_ms = self._clock.monotonic_ms()
+        partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
         if call.shared:
             del self._shared[call]
             partition.shared_returned(call, code, payload)

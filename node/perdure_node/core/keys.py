@@ -10,6 +10,7 @@ from perdure_node.core.commits import MARK
 from perdure_node.core.gate import Gate
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
+from perdure_node.core.window import UNRECORDED
 
 __all__ = ["Keys"]
 
@@ -43,10 +44,12 @@ class Keys:
                 self._gate.answer(call.copies, None, *reused)
             return False
         if (past := self._memory.keyed(*name)) is not None:
-            self._recorder.mark(call, MARK, b"", past.record)
+            # Objects that persist on save have answered before there was a record.
+            record = 0 if past.record == UNRECORDED else past.record
+            self._recorder.mark(call, MARK, b"", record)
             state = self._memory.state(call.key)
             code, payload = (past.code, past.payload) if past.digest == digest else reused
-            self._gate.answer(call.copies, state, code, payload, past.record)
+            self._gate.answer(call.copies, state, code, payload, record)
             return False
         self._open[name] = call
         return True
@@ -58,6 +61,16 @@ class Keys:
             # With arguments that fit no more it cannot be another call's twin.
             call.digest = digest if isinstance(digest, bytes) else b"unknown"
             self._open[call.key, call.request.method, call.request.key] = call
+
+    def pass_on(self, call: Call) -> Call | None:
+        """Let the next call with the same key take the place of one that will not run."""
+        if not call.followers:
+            return None
+        heir, *followers = call.followers
+        heir.followers, call.followers = followers, []
+        assert heir.request.key is not None
+        self._open[heir.key, heir.request.method, heir.request.key] = heir
+        return heir
 
     def give_up(self, call: Call) -> None:
         """Let a call's key go: the call has ended, or will not run."""

@@ -48,6 +48,7 @@ class Keyed(NamedTuple):
     code: int
     payload: bytes
     record: int
+    """The record that holds it; `UNRECORDED` while none does."""
 
 
 class _Entry(NamedTuple):
@@ -113,6 +114,10 @@ class Memory:
         }
         self._residents.counters.loads += 1
         return self._adopt(ObjectState(key, image, state_version, self.number))
+
+    def use(self, state: ObjectState) -> None:
+        """Note that a call of this object has ended or saved: it was in use until now."""
+        self._residents.touch(state, self.now_ms)
 
     def exists(self, key: ObjectKey) -> bool:
         """Tell whether there is such an object, without bringing it into memory."""
@@ -218,7 +223,12 @@ class Memory:
         window.confirm(outcome.confirmed)
         window.end(outcome.sequence, outcome.code, outcome.payload, record)
         self.dirty_windows.add(outcome.session)
-        if outcome.key is not None and key is not None:
+        if key is not None:
+            self.note_key(outcome, key, record)
+
+    def note_key(self, outcome: Outcome, key: ObjectKey, record: int) -> None:
+        """Note the outcome of a call of this object under its idempotency key, if it has one."""
+        if outcome.key is not None:
             self._keyed[key, outcome.method, outcome.key] = Keyed(
                 outcome.digest, outcome.code, outcome.payload, record
             )

@@ -20,15 +20,7 @@ from typing import Any
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import ObjectKey
-from perdure_node.core.calls import (
-    Call,
-    Catalog,
-    Copy,
-    Mailbox,
-    Ready,
-    Refusal,
-    Target,
-)
+from perdure_node.core.calls import Call, Catalog, Copy, Mailbox, Ready, Refusal, Target
 from perdure_node.core.commits import MARK, Progress
 from perdure_node.core.damage import stops_on_damage
 from perdure_node.core.gate import Gate
@@ -428,6 +420,10 @@ class Partition:
     def _start(self, call: Call, mailbox: Mailbox) -> None:
         """Run a call, or answer it if there is nothing to run."""
         if self.now_ms > call.deadline_ms:
+            heir = self._keys.pass_on(call)
+            if heir is not None:
+                mailbox.waiting.appendleft(heir)
+                self._waiting += 1
             text = "the caller's time was over before the call could start: it did not run"
             self._end_unrun(call, *pack_error(Code.DEADLINE_EXCEEDED, (text,)))
             return
@@ -473,6 +469,7 @@ class Partition:
         state = call.state
         assert state is not None
         state.users -= 1
+        self.memory.use(state)
         call.window.open.pop(call.request.sequence, None)
         self._keys.give_up(call)
         current = self.memory.state(call.key) if call.request.kind == Kind.GET_OR_CREATE else state

@@ -56,6 +56,7 @@ class Recorder:
         """Commit what a call has saved, together with what it takes to go on with it."""
         state = call.state
         assert state is not None
+        self._memory.use(state)
         outcomes: list[Outcome] = []
         if call.target.deferred:
             outcomes, before = self._take_deferred(state)
@@ -128,6 +129,7 @@ class Recorder:
             self._memory.change_unrecorded(state, values)
         call.window.end(outcome.sequence, outcome.code, outcome.payload, UNRECORDED)
         self._memory.dirty_windows.add(outcome.session)
+        self._memory.note_key(outcome, call.key, UNRECORDED)
 
     @staticmethod
     def _take_deferred(state: ObjectState) -> tuple[list[Outcome], dict[str, bytes]]:
