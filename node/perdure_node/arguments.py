@@ -38,5 +38,5 @@ def arguments_of(method: Method, request: Request) -> tuple[list[Any], dict[str,
     try:
         method.check(*args, **kwargs)
     except TypeError as error:
-        raise BadArguments(str(error)) from None
+        raise method.bad_arguments(error) from None
     return args, kwargs

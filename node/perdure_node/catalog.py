@@ -38,8 +38,7 @@ class Types:
         method = find_type(request.type).methods[request.method]
         try:
             args, kwargs = arguments_of(method, request)
-            bound = method.bind(args, kwargs)
-            return xxhash.xxh3_128_digest(codec.encode(sorted(bound.arguments.items())))
+            return xxhash.xxh3_128_digest(codec.encode(method.named(args, kwargs)))
         except (BadArguments, BadPayload) as error:
             code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
             return Refusal(code, error.args)

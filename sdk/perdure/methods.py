@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from perdure.context import DurableContext
 from perdure.errors import BadArguments
+from perdure.hints import did_you_mean
 
 __all__ = ["Method", "make_method", "signature_of"]
 
@@ -30,6 +31,8 @@ _POSITIONAL: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
+_BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(\w+)'")
 _CONTEXT_NAME: Final = re.compile(r"(?:\w+\s*\.\s*)*DurableContext")
 _OPTIONAL: Final = re.compile(r"(?:\w+\s*\.\s*)*(?:Optional|Union)\s*\[(.*)\]", re.DOTALL)
 _MUTABLE: Final = (list, dict, set, bytearray, collections.deque)
@@ -66,6 +69,21 @@ class Method:
         """
         self.check(*args, **kwargs)
         return self.signature.bind(*args, **kwargs)
+
+    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Return the arguments by the names of their parameters, whichever way they were given.
+
+        Defaults are not filled in.
+
+        Raises:
+            TypeError: The arguments do not fit the method.
+        """
+        arguments = self.bind(args, kwargs).arguments
+        for parameter in self.signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name in arguments:
+                # The order of named arguments means nothing, that of a dict does.
+                arguments[parameter.name] = sorted(arguments[parameter.name].items())
+        return sorted(arguments.items())
 
     def invoke(
         self,
@@ -150,7 +168,7 @@ class Method:
             args_given, kwargs = self.drop_context(tuple(args), kwargs)
             bound = self.bind(args_given, kwargs)
         except TypeError as error:
-            raise BadArguments(str(error)) from None
+            raise self.bad_arguments(error) from None
         for name, given in bound.arguments.items():
             parameter = self.signature.parameters[name]
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -161,6 +179,15 @@ class Method:
                 converted = self._convert(parameter, given)
             bound.arguments[name] = converted
         return list(bound.args), dict(bound.kwargs)
+
+    def bad_arguments(self, error: TypeError) -> BadArguments:
+        """Return what to raise for arguments that do not fit: Python's words, and a hint."""
+        text = str(error)
+        match = _UNEXPECTED.search(text)
+        if match and "Did you mean" not in text:
+            names = [p.name for p in self.signature.parameters.values() if p.kind in _BY_NAME]
+            text += did_you_mean(match[1], names)
+        return BadArguments(text)
 
     def _arguments_of_json(self, value: Any) -> tuple[list[Any], dict[str, Any]]:
         if value is None:

@@ -81,7 +81,7 @@ class RemoteMethod:
         except NotEncodable as error:
             raise self._bad_argument(error) from None
         except TypeError as error:
-            raise BadArguments(str(error)) from None
+            raise self._method.bad_arguments(error) from None
         snapshot = handle._perdure_snapshot
         future = current_caller().call(
             handle._perdure_key,

@@ -66,7 +66,8 @@ class Snapshot:
         for name in changes.deleted:
             self.values.pop(name, None)
             self.left_out.discard(name)
-        for name in changes.left_out:
+        # What a refresh has loaded of the same state stays loaded.
+        for name in changes.left_out if version > self.version else ():
             self.values.pop(name, None)
             self.left_out.add(name)
         self.values.update(changes.values)

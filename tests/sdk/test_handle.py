@@ -257,6 +257,7 @@ def test_what_is_not_callable_is_not_on_a_handle(objects, name):
         (lambda b: b.add(), r"Basket\.add\(\) missing 1 required positional argument: 'item'"),
         (lambda b: b.add("x", 1, 2), r"Basket\.add\(\) takes"),
         (lambda b: b.add("x", amount=1), r"unexpected keyword argument 'amount'"),
+        (lambda b: b.add("x", quantty=1), r"[Dd]id you mean 'quantity'"),
         (lambda b: b.add("x", item="y"), r"multiple values for argument 'item'"),
         (lambda b: b.add(lambda: 1), r"Basket\.add\(\) argument item: function cannot be sent"),
         (lambda b: b.echo({"a": [1, print]}), r"argument value\['a'\]\[1\]: .*cannot be sent"),

@@ -318,3 +318,24 @@ def test_json_that_cannot_be_converted_names_the_parameter():
 
     with pytest.raises(BadArguments, match=r"Thing\.run\(\) argument 'a'"):
         method(run).from_json(["five"])
+
+
+def test_a_wrong_name_says_which_it_could_be():
+    def add(self, item, quantity=1, *, note=""): ...
+
+    made = method(add)
+
+    with pytest.raises(BadArguments, match="'quantty': did you mean 'quantity'"):
+        made.from_json({"item": "x", "quantty": 2})
+    with pytest.raises(BadArguments, match="'zzz'; there are item, note, quantity"):
+        made.from_json({"item": "x", "zzz": 2})
+
+
+def test_arguments_are_compared_by_name_however_they_are_given():
+    def add(self, a, b=2, *rest, c=3, **more): ...
+
+    made = method(add)
+
+    assert made.named([1, 5], {"c": 4}) == made.named([], {"c": 4, "b": 5, "a": 1})
+    assert made.named([1], {"y": 1, "x": 2}) == made.named([1], {"x": 2, "y": 1})
+    assert made.named([1], {}) == [("a", 1)], "a default belongs to the object's side"

@@ -133,6 +133,16 @@ def test_what_a_refresh_has_loaded_stays_loaded_while_the_state_is_the_same() ->
     assert snapshot.left_out == set()
 
 
+def test_a_late_answer_about_the_same_state_leaves_loaded_what_a_refresh_has_loaded() -> None:
+    snapshot = loaded(5, a=b"1")
+    snapshot.apply((1, 6), whole(a=b"1", big=b"big"))
+
+    assert snapshot.apply((1, 6), since(left_out=["big"]))
+
+    assert snapshot.values == {"a": b"1", "big": b"big"}
+    assert snapshot.left_out == set()
+
+
 def test_after_a_deletion_nothing_is_known_and_nothing_older_comes_back() -> None:
     snapshot = loaded(5, a=b"1")
 
