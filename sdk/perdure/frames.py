@@ -149,7 +149,7 @@ def unpack_calls(data: bytes) -> list[CallFrame]:
     Raises:
         BadPayload: They are no call frames.
     """
-    frames = [CallFrame(*frame) for frame in _rows(data, 4)]
+    frames = [CallFrame._make(frame) for frame in _rows(data, 4)]
     for number, partition, time_left_ms, body in frames:
         if not (
             type(number) is int
@@ -169,7 +169,7 @@ def unpack_answers(data: bytes) -> list[AnswerFrame]:
     Raises:
         BadPayload: They are no answer frames.
     """
-    frames = [AnswerFrame(*frame) for frame in _rows(data, 3)]
+    frames = [AnswerFrame._make(frame) for frame in _rows(data, 3)]
     for number, code, body in frames:
         if not (type(number) is int and type(code) is int and type(body) is bytes):
             raise BadPayload("an answer frame is [number, code, bytes]")
@@ -233,7 +233,7 @@ def unpack_request(body: bytes) -> Request:
             "confirmed (ascending), type, id, method, encoding (0 or 1), arguments (bytes), "
             "key or nil, [epoch, number] or nil, list of [type, id, method]]"
         )
-    return Request(*fields)
+    return Request._make(fields)
 
 
 def _are_settled(confirmed: list[Any]) -> bool:

@@ -102,7 +102,8 @@ class Memory:
             if not state.resident:
                 state.resident = True
                 self._residents.add(state, self)
-            self._residents.touch(state, self.now_ms)
+            if state.used_ms != self.now_ms:
+                self._residents.touch(state, self.now_ms)
             return state
         row = self._store.get(rows.object_key(key))
         if row is None:
@@ -143,9 +144,10 @@ class Memory:
         return window
 
     def open_window(self, session: bytes) -> SessionWindow[Any]:
-        """Begin to remember a session."""
-        window: SessionWindow[Any] = SessionWindow(session_birth_ms(session))
-        self._windows[session] = window
+        """Return what is remembered of a session; begin to remember it if need be."""
+        window = self.window(session)
+        if window is None:
+            window = self._windows[session] = SessionWindow(session_birth_ms(session))
         return window
 
     def keyed(self, key: ObjectKey, method: str, idempotency_key: str) -> Keyed | None:
@@ -219,7 +221,7 @@ class Memory:
         return state
 
     def _end(self, outcome: Outcome, key: ObjectKey | None, record: int) -> None:
-        window = self.window(outcome.session) or self.open_window(outcome.session)
+        window = self.open_window(outcome.session)
         window.confirm(outcome.confirmed)
         window.end(outcome.sequence, outcome.code, outcome.payload, record)
         self.dirty_windows.add(outcome.session)

@@ -22,7 +22,7 @@ from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import ObjectKey
 from perdure_node.core.calls import Call, Catalog, Copy, Mailbox, Ready, Refusal, Target
 from perdure_node.core.commits import MARK, Progress
-from perdure_node.core.damage import stops_on_damage
+from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.gate import Gate
 from perdure_node.core.keys import Keys
 from perdure_node.core.limits import Limits
@@ -70,7 +70,6 @@ class Partition:
 
     # Events.
 
-    @stops_on_damage
     def call_arrived(
         self, request: Request, sink: Any, number: int, time_left_ms: int, now_ms: int, wall_ms: int
     ) -> None:
@@ -88,20 +87,20 @@ class Partition:
         self.now_ms = memory.now_ms = now_ms
         memory.time_ms = max(memory.time_ms, wall_ms)
         copy = Copy(sink, number, request.have)
-        if self.stopped is not None:
-            self._gate.refuse(copy, self.stopped)
-        elif request.kind in READS:
-            self._reader.read(request, copy)
-        elif request.kind == Kind.CONFIRM:
-            window = memory.window(request.session)
-            if window is not None:
-                window.confirm(request.confirmed)
-                memory.dirty_windows.add(request.session)
-        else:
-            self._admit(request, copy, now_ms + time_left_ms)
-        if self._out_of_order and (freed := memory.window(request.session)) is not None:
-            for held in self._out_of_order.freed(request.session, freed):
-                self._admit(held.request, held.copy, held.deadline_ms)
+        try:
+            if self.stopped is not None:
+                self._gate.refuse(copy, self.stopped)
+            elif request.kind in READS:
+                self._reader.read(request, copy)
+            elif request.kind == Kind.CONFIRM:
+                self._confirm(request)
+            else:
+                self._admit(request, copy, now_ms + time_left_ms)
+            if self._out_of_order and (freed := memory.window(request.session)) is not None:
+                for held in self._out_of_order.freed(request.session, freed):
+                    self._admit(held.request, held.copy, held.deadline_ms)
+        except DamageFound as damage:
+            self.stop_damaged(str(damage))
 
     def time_passed(self, now_ms: int) -> None:
         """Refuse calls whose predecessors have not come in time."""
@@ -194,14 +193,14 @@ class Partition:
         target = self._catalog.find(request)
         if isinstance(target, Refusal):
             # Its code is gone. The object stays as of its last save, and the call failed.
-            window = self._window_of(request.session)
+            window = self.memory.open_window(request.session)
             call = Call(key, request, Target(shared=False, deferred=False), window, 0)
             code, payload = pack_error(*target)
             state = self.memory.state(key)
             version = 1 if state is None else state.state_version
             self._recorder.commit_failure(call, version, outcome_of(call, code, payload))
             return
-        window = self._window_of(request.session)
+        window = self.memory.open_window(request.session)
         call = Call(key, request, target, window, 1 << 62)
         call.progress = progress
         self._keys.resume(call)
@@ -293,6 +292,12 @@ class Partition:
         return bool(self._runs or self._gate.outputs)
 
     # Admission: from the wire to a mailbox.
+
+    def _confirm(self, request: Request) -> None:
+        window = self.memory.window(request.session)
+        if window is not None:
+            window.confirm(request.confirmed)
+            self.memory.dirty_windows.add(request.session)
 
     def _admit(self, request: Request, copy: Copy, deadline_ms: int) -> None:
         window = self.memory.window(request.session)
@@ -492,6 +497,3 @@ class Partition:
         state = self.memory.state(ObjectKey(request.type, request.id))
         record = 0 if past.record == UNRECORDED else past.record
         self._gate.answer([copy], state, past.code, past.payload, record)
-
-    def _window_of(self, session: bytes) -> SessionWindow[Call]:
-        return self.memory.window(session) or self.memory.open_window(session)
