@@ -8,6 +8,7 @@ trimmed up to there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,19 +165,23 @@ class Host:
         Raises:
             StoreDamaged: The store cannot be flushed for another reason.
         """
-        memory = self._memory
-        limits = self.partition.memory.limits
-        self.store.delete_range(
-            b"s", b"s" + max(0, memory.time_ms - limits.session_window_ms).to_bytes(6, "big")
-        )
-        oldest = max(0, memory.time_ms - limits.key_retention_ms - rows.HOUR_MS) // rows.HOUR_MS
-        self.store.delete_range(b"k", b"k" + oldest.to_bytes(4, "big"))
         try:
+            self._delete_expired()
             applied = await asyncio.to_thread(self.store.flush)
         except StoreFull:
             return False
         self.log.trim(applied)
         return True
+
+    def _delete_expired(self) -> None:
+        """Delete the rows of sessions and keys whose time is over."""
+        memory, limits = self._memory, self.partition.memory.limits
+        sessions = max(0, memory.time_ms - limits.session_window_ms).to_bytes(6, "big")
+        hour = max(0, memory.time_ms - limits.key_retention_ms - rows.HOUR_MS) // rows.HOUR_MS
+        # A store that is busy has to flush first: they go the next time.
+        with contextlib.suppress(StoreBusy):
+            self.store.delete_range(b"s", b"s" + sessions)
+            self.store.delete_range(b"k", b"k" + hour.to_bytes(4, "big"))
 
     def reopen_store(self, store: Store) -> None:
         """Go on with the same store, opened again: bring it back to where it was.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -129,6 +130,7 @@ class Store:
         self._path = path
         self._database = database
         self._unsynced = _unsynced()
+        self._flushing = threading.Lock()
         self.applied = self._read_applied()
         """Every record of the log up to here is in the store, though perhaps not durably."""
 
@@ -250,18 +252,18 @@ class Store:
         """
         # Read first: what is written during the flush may or may not be in it.
         applied = self.applied
-        with _translated(self._path):
+        with self._flushing, _translated(self._path):
             self._database.flush(wait=True)
         return applied
 
     def close(self) -> None:
-        """Release the store. Blocks.
+        """Release the store. Blocks, also while another thread flushes it.
 
         Raises:
             StoreFull, StoreDamaged: What was not flushed could not be written at the end. The
                 store is closed nevertheless.
         """
-        with _translated(self._path):
+        with self._flushing, _translated(self._path):
             self._database.close()
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from harness.nodes import running, settings
 
 from perdure import DurableObject, durable
@@ -35,19 +36,27 @@ class Pile(DurableObject):
         return self.n
 
 
-async def fill_and_recover(disk: Path) -> None:
+async def fill_and_recover(disk: Path, who: str) -> None:
+    """Fill the disk, so that either the journal or the stores find no room."""
+    left_bytes, segment_bytes, checkpoint_bytes = {
+        "journal": (1200 << 10, 1 << 20, 1 << 20),
+        "stores": (0, 4 << 20, 256 << 10),
+    }[who]
     small = settings(
         disk / "data",
-        journal=JournalSettings(segment_bytes=1 << 20, retry_s=0.1),
+        journal=JournalSettings(segment_bytes=segment_bytes, retry_s=0.1),
         limits=Limits(activations_max=4),
-        checkpoint_bytes=1 << 20,
+        checkpoint_bytes=checkpoint_bytes,
     )
     ids = [str(number) for number in range(16)]
     answered = dict.fromkeys(ids, 0)
-    async with running(small) as (_, caller):
+    async with running(small) as (node, caller):
         for id in ids:
             await caller.create("Pile", id)
-        (disk / "junk").write_bytes(bytes(_free(disk) - (1200 << 10)))
+        while sum(path.stat().st_blocks for path in _segments(disk)) < 2 * segment_bytes // 512:
+            await asyncio.sleep(0)
+        stores = {host.store for host in node._hosts}
+        (disk / "junk").write_bytes(bytes(_free(disk) - left_bytes))
         refused = 0
         while refused < 50:
             for id in ids:
@@ -69,6 +78,11 @@ async def fill_and_recover(disk: Path) -> None:
                 except DiskFull:
                     await asyncio.sleep(0.05)
         assert asyncio.get_running_loop().time() - freed < 10
+        while who == "stores" and {host.store for host in node._hosts} == stores:
+            # Until the node has noticed that stores are broken, and opened them again.
+            await asyncio.sleep(0.05)
+        for id in ids:
+            answered[id] = await caller.call("Pile", "add", id=id)
 
     async with running(settings(disk / "data")) as (_, caller):
         for id in ids:
@@ -76,27 +90,32 @@ async def fill_and_recover(disk: Path) -> None:
     print("recovered", sum(answered.values()))
 
 
+def _segments(disk: Path) -> list[Path]:
+    return list((disk / "data" / "journal").glob("*.seg"))
+
+
 def _free(disk: Path) -> int:
     stat = os.statvfs(disk)
     return stat.f_bavail * stat.f_frsize
 
 
-def test_a_full_disk_loses_nothing_and_heals_without_an_operator(tmp_path: Path) -> None:
+@pytest.mark.parametrize("who", ["journal", "stores"])
+def test_a_full_disk_loses_nothing_and_heals_without_an_operator(who: str, tmp_path: Path) -> None:
     # In a process and a mount namespace of its own, so that nothing stays mounted.
     program = (
         "import asyncio, pathlib, sys; sys.path[:0] = sys.argv[2].split(':');"
         "from test_full_disk import fill_and_recover;"
-        "asyncio.run(fill_and_recover(pathlib.Path(sys.argv[1])))"
+        "asyncio.run(fill_and_recover(pathlib.Path(sys.argv[1]), sys.argv[3]))"
     )
     here = Path(__file__).parent
     disk = tmp_path / "disk"
     disk.mkdir()
-    script = 'mount -t tmpfs -o size=24m tmpfs "$1" && exec "$0" -c "$2" "$1" "$3"'
+    script = 'mount -t tmpfs -o size=24m tmpfs "$1" && exec "$0" -c "$2" "$1" "$3" "$4"'
     done = subprocess.run(
         [
             *("unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])),
             *("sh", "-c", script, sys.executable, str(disk), program),
-            f"{here}:{here.parent}",
+            *(f"{here}:{here.parent}", who),
         ],
         capture_output=True,
         text=True,

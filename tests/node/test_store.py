@@ -1,10 +1,12 @@
 """What a partition's store promises."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,25 @@ def test_writes_go_on_during_a_flush_in_another_thread(store: Store) -> None:
     assert flushed == sorted(flushed)
     assert store.flush() == 2_000
     assert len(store.scan(b"k")) == 50
+
+
+def test_closing_waits_for_a_flush_in_another_thread(path: Path) -> None:
+    for number in range(5):
+        store = Store.create(path.with_name(str(number)))
+        store.write([(b"k", os.urandom(3 << 20))], [], 1)
+        begun = threading.Event()
+
+        def flush(store: Store = store, begun: threading.Event = begun) -> int:
+            begun.set()
+            return store.flush()
+
+        with ThreadPoolExecutor(1) as pool:
+            flushed = pool.submit(flush)
+            begun.wait()
+            store.close()
+            with contextlib.suppress(StoreDamaged):
+                # Closed before it began.
+                assert flushed.result() == 1
 
 
 @pytest.mark.parametrize("flushes", [1, 2, 5, 9])
