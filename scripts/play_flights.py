@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 
 import flights
+import uvloop
 from local_cluster import LocalCluster, local_cluster
 
 import perdure
@@ -60,7 +61,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FLIGHTS:,} flights only")
     limit = QUICK_FLIGHTS if parser.parse_args().quick else None
     with local_cluster(APP, NODES) as cluster:
-        asyncio.run(play(cluster, limit))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(play(cluster, limit))
         print_partitions(cluster)
     print("equal")
 
