@@ -13,6 +13,7 @@ from perdure.client import Answer, Client
 from perdure.errors import Code, error_from_wire
 from perdure.frames import Kind, unpack_error
 from perdure.ids import ObjectKey
+from perdure_node.clock import Clock
 from perdure_node.core.limits import Limits
 from perdure_node.journal.settings import JournalSettings
 from perdure_node.node import Node
@@ -71,9 +72,11 @@ def result_of(answer: Answer) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def running(made: NodeSettings, *, crash: bool = False) -> AsyncIterator[tuple[Node, Caller]]:
+async def running(
+    made: NodeSettings, *, crash: bool = False, clock: Clock | None = None
+) -> AsyncIterator[tuple[Node, Caller]]:
     """Run a node; at the end close it, or (`crash`) let it go as it is."""
-    node = Node(made)
+    node = Node(made, clock=clock)
     await node.start()
     client = Client(node.transport())
     try:
