@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,3 +96,24 @@ def test_a_call_whose_owner_comes_back_in_time_is_answered_and_has_run_once(
 
         assert json.loads(inside.result().result.data) == 1
         assert client.ask("Gate", "back", "pass_by") == 2
+
+
+@pytest.mark.parametrize("kind", ["perdure_router", "perdure_node"])
+def test_a_server_that_is_stopped_politely_answers_the_calls_it_has(
+    cluster: Cluster, tmp_path: Path, kind: str
+) -> None:
+    door = tmp_path / "door"
+    gate = f"stopped-{kind}"
+    with RawClient(cluster.address) as client:
+        client.ask("Gate", gate, operation=GET_OR_CREATE)
+        inside = client.stub.Call.future(request("Gate", gate, "wait_for", [str(door)]), timeout=30)
+        with pytest.raises(grpc.RpcError):
+            client.ask("Gate", gate, "pass_by", timeout_s=0.3)
+
+        stopped = cluster.kill(kind, by=signal.SIGTERM)
+        door.touch()
+
+        assert stopped
+        assert json.loads(inside.result().result.data) == 1
+        cluster.wait_until_served()
+        assert client.ask("Gate", gate, "pass_by") == 2

@@ -265,6 +265,45 @@ class NamedOtherwise(DurableObject):
         return self.tags
 
 
+@durable.object(persist="on_save")
+class Draft(DurableObject):
+    """Is kept when it is saved, and not before."""
+
+    max_length = 20
+
+    def __init__(self, draft_id: str) -> None:
+        super().__init__(draft_id)
+        self.text = ""
+
+    async def write(self, text: str) -> str:
+        self.text += text
+        return self.text
+
+    async def write_and_save(self, text: str) -> str:
+        self.text += text
+        await self.save()
+        return self.text
+
+    @property
+    def length(self) -> int:
+        return len(self.text)
+
+
+@durable.object
+class Sleeper(DurableObject):
+    """Changes its state whenever it comes into memory."""
+
+    def __init__(self, sleeper_id: str) -> None:
+        super().__init__(sleeper_id)
+        self.woken = 0
+
+    async def on_activate(self) -> None:
+        self.woken += 1
+
+    async def times_woken(self) -> int:
+        return self.woken
+
+
 @durable.object
 class Caller(DurableObject):
     """Calls others, and itself."""

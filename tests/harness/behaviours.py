@@ -18,7 +18,18 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from harness.app import Box, Caller, Colour, Gate, NamedOtherwise, Point, Register, Sink
+from harness.app import (
+    Box,
+    Caller,
+    Colour,
+    Draft,
+    Gate,
+    NamedOtherwise,
+    Point,
+    Register,
+    Sink,
+    Sleeper,
+)
 
 from perdure import (
     CallCycle,
@@ -394,3 +405,74 @@ async def an_object_s_partition_never_changes(restart: Restart) -> None:
     partition = durable.partition(box)
     await restart()
     assert durable.partition(await Box.get_or_create("placed")) == partition
+
+
+@behaviour
+async def what_persists_on_save_is_there_once_it_is_saved(restart: Restart) -> None:
+    draft = await Draft.get_or_create("saved-draft")
+    assert await draft.write("not yet ") == "not yet "
+    assert await draft.write_and_save("saved ") == "not yet saved "
+    await restart()
+    assert (await Draft.get_or_create("saved-draft")).text == "not yet saved "
+    assert await draft.write_and_save("again") == "not yet saved again"
+
+
+@behaviour
+async def properties_and_constants_are_read_on_a_handle(restart: Restart) -> None:
+    draft = await Draft.get_or_create("property")
+    await draft.write_and_save("five.")
+    assert (draft.length, draft.max_length) == (5, 20)
+    await restart()
+    draft = await Draft.get_or_create("property")
+    assert (draft.length, draft.max_length, draft.object_id) == (5, 20, "property")
+
+
+@behaviour
+async def what_on_activate_changes_is_committed_with_the_first_call(restart: Restart) -> None:
+    sleeper = await Sleeper.get_or_create("woken")
+    first = await sleeper.times_woken()
+    assert first >= 1
+    await restart()
+    second = await sleeper.times_woken()
+    assert second >= first
+    assert sleeper.woken == second
+    await restart()
+    assert (await Sleeper.get_or_create("woken")).woken >= second
+
+
+@behaviour
+async def calls_to_different_objects_run_at_the_same_time(restart: Restart) -> None:
+    gates = [await Gate.get_or_create(f"abreast-{number}") for number in range(8)]
+    began = asyncio.get_running_loop().time()
+    assert await asyncio.gather(*(gate.wait_for("/nonexistent/file", 1.0) for gate in gates))
+    assert asyncio.get_running_loop().time() - began < 4.0
+    await restart()
+    assert await asyncio.gather(*(gate.pass_by() for gate in gates)) == [2] * 8
+
+
+@behaviour
+async def a_handle_is_a_value_of_its_type_and_id(restart: Restart) -> None:
+    one, other = await Box.get_or_create("value"), await Box.get_or_create("value")
+    assert one == other
+    assert {one: 1}[other] == 1
+    assert one in [other]
+    assert one != await Box.get_or_create("value-2")
+    await restart()
+    assert isinstance(one, Box)
+    assert repr(one) == "<Box 'value'>"
+    assert bool(one)
+
+
+@behaviour
+async def calls_work_with_all_that_asyncio_has(restart: Restart) -> None:
+    registers = [await Register.get_or_create(f"asyncio-{number}") for number in range(4)]
+    async with asyncio.TaskGroup() as group:
+        for register in registers:
+            group.create_task(register.set("group"))  # type: ignore[arg-type]
+    await restart()
+    values = [await done for done in asyncio.as_completed([r.get() for r in registers])]
+    assert values == ["group"] * 4
+    async with asyncio.timeout(30):
+        assert await registers[0].compare_and_set("group", "timeout")
+    await restart()
+    assert await registers[0].get() == "timeout"
