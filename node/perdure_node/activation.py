@@ -8,7 +8,7 @@ from typing import Any, Final
 from perdure import codec
 from perdure.errors import StateNotStorable, StateTooLarge
 from perdure.ids import ObjectKey
-from perdure.objects import DurableObject, ObjectType
+from perdure.objects import RESERVED, RESERVED_FOR_CLASSES, DurableObject, ObjectType
 from perdure_node.core.state import DELETED
 
 __all__ = ["Activation", "activate", "changed_attributes"]
@@ -83,7 +83,7 @@ def _migrate(
 
 
 def changed_attributes(
-    activation: Activation, object_name: str, base: dict[str, bytes], base_bytes: int
+    activation: Activation, key: ObjectKey, base: dict[str, bytes], base_bytes: int
 ) -> dict[str, bytes]:
     """Return the attributes that differ from `base`, encoded; deleted ones as `DELETED`.
 
@@ -95,10 +95,10 @@ def changed_attributes(
         StateTooLarge: The state would be over the type's limit.
     """
     try:
-        changed, grown = _compare(activation, object_name, base)
+        changed, grown = _compare(activation, key, base)
         limit = activation.type.max_state_bytes
         if grown > 0 and base_bytes + grown > limit:
-            raise StateTooLarge(object_name, base_bytes + grown, limit)
+            raise StateTooLarge(str(key), base_bytes + grown, limit)
     except Exception:
         # The method may go on after a failed `save()`; nothing counts as committed then.
         activation.seen.clear()
@@ -107,7 +107,7 @@ def changed_attributes(
 
 
 def _compare(
-    activation: Activation, object_name: str, base: dict[str, bytes]
+    activation: Activation, key: ObjectKey, base: dict[str, bytes]
 ) -> tuple[dict[str, bytes], int]:
     attributes = vars(activation.instance)
     seen = activation.seen
@@ -123,12 +123,12 @@ def _compare(
         try:
             data = codec.encode(value)
         except codec.NotEncodable as error:
-            raise StateNotStorable(f"{object_name}.{name}{error.path}", error.problem) from None
+            raise StateNotStorable(f"{key}.{name}{error.path}", error.problem) from None
         before = base.get(name)
         known += before is not None
         if before != data:
             if before is None or before == DELETED:
-                _check_name(activation.type, name, object_name)
+                _check_name(activation.type, name, key)
             changed[name] = data
             grown += len(data) - (len(before) if before is not None else 0)
         if type(value) in _IMMUTABLE:
@@ -144,10 +144,12 @@ def _compare(
     return changed, grown
 
 
-def _check_name(object_type: ObjectType, name: str, object_name: str) -> None:
+def _check_name(object_type: ObjectType, name: str, key: ObjectKey) -> None:
     if name in object_type.methods:
-        raise StateNotStorable(f"{object_name}.{name}", f"{object_type.name}.{name} is a method")
+        raise StateNotStorable(f"{key}.{name}", f"{object_type.name}.{name} is a method")
+    if name in RESERVED or name in RESERVED_FOR_CLASSES:
+        raise StateNotStorable(f"{key}.{name}", "a reserved name: choose another one")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise StateNotStorable(object_name, f"the attribute name {name!r} is no text") from None
+        raise StateNotStorable(str(key), f"the attribute name {name!r} is no text") from None

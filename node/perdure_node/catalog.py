@@ -16,7 +16,9 @@ from perdure_node.core.state import DELETED
 
 __all__ = ["Types"]
 
-_PLAIN = Target(shared=False, deferred=False)
+_TARGETS = {(s, d): Target(s, d) for s in (False, True) for d in (False, True)}
+
+_PLAIN = _TARGETS[False, False]
 
 
 class Types:
@@ -31,7 +33,7 @@ class Types:
             method = object_type.method(request.method)
         except (UnknownType, UnknownMethod) as error:
             return Refusal(code_of(error), error.args)
-        return Target(method.is_shared, object_type.persist == "on_save")
+        return _TARGETS[method.is_shared, object_type.persist == "on_save"]
 
     def digest(self, request: Request) -> bytes | Refusal:
         """Return a digest of a call's arguments: of their names and values, however written."""
@@ -43,9 +45,16 @@ class Types:
             code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
             return Refusal(code, error.args)
 
-    def show(self, image: dict[str, bytes]) -> bytes:
-        """Return a state as a JSON object."""
-        state: dict[str, Any] = {
-            name: codec.decode(value) for name, value in image.items() if value != DELETED
-        }
-        return jsonvalue.to_json(state)
+    def show(self, image: dict[str, bytes]) -> bytes | Refusal:
+        """Return a state as a JSON object, or why it cannot be shown."""
+        try:
+            state: dict[str, Any] = {
+                name: codec.decode(value) for name, value in image.items() if value != DELETED
+            }
+            return jsonvalue.to_json(state)
+        except UnknownType as error:
+            return Refusal(Code.UNKNOWN_TYPE, error.args)
+        except codec.NotEncodable as error:
+            return Refusal(
+                Code.RESULT_NOT_STORABLE, (f"the state as JSON{error.path}", error.problem)
+            )

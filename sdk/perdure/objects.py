@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from perdure.remote import RemoteMethod
 
 __all__ = [
+    "RESERVED",
+    "RESERVED_FOR_CLASSES",
     "STATE_BYTES_MAX",
     "DurableObject",
     "Method",
@@ -36,6 +38,12 @@ __all__ = [
 
 STATE_BYTES_MAX: Final = 4 * 1024 * 1024
 """The default limit of one object's encoded state. Beyond it a call fails, its changes undone."""
+
+RESERVED: Final = ("save", "get_or_create", "object_id")
+"""What `DurableObject` itself has. No class and no object may have it otherwise."""
+
+RESERVED_FOR_CLASSES: Final = ("on_activate", "migrate", "state_version")
+"""What a class may say about itself. No object has it as state, and nobody can call it."""
 
 Persist = Literal["always", "on_save"]
 

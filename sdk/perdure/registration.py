@@ -13,13 +13,18 @@ from typing import Any, Final, get_args
 
 from perdure import values
 from perdure.methods import Method, make_method, signature_of
-from perdure.objects import DurableObject, ObjectType, Persist, add_type
+from perdure.objects import (
+    RESERVED,
+    RESERVED_FOR_CLASSES,
+    DurableObject,
+    ObjectType,
+    Persist,
+    add_type,
+)
 from perdure.remote import RemoteMethod
 
 __all__ = ["register_type"]
 
-_RESERVED: Final = ("save", "get_or_create", "object_id")
-_NOT_CALLABLE: Final = ("on_activate", "migrate", "state_version")
 _MUTABLE: Final = (list, dict, set, bytearray)
 
 
@@ -99,7 +104,7 @@ def _attributes(cls: type) -> dict[str, Any]:
 
 
 def _check_attributes(name: str, attributes: Mapping[str, Any]) -> None:
-    for reserved in _RESERVED:
+    for reserved in RESERVED:
         if reserved in attributes:
             raise TypeError(f"{name}.{reserved} is reserved by DurableObject: choose another name")
     for attribute, value in attributes.items():
@@ -141,7 +146,7 @@ def _check_init(name: str, cls: type[DurableObject]) -> None:
 
 def _methods(name: str, attributes: Mapping[str, Any]) -> Iterator[tuple[str, Method]]:
     for attribute, value in attributes.items():
-        if attribute.startswith("_") or attribute in _NOT_CALLABLE:
+        if attribute.startswith("_") or attribute in RESERVED_FOR_CLASSES:
             continue
         if isinstance(value, types.FunctionType):
             yield attribute, make_method(name, attribute, value)

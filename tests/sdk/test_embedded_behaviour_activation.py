@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from typing import Any
 
 import pytest
 from harness.world import Embedded, Served, World
 
-from perdure import DurableObject, UnknownType, durable, values
+from perdure import DurableObject, StateNotStorable, UnknownType, durable, values
+from perdure.errors import Code
+from perdure.frames import Encoding, Kind
+from perdure.ids import ObjectKey
+from perdure.runtime import current_client
 
 
 @pytest.fixture(params=[Embedded, Served], ids=["embedded", "served"])
@@ -288,6 +293,11 @@ def test_a_stored_value_whose_class_is_gone_fails_the_load_and_nothing_is_change
             with pytest.raises(UnknownType, match="Shelved"):
                 await handle.nothing()
         assert await durable.exists(shelf, "s")
+        # Whoever wants to see it as JSON hears the same.
+        key, started_s = ObjectKey("GoneShelf", "s"), time.monotonic()
+        shown = await current_client().call(key, Kind.GET, "*", encoding=Encoding.JSON)
+        assert shown.code == Code.UNKNOWN_TYPE
+        assert time.monotonic() - started_s < 5
 
     async def read():
         assert await durable.ref(shelf, "s").title() == "Ulysses"
@@ -298,6 +308,35 @@ def test_a_stored_value_whose_class_is_gone_fails_the_load_and_nothing_is_change
     world.run(use)
     durable.value(Shelved)
     world.run(read)
+
+
+@durable.object
+class Careless(DurableObject):
+    def __init__(self, careless_id: str) -> None:
+        super().__init__(careless_id)
+        if careless_id == "made so":
+            self.state_version = 2
+
+    async def set(self, name: str) -> None:
+        self.kept = name
+        setattr(self, name, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["save", "get_or_create", "on_activate", "migrate", "state_version"]
+)
+def test_a_reserved_name_is_no_state(world, name):
+    async def main():
+        careless = await Careless.get_or_create("c")
+        with pytest.raises(StateNotStorable, match=rf"Careless\[c\]\.{name}: a reserved name"):
+            await careless.set(name)
+        await careless.set("fine")
+        assert careless.kept == "fine"
+        with pytest.raises(StateNotStorable, match="state_version: a reserved name"):
+            await Careless.get_or_create("made so")
+        assert not await durable.exists(Careless, "made so")
+
+    world.run(main)
 
 
 def forget(cls: type) -> None:

@@ -42,8 +42,8 @@ class Catalog(Protocol):
         """Return a digest of the arguments, equal for equal arguments however written."""
         ...
 
-    def show(self, image: dict[str, bytes]) -> bytes:
-        """Return a state as JSON."""
+    def show(self, image: dict[str, bytes]) -> bytes | Refusal:
+        """Return a state as JSON, or why it cannot be shown."""
         ...
 
 

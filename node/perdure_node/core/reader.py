@@ -56,6 +56,8 @@ class Reader:
         if encoding != Encoding.JSON or state.image is None:
             return 0, NOTHING[Encoding(encoding)]
         shown = self._catalog.show(state.image)
+        if isinstance(shown, Refusal):
+            return pack_error(*shown)
         limit = self._limits.result_bytes_max
         if len(shown) > limit:
             what = f"{state.key} as JSON"
