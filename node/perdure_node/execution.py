@@ -183,7 +183,7 @@ class Executor:
             await self._wake(turn, activation)
             # What `on_activate` has saved is part of the creation.
             activation.seen.clear()
-            values = changed_attributes(activation, str(call.key), {}, 0)
+            values = changed_attributes(activation, call.key, {}, 0)
         except BaseException as error:
             if self._closing and isinstance(error, asyncio.CancelledError):
                 return
@@ -326,15 +326,16 @@ class Executor:
 
     def _result(self, call: Call, result: object) -> bytes:
         request = call.request
-        what = f"{call.key}.{request.method}()"
         try:
             if request.encoding == Encoding.JSON:
                 payload = jsonvalue.to_json(result)
             else:
                 payload = codec.encode(result)
         except codec.NotEncodable as error:
+            what = f"{call.key}.{request.method}()"
             raise ResultNotStorable(f"{what}{error.path}", error.problem) from None
         if len(payload) > self._limits.result_bytes_max:
+            what = f"{call.key}.{request.method}()"
             raise ResultTooLarge(what, len(payload), self._limits.result_bytes_max)
         return payload
 

@@ -248,7 +248,7 @@ def _are_settled(confirmed: list[Any]) -> bool:
 
 
 def _is_version(have: Any) -> bool:
-    return type(have) is list and len(have) == 2 and all(type(n) is int for n in have)
+    return type(have) is list and len(have) == 2 and type(have[0]) is int and type(have[1]) is int
 
 
 def _are_links(chain: list[Any]) -> bool:

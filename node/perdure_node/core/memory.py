@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
@@ -25,6 +25,10 @@ from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
 
 __all__ = ["Keyed", "Memory", "StoreReader"]
+
+
+_USED_AGAIN_MS: Final = 10
+"""An object that was used so recently keeps its place in the order of use."""
 
 
 class StoreReader(Protocol):
@@ -102,7 +106,7 @@ class Memory:
             if not state.resident:
                 state.resident = True
                 self._residents.add(state, self)
-            if state.used_ms != self.now_ms:
+            if self.now_ms - state.used_ms >= _USED_AGAIN_MS:
                 self._residents.touch(state, self.now_ms)
             return state
         row = self._store.get(rows.object_key(key))

@@ -347,13 +347,14 @@ class Partition:
         again: bool,
     ) -> None:
         """Take a call that has not been here before, or (`again`) changed nothing when it was."""
+        key = ObjectKey(request.type, request.id)
         target = self._catalog.find(request)
-        refusal = target if isinstance(target, Refusal) else self._no_place(request, window)
+        refusal = target if isinstance(target, Refusal) else self._no_place(request, key, window)
         if refusal is not None:
             self._gate.refuse(copy, refusal)
             return
         assert isinstance(target, Target)
-        call = Call(ObjectKey(request.type, request.id), request, target, window, deadline_ms)
+        call = Call(key, request, target, window, deadline_ms)
         call.copies.append(copy)
         if request.key is not None and request.kind == Kind.CALL and not self._keys.claim(call):
             return
@@ -376,24 +377,24 @@ class Partition:
             return
         self._enqueue(call)
 
-    def _no_place(self, request: Request, window: SessionWindow[Call]) -> Refusal | None:
+    def _no_place(
+        self, request: Request, key: ObjectKey, window: SessionWindow[Call]
+    ) -> Refusal | None:
         limits = self._limits
         if request.chain and (refusal := refuse_chain(request, limits)) is not None:
             return refusal
         if self.draining:
             return Refusal(Code.DRAINING, (self._server,))
-        retry_after_s = limits.retry_after_s
-        key = ObjectKey(request.type, request.id)
         mailbox = self._mailboxes.get(key)
         if mailbox is not None and len(mailbox.waiting) >= limits.mailbox_calls_max:
-            return Refusal(Code.BACKPRESSURE, (str(key), retry_after_s))
+            return Refusal(Code.BACKPRESSURE, (str(key), limits.retry_after_s))
         if self._waiting >= limits.waiting_calls_max:
-            return Refusal(Code.BACKPRESSURE, (f"partition {self.number}", retry_after_s))
+            return Refusal(Code.BACKPRESSURE, (f"partition {self.number}", limits.retry_after_s))
         if (
             len(window.open) + len(window.ended) >= limits.session_unconfirmed_max
             or window.bytes >= limits.session_outcome_bytes_max
         ):
-            return Refusal(Code.BACKPRESSURE, ("the answers of this session", retry_after_s))
+            return Refusal(Code.BACKPRESSURE, ("the answers of this session", limits.retry_after_s))
         return None
 
     # Mailboxes.
