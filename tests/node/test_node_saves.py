@@ -19,7 +19,7 @@ from perdure_node.node import Node
 
 
 @durable.object
-class Ledger(DurableObject):
+class SavedLedger(DurableObject):
     """Saves in every way there is."""
 
     def __init__(self, object_id: str) -> None:
@@ -101,9 +101,9 @@ async def test_save_does_not_wait_for_the_disk(tmp_path: Path) -> None:
     GATES["go"].set()
     RUNS.clear()
     async with running(settings(tmp_path, journal=journal)) as (_, caller):
-        await caller.create("Ledger")
+        await caller.create("SavedLedger")
         disk.free.clear()
-        call = caller.send("Ledger", "save_and_wait", "go")
+        call = caller.send("SavedLedger", "save_and_wait", "go")
         await settled()
 
         assert RUNS == ["went on"]
@@ -120,28 +120,28 @@ async def test_a_save_that_the_method_does_not_outlive_is_part_of_its_one_record
     tmp_path: Path, method: str, expected: int
 ) -> None:
     async with running(settings(tmp_path, **KEEP_ALL)) as (node, caller):
-        await caller.create("Ledger")
-        before = len(commits_of(node, "Ledger"))
-        await caller.call("Ledger", method)
+        await caller.create("SavedLedger")
+        before = len(commits_of(node, "SavedLedger"))
+        await caller.call("SavedLedger", method)
 
-        [record] = commits_of(node, "Ledger")[before:]
+        [record] = commits_of(node, "SavedLedger")[before:]
         [commit] = record
         assert (len(commit.outcomes), commit.progress) == (1, None)
-        assert (await caller.state("Ledger"))["n"] == expected
+        assert (await caller.state("SavedLedger"))["n"] == expected
 
 
 @on_loop
 async def test_an_error_and_what_was_saved_before_it_are_one_record(tmp_path: Path) -> None:
     async with running(settings(tmp_path, **KEEP_ALL)) as (node, caller):
-        await caller.create("Ledger")
-        before = len(commits_of(node, "Ledger"))
+        await caller.create("SavedLedger")
+        before = len(commits_of(node, "SavedLedger"))
         with pytest.raises(ValueError, match="on purpose"):
-            await caller.call("Ledger", "save_and_fail")
+            await caller.call("SavedLedger", "save_and_fail")
 
-        [[commit]] = commits_of(node, "Ledger")[before:]
+        [[commit]] = commits_of(node, "SavedLedger")[before:]
         assert list(commit.values) == ["n"]
         assert [outcome.code for outcome in commit.outcomes] == [1]
-        assert (await caller.state("Ledger"))["n"] == 1
+        assert (await caller.state("SavedLedger"))["n"] == 1
 
 
 @on_loop
@@ -150,15 +150,15 @@ async def test_a_save_that_the_method_outlives_has_a_record_with_the_call_in_it(
 ) -> None:
     GATES["go"] = asyncio.Event()
     async with running(settings(tmp_path, **KEEP_ALL)) as (node, caller):
-        await caller.create("Ledger")
-        before = len(commits_of(node, "Ledger"))
-        call = caller.send("Ledger", "save_and_wait", "go")
-        while (await caller.state("Ledger"))["n"] == 0:
+        await caller.create("SavedLedger")
+        before = len(commits_of(node, "SavedLedger"))
+        call = caller.send("SavedLedger", "save_and_wait", "go")
+        while (await caller.state("SavedLedger"))["n"] == 0:
             await settled()
         GATES["go"].set()
         await call
 
-        [[saved], [ended]] = commits_of(node, "Ledger")[before:]
+        [[saved], [ended]] = commits_of(node, "SavedLedger")[before:]
         assert saved.progress is not None
         assert (saved.progress.saves, saved.outcomes) == (1, [])
         assert "large" in saved.progress.start_image
@@ -168,29 +168,29 @@ async def test_a_save_that_the_method_outlives_has_a_record_with_the_call_in_it(
 @on_loop
 async def test_only_changed_attributes_go_to_the_journal(tmp_path: Path) -> None:
     async with running(settings(tmp_path, **KEEP_ALL)) as (node, caller):
-        await caller.create("Ledger")
-        before = len(commits_of(node, "Ledger"))
+        await caller.create("SavedLedger")
+        before = len(commits_of(node, "SavedLedger"))
         for _ in range(3):
-            await caller.call("Ledger", "add")
+            await caller.call("SavedLedger", "add")
 
-        assert [list(c.values) for [c] in commits_of(node, "Ledger")[before:]] == [["n"]] * 3
+        assert [list(c.values) for [c] in commits_of(node, "SavedLedger")[before:]] == [["n"]] * 3
 
 
 @on_loop
 async def test_a_shared_call_writes_nothing(tmp_path: Path) -> None:
     async with running(settings(tmp_path, **KEEP_ALL)) as (node, caller):
-        await caller.create("Ledger")
-        before = len(commits_of(node, "Ledger"))
+        await caller.create("SavedLedger")
+        before = len(commits_of(node, "SavedLedger"))
         for _ in range(3):
-            await caller.call("Ledger", "look")
+            await caller.call("SavedLedger", "look")
 
-        assert len(commits_of(node, "Ledger")) == before
+        assert len(commits_of(node, "SavedLedger")) == before
 
 
 async def fill(caller: Caller, count: int = 8) -> None:
     """Call other objects until there is no room for the first one in memory."""
     for number in range(count):
-        await caller.create("Ledger", f"other-{number}")
+        await caller.create("SavedLedger", f"other-{number}")
 
 
 @on_loop

@@ -77,7 +77,7 @@ def test_a_save_before_an_exception_keeps_the_migrated_state_as_migrated(world):
 
 
 @durable.object
-class Sleeper(DurableObject):
+class LightSleeper(DurableObject):
     """Wakes slowly, and sometimes not at all."""
 
     def __init__(self, sleeper_id: str) -> None:
@@ -119,12 +119,12 @@ bad_wakes: list[None] = []
 
 def test_what_on_activate_changes_before_a_shared_call_is_committed_with_the_next_other_one(world):
     async def look():
-        sleeper = await Sleeper.get_or_create("s")
+        sleeper = await LightSleeper.get_or_create("s")
         assert not await sleeper.has("a")
         return sleeper.woken
 
     async def change():
-        sleeper = await Sleeper.get_or_create("s")
+        sleeper = await LightSleeper.get_or_create("s")
         assert not await sleeper.has("a")
         await sleeper.nothing()
         return sleeper.woken
@@ -136,12 +136,12 @@ def test_what_on_activate_changes_before_a_shared_call_is_committed_with_the_nex
 
 def test_shared_calls_that_wait_for_an_on_activate_that_fails_do_not_run_half_awake(world):
     async def begin():
-        sleeper = await Sleeper.get_or_create("s")
+        sleeper = await LightSleeper.get_or_create("s")
         await sleeper.add("a")
         await sleeper.go_slowly()
 
     async def look():
-        sleeper = durable.ref(Sleeper, "s")
+        sleeper = durable.ref(LightSleeper, "s")
         bad_wakes.append(None)
         first, second, third = (sleeper.has("a") for _ in range(3))
         while not gates:
@@ -164,25 +164,25 @@ class Reader(DurableObject):
 
     async def on_activate(self) -> None:
         if self.calls_when_woken:
-            await durable.ref(Sleeper, "s").nothing()
+            await durable.ref(LightSleeper, "s").nothing()
 
     async def call_when_woken(self) -> None:
         self.calls_when_woken = True
 
     @durable.shared
     async def read(self) -> tuple[bool, list[str], list[str]]:
-        sleeper = durable.ref(Sleeper, "s")
-        there = await durable.exists(Sleeper, "s")
-        found = [each.object_id async for each in durable.list(Sleeper)]
+        sleeper = durable.ref(LightSleeper, "s")
+        there = await durable.exists(LightSleeper, "s")
+        found = [each.object_id async for each in durable.list(LightSleeper)]
         return there, (await durable.refresh(sleeper)).words, found
 
     @durable.shared
     async def write(self, how: str) -> None:
-        sleeper = durable.ref(Sleeper, "s")
+        sleeper = durable.ref(LightSleeper, "s")
         if how == "call":
             await sleeper.add("by a shared method")
         elif how == "create":
-            await Sleeper.get_or_create("t")
+            await LightSleeper.get_or_create("t")
         elif how == "delete":
             await durable.delete(sleeper)
 
@@ -190,7 +190,7 @@ class Reader(DurableObject):
 @pytest.mark.parametrize("how", ["call", "create", "delete"])
 def test_a_shared_method_reads_other_objects_and_does_nothing_to_them(world, how):
     async def main():
-        await (await Sleeper.get_or_create("s")).add("a")
+        await (await LightSleeper.get_or_create("s")).add("a")
         reader = await Reader.get_or_create("r")
         with pytest.raises(RuntimeError, match=r"Reader\.write, a @durable\.shared method"):
             await reader.write(how)
@@ -201,7 +201,7 @@ def test_a_shared_method_reads_other_objects_and_does_nothing_to_them(world, how
 
 def test_on_activate_makes_no_calls(world):
     async def begin():
-        await Sleeper.get_or_create("s")
+        await LightSleeper.get_or_create("s")
         await (await Reader.get_or_create("r")).call_when_woken()
 
     async def wake():
