@@ -32,18 +32,6 @@ def _ignore(durable: int) -> None:
 class NodeLog:
     """A `PartitionLog` whose records go into the node's journal."""
 
-    __slots__ = (
-        "_chain",
-        "_journal",
-        "_places",
-        "durable",
-        "epoch",
-        "first",
-        "last",
-        "on_durable",
-        "partition",
-    )
-
     def __init__(
         self,
         journal: NodeJournal,
