@@ -259,14 +259,17 @@ class Node:
             except Exception:
                 # A bug of ours. It may cost this call, but not the others of the message.
                 _log.exception("a call to a %s could not be taken in", request.type)
-                self._refuse(sink, number, OutcomeUnknown("the node has failed on this call"))
+                failed = OutcomeUnknown("the node has failed on this call")
+                self._refuse(sink, number, failed, Code.INTERNAL)
             self._unclean[host] = None
 
     @staticmethod
-    def _refuse(sink: AnswerSink, number: int, error: PerdureError) -> None:
+    def _refuse(
+        sink: AnswerSink, number: int, error: PerdureError, code: Code | None = None
+    ) -> None:
         if number:
-            code, payload = pack_error(code_of(error), error.args)
-            sink.send(AnswerFrame(number, code, pack_reply(payload)))
+            answered, payload = pack_error(code or code_of(error), error.args)
+            sink.send(AnswerFrame(number, answered, pack_reply(payload)))
 
     def _check(self, request: Request, partition: int, size: int) -> None:
         """Refuse a call that cannot be one.

@@ -12,11 +12,13 @@ from harness.tally import GATES, Tally, send_raw, settled
 
 from perdure.errors import (
     BadPayload,
+    Code,
     ObjectNotFound,
     StateNotStorable,
 )
 from perdure.frames import unpack_error, unpack_reply
 from perdure.ids import ObjectKey, new_session_id, partition_of
+from perdure_node.catalog import Types
 
 
 @on_loop
@@ -230,3 +232,20 @@ async def test_a_method_that_waits_against_its_looks_goes_on_in_a_task(
         assert not call.done()
         GATES["odd"].set()
         assert result_of(await call) == 12
+
+
+@on_loop
+async def test_a_bug_of_the_node_costs_one_call_which_is_not_sent_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def divide_by_zero(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with running(settings(tmp_path)) as (_, caller):
+        await caller.create("Tally")
+        with monkeypatch.context() as broken:
+            broken.setattr(Types, "find", divide_by_zero)
+            answer = await asyncio.wait_for(caller.send("Tally", "add"), 5)
+        assert answer.code == Code.INTERNAL
+        assert [record.exc_info is not None for record in caplog.records] == [True]
+        assert await caller.call("Tally", "add") == 1
