@@ -154,7 +154,8 @@ class HeldSync:
         self.count = 0
 
     def __call__(self, descriptor: int) -> None:
-        self.free.wait()
+        # Not for ever, so that a test that fails ends too.
+        self.free.wait(20)
         self.count += 1
         if self.error is not None:
             raise self.error

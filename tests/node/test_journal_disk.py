@@ -29,7 +29,8 @@ class Gate:
         self.error: OSError | None = None
 
     def __call__(self, descriptor: int) -> None:
-        self.open.wait()
+        # Not for ever, so that a test that fails ends too.
+        self.open.wait(20)
         # Not those of the thread that prepares segments.
         self.syncs += threading.current_thread().name == "perdure-journal"
         if self.error is not None:
@@ -76,17 +77,24 @@ def test_one_sync_serves_all_partitions(tmp_path: Path) -> None:
 def test_nothing_is_told_before_the_sync_returns(tmp_path: Path) -> None:
     gate = Gate()
     run = JournalRun(tmp_path / "journal", sync=gate)
+    # The first group of a segment has another sync, that of the mark.
+    run.commit((0, b"begin"))
     log = run.log(0)
     gate.open.clear()
     log.append(b"held back")
     run.journal.flush()
     with pytest.raises(TimeoutError):
-        run.wait(lambda: log.durable == 1, timeout_s=0.1)
+        run.wait(lambda: log.durable == 2, timeout_s=0.1)
 
     assert run.journal.undurable_bytes > 0
     gate.open.set()
-    run.wait(lambda: log.durable == 1)
+    run.wait(lambda: log.durable == 2)
     run.close()
+
+
+def test_without_other_settings_the_sync_is_that_of_the_system() -> None:
+    # Nothing short of pulling the plug would show that it is not.
+    assert JournalSettings().sync is os.fdatasync
 
 
 def test_what_is_flushed_during_a_sync_follows_in_one_group(tmp_path: Path) -> None:
@@ -150,6 +158,24 @@ def test_a_failed_sync_is_never_tried_again(tmp_path: Path) -> None:
     run.close()
 
     assert gate.syncs == before
+
+
+def test_one_failed_sync_is_fatal_though_the_next_would_pass(tmp_path: Path) -> None:
+    """What could not be written is dropped from memory, and the next sync knows nothing of it."""
+    errors: list[OSError] = []
+
+    def sync(descriptor: int) -> None:
+        if errors and threading.current_thread().name == "perdure-journal":
+            raise errors.pop()
+
+    run = JournalRun(tmp_path / "journal", sync=sync)
+    run.commit((0, b"fine"))
+    errors.append(OSError(errno.EIO, "the disk is broken"))
+    run.commit((0, b"never"))
+
+    assert [str(error) for error in run.fatal] == ["[Errno 5] the disk is broken"]
+    assert run.log(0).durable == 1
+    run.close()
 
 
 def test_a_failed_write_is_fatal(tmp_path: Path) -> None:

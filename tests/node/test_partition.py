@@ -87,6 +87,33 @@ def test_a_read_waits_for_the_commit_that_it_saw_and_for_no_method() -> None:
     assert changes.values == {"n": b"1"}
 
 
+def test_whether_an_object_exists_is_told_when_its_creation_or_end_is_durable() -> None:
+    core = Core()
+    core.call(1, "", kind=Kind.GET_OR_CREATE)
+    core.returned({"n": b"0"}, created=True)
+    exists = core.call(0, "", kind=Kind.EXISTS)
+    assert core.answers() == []
+    core.sync()
+    assert [number for number, _, _ in core.answers()] == [exists - 1, exists]
+
+    core.call(2, "", kind=Kind.DELETE)
+    exists = core.call(0, "", kind=Kind.EXISTS)
+    assert core.answers() == []
+    core.sync()
+    assert [number for number, _, _ in core.answers()] == [exists - 1, exists]
+
+
+def test_a_list_is_told_when_everything_in_it_is_durable() -> None:
+    core = Core()
+    core.call(1, "", kind=Kind.GET_OR_CREATE)
+    core.returned({"n": b"0"}, created=True)
+    listed = core.call(0, "", kind=Kind.LIST, target=ObjectKey("Cart", ""))
+
+    assert core.answers() == []
+    core.sync()
+    assert [number for number, _, _ in core.answers()] == [listed - 1, listed]
+
+
 def test_concurrent_creators_make_one_object() -> None:
     core = Core()
     numbers = [
@@ -148,6 +175,33 @@ def test_a_full_mailbox_refuses_at_once_and_its_neighbour_goes_on() -> None:
 
     assert core.answers() == [(refused, Code.BACKPRESSURE, ["Cart[u1]", 0.05])]
     assert methods(core) == [("add", 3), ("add", 7)]
+
+
+def test_a_full_partition_refuses_calls_to_all_its_objects() -> None:
+    core = Core(Limits(waiting_calls_max=2))
+    core.create()
+    core.create(2, OTHER)
+    for sequence in (3, 4, 5):
+        core.call(sequence)
+    refused = core.call(6, target=OTHER)
+
+    assert core.answers() == [(refused, Code.BACKPRESSURE, ["partition 3", 0.05])]
+    assert methods(core) == [("add", 3)]
+
+
+def test_a_record_that_becomes_durable_after_the_store_was_written_is_not_skipped() -> None:
+    core = Core()
+    core.create()
+    core.call(2)
+    core.returned({"n": b"1"})
+    core.sync()
+    core.call(3)
+    core.returned({"n": b"2"})
+    core.write()
+    core.apply()
+    core.crash(keep_written=True)
+
+    assert core.image() == {"n": b"2"}
 
 
 def test_a_call_into_its_own_chain_is_refused_naming_the_chain() -> None:
