@@ -28,6 +28,10 @@ from perdure_node.store import Store, StoreBusy, StoreDamaged, StoreFull, StoreR
 
 __all__ = ["Host", "open_store"]
 
+_COMMIT_BYTES_MIN = 640
+"""What a commit counts against the bounds, however small: it takes memory beside its bytes, and
+64 MB of them are a hundred thousand."""
+
 _REPLAY_BYTES = 8 << 20
 """Recovered records are applied whenever so many bytes of them are in memory."""
 
@@ -111,14 +115,19 @@ class Host:
         for key, progress in list(self._memory.progress.items()):
             self.partition.resume(key, progress)
 
-    def append(self) -> int:
-        """Append the commits made since the last time as one record; return its bytes."""
+    def append(self) -> tuple[int, int]:
+        """Append the commits made since the last time as one record.
+
+        Returns:
+            Its bytes, and what it counts against the bounds of what is on its way.
+        """
         made = self._memory.take_record(self._clock.wall_ms())
         if made is None:
-            return 0
+            return 0, 0
         body = pack_record(*made)
-        self.partition.record_made(self.log.append(body), len(body))
-        return len(body)
+        weight = max(len(body), len(made[1]) * _COMMIT_BYTES_MIN)
+        self.partition.record_made(self.log.append(body), weight)
+        return len(body), weight
 
     def commit_deferred(self, state: ObjectState) -> None:
         """Commit what calls have changed since an object's last `save()`."""

@@ -8,6 +8,7 @@ when they are, the answers leave.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Container
@@ -122,30 +123,32 @@ class Node:
             new=settings.new,
         )
         self.partition_count = identity.partition_count
-        try:
-            self._journal = NodeJournal.open(
-                settings.data / "journal",
-                identity=f"{identity.cluster_id}/{settings.name}".encode()[:64],
-                settings=settings.journal,
-                on_fatal=self._fail,
-                new=False if OPEN in identity.partitions.values() else None,
-            )
+        with contextlib.ExitStack() as undo:
+            # What is not served after all is left as it was found, for whoever tries again.
+            undo.callback(identity.close)
+            try:
+                self._journal = NodeJournal.open(
+                    settings.data / "journal",
+                    identity=f"{identity.cluster_id}/{settings.name}".encode()[:64],
+                    settings=settings.journal,
+                    on_fatal=self._fail,
+                    new=False if OPEN in identity.partitions.values() else None,
+                )
+            except JournalUnusable as error:
+                raise ConfigError(str(error)) from None
+            undo.callback(self._journal.abandon)
             identity.rise_above(self._journal.epoch)
-        except JournalUnusable as error:
-            identity.close()
-            raise ConfigError(str(error)) from None
-        except BaseException:
-            identity.close()
-            raise
-        self._journal.start(self._loop)
-        self._hosts = Hosts(
-            settings, identity, self._journal, self._residents, self._clock, self._note
-        )
+            self._journal.start(self._loop)
+            self._hosts = Hosts(
+                settings, identity, self._journal, self._residents, self._clock, self._note
+            )
+            undo.callback(self._hosts.close)
+            if not settings.lazy:
+                self._hosts.open_all()
+            undo.pop_all()
         self._upkeep = Upkeep(settings, self._hosts, self._journal, self._residents, self._clock)
         self.client = Client(LocalTransport(self, self._elsewhere()))
         self._executor = Executor(self.client, settings.limits, self._clock, self._ran)
-        if not settings.lazy:
-            self._hosts.open_all()
         self._upkeep_task = self._loop.create_task(self._upkeep.run(), name="perdure upkeep")
         self._upkeep_task.add_done_callback(self._upkeep_ended)
 
@@ -345,7 +348,7 @@ class Node:
             return
         next_ms: int | None = None
         for host in unclean:
-            self._upkeep.appended(host.append())
+            self._upkeep.appended(*host.append())
             due_ms = host.partition.next_time_ms
             if due_ms is not None and (next_ms is None or due_ms < next_ms):
                 next_ms = due_ms

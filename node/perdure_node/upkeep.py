@@ -71,10 +71,10 @@ class Upkeep:
             if full:
                 await asyncio.sleep(_FULL_RETRY_S)
 
-    def appended(self, bytes: int) -> None:
-        """Note that so much was appended to the journal."""
+    def appended(self, bytes: int, weight: int) -> None:
+        """Note what was appended to the journal: its bytes, and what it counts on its way."""
         self._appended += bytes
-        self._unapplied += bytes
+        self._unapplied += weight
 
     def watch_limits(self) -> None:
         """Let no further call start while too much is on its way to the disk."""

@@ -183,3 +183,41 @@ async def test_calls_stay_in_their_mailboxes_while_the_disk_lags(tmp_path: Path)
         ran = [result_of(answer) for answer in answers if answer.code == 0]
         assert ran == list(range(1, len(ran) + 1))
         assert {answer.code for answer in answers} == {Code.OK, Code.BACKPRESSURE}
+
+
+@on_loop
+async def test_small_commits_on_their_way_are_bounded_by_their_number_too(tmp_path: Path) -> None:
+    disk = HeldSync()
+    journal = JournalSettings(segment_bytes=1 << 20, sync=disk)
+    limits = Limits(unapplied_bytes_max=64_000, mailbox_calls_max=50)
+    async with running(settings(tmp_path, journal=journal, limits=limits)) as (node, caller):
+        await caller.create("Tally")
+        disk.free.clear()
+        calls = []
+        for _ in range(400):
+            calls.append(caller.send("Tally", "add"))
+            await asyncio.sleep(0)
+
+        entries = [e for host in node._hosts for e in host.partition.memory._entries]
+        ran = sum(len(entry.commits) for entry in entries)
+        assert ran <= 102, "each of them has a hundred bytes, and counts for more"
+        disk.free.set()
+        answers = [await call for call in calls]
+        assert {answer.code for answer in answers} == {Code.OK, Code.BACKPRESSURE}
+
+
+@on_loop
+async def test_a_start_that_fails_leaves_the_directory_free_for_the_next(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)) as (_, caller):
+        await caller.create("Tally")
+    partitions = tmp_path / "partitions"
+    partitions.rename(tmp_path / "elsewhere")
+    partitions.write_text("not a directory")
+
+    with pytest.raises(OSError, match="partitions"):
+        await Node(settings(tmp_path)).start()
+
+    partitions.unlink()
+    (tmp_path / "elsewhere").rename(partitions)
+    async with running(settings(tmp_path)) as (_, caller):
+        assert await caller.call("Tally", "add") == 1
