@@ -58,6 +58,7 @@ class Cluster:
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._described: cluster_pb2.Description | None = None
         self._log = data.with_name(data.name + ".log")
+        self._log_start_bytes = 0
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
 
@@ -67,6 +68,7 @@ class Cluster:
         command += ["--nodes", str(self._nodes), "--port", str(self.port)]
         command += ["--data", str(self._data)]
         with self._log.open("ab") as log:
+            self._log_start_bytes = log.tell()
             self._supervisor = subprocess.Popen(
                 command,
                 stdout=log,
@@ -76,6 +78,9 @@ class Cluster:
             )
         self._described = None
         self.wait_until_served()
+        # Until the supervisor has seen it too, it takes deaths for starts that fail.
+        while b"PERDURE_ADDRESS=" not in self._log.read_bytes()[self._log_start_bytes :]:
+            self._check_that_it_lives()
 
     def wait_until_served(self) -> None:
         """Return once every partition is served."""
