@@ -356,7 +356,7 @@ class Node:
         if next_ms is not None and self._timer is None:
             delay_s = max(0, next_ms - self._clock.monotonic_ms()) / 1000
             self._timer = self._loop.call_later(delay_s + 0.001, self._time_passed)
-        if len(self._residents) > self.settings.limits.activations_max:
+        if self._residents.are_too_many:
             self._upkeep.passivate()
         self._upkeep.watch_limits()
 

@@ -30,6 +30,7 @@ def settings(data: Path, **changes: Any) -> NodeSettings:
         limits=changes.pop("limits", Limits()),
         journal=changes.pop("journal", JournalSettings(segment_bytes=1 << 20)),
         drain_s=2.0,
+        apply_interval_s=0.1,
     )
     return replace(made, **changes)
 

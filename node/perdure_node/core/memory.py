@@ -102,8 +102,11 @@ class Memory:
         """Return an object's state; None, or one whose `image` is None: there is no object."""
         state = self._states.get(key)
         if state is not None:
-            self._residents.counters.hits += 1
-            if not state.resident:
+            if state.resident:
+                self._residents.counters.hits += 1
+            else:
+                # It had left; only its image was still here, for the store.
+                self._residents.counters.loads += 1
                 state.resident = True
                 self._residents.add(state, self)
             if self.now_ms - state.used_ms >= _USED_AGAIN_MS:

@@ -50,6 +50,14 @@ class Residents:
         self._states[state] = memory
         self.bytes += state.size
 
+    @property
+    def are_too_many(self) -> bool:
+        """Tell whether somebody should go now: by their number, or by their bytes."""
+        limits = self._limits
+        return (
+            len(self._states) > limits.activations_max or self.bytes > limits.activation_bytes_max
+        )
+
     def touch(self, state: ObjectState, now_ms: int) -> None:
         """Note that an object was used."""
         state.used_ms = now_ms
