@@ -86,6 +86,7 @@ class Host:
         clock: Clock,
         server: str,
         on_work: Callable[[Host], None],
+        on_durable: Callable[[Host], None],
     ) -> None:
         """Recover the partition and claim it under a new epoch.
 
@@ -108,6 +109,7 @@ class Host:
         self.partition = Partition(number, epoch, memory, catalog, limits, server)
         self.partition.claimed(claim)
         self._on_work = on_work
+        self._on_durable = on_durable
         log.on_durable = self._became_durable
 
     def resume(self) -> None:
@@ -131,12 +133,12 @@ class Host:
 
     def commit_deferred(self, state: ObjectState) -> None:
         """Commit what calls have changed since an object's last `save()`."""
-        self.partition.commit_deferred(state)
+        self.partition.recorder.commit_deferred(state)
         self._on_work(self)
 
     def _became_durable(self, sequence: int) -> None:
         self.partition.durable(sequence)
-        self._on_work(self)
+        self._on_durable(self)
 
     def apply(self) -> bool:
         """Write all durable records to the store.

@@ -32,6 +32,7 @@ class Hosts:
         residents: Residents,
         clock: Clock,
         on_work: Callable[[Host], None],
+        on_durable: Callable[[Host], None],
     ) -> None:
         self.states = dict(identity.partitions)
         """Every partition of this node, `new` or `open`: whether it has a store."""
@@ -43,6 +44,7 @@ class Hosts:
         self._residents = residents
         self._clock = clock
         self._on_work = on_work
+        self._on_durable = on_durable
         self._types = Types()
         self._resources = StoreResources()
         self._open: dict[int, Host] = {}
@@ -161,6 +163,7 @@ class Hosts:
                 clock=self._clock,
                 server=self._settings.name,
                 on_work=self._on_work,
+                on_durable=self._on_durable,
             )
         except Damaged as error:
             self.damaged[number] = self._for_callers(error)

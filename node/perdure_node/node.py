@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Container
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from perdure.client import Client
 from perdure.errors import (
@@ -140,7 +140,13 @@ class Node:
             identity.rise_above(self._journal.epoch)
             self._journal.start(self._loop)
             self._hosts = Hosts(
-                settings, identity, self._journal, self._residents, self._clock, self._note
+                settings,
+                identity,
+                self._journal,
+                self._residents,
+                self._clock,
+                self._note,
+                self._became_durable,
             )
             undo.callback(self._hosts.close)
             if not settings.lazy:
@@ -181,7 +187,7 @@ class Node:
                 if state.deferred:
                     self._hosts.of_memory(memory).commit_deferred(state)
             for host in self._hosts:
-                host.partition.flush_marks()
+                host.partition.recorder.flush_marks()
                 host.append()
         await self.client.close()
         if self._timer is not None:
@@ -224,6 +230,10 @@ class Node:
         if not self._inbox and len(frames) <= _PIECE_CALLS:
             self._take_in(frames, sink)
             self._work()
+            if self._unclean and not self._tick_due:
+                # Calls of other streams may still come in this tick of the loop.
+                self._tick_due = True
+                self._loop.call_soon(self._tick)
             return
         for first in range(0, len(frames), _PIECE_CALLS):
             self._inbox.append((frames[first : first + _PIECE_CALLS], sink))
@@ -305,13 +315,20 @@ class Node:
 
     def _ran(self, partition: Partition) -> None:
         """A method has ended or saved: its partition has something to do."""
-        self._note(self._hosts.find(partition.number))
+        if not self._working:
+            self._note(self._hosts.find(partition.number))
 
     def _note(self, host: Host) -> None:
         self._unclean[host] = None
         if not self._tick_due and not self._working:
             self._tick_due = True
             self._loop.call_soon(self._tick)
+
+    def _became_durable(self, host: Host) -> None:
+        """Let out what waited for the disk. It is no reason for another record."""
+        self._let_out(host.partition.take_outputs())
+        if self._upkeep.is_paused:
+            self._note(host)
 
     def _work(self) -> None:
         """Do what the partitions ask for, until they ask for nothing more."""
@@ -323,21 +340,22 @@ class Node:
                 self._work_off(host)
         finally:
             self._working = False
-        if self._unclean and not self._tick_due:
-            self._tick_due = True
-            self._loop.call_soon(self._tick)
 
     def _work_off(self, host: Host) -> None:
         partition = host.partition
         while partition.has_work:
             ready = partition.take_ready()
-            for output in ready.outputs:
-                if isinstance(output, Answer):
-                    output.sink.send(output.frame)
-                else:
-                    output()
+            self._let_out(ready.outputs)
             for call in ready.runs:
                 self._executor.run(partition, call)
+
+    @staticmethod
+    def _let_out(outputs: list[Any]) -> None:
+        for output in outputs:
+            if isinstance(output, Answer):
+                output.sink.send(output.frame)
+            else:
+                output()
 
     def _tick(self) -> None:
         """End a tick: one group of records for all that was committed in it."""
@@ -348,7 +366,8 @@ class Node:
             return
         next_ms: int | None = None
         for host in unclean:
-            self._upkeep.appended(*host.append())
+            if host.partition.memory.has_commits:
+                self._upkeep.appended(*host.append())
             due_ms = host.partition.next_time_ms
             if due_ms is not None and (next_ms is None or due_ms < next_ms):
                 next_ms = due_ms

@@ -91,6 +91,11 @@ class Upkeep:
             self._said = (paused, room)
             self._hosts.limit(paused=paused, room=room)
 
+    @property
+    def is_paused(self) -> bool:
+        """Tell whether calls are kept from starting."""
+        return self._said[0]
+
     def passivate(self) -> None:
         """Take objects out of memory that have been there longest without use."""
         for state, memory in self._residents.surplus(self._clock.monotonic_ms()):

@@ -119,7 +119,7 @@ class PartitionNode:
     def sync(self) -> None:
         self._syncs += 1
         if self._syncs % 2:
-            self._partition.flush_marks()
+            self._partition.recorder.flush_marks()
         made = self._memory.take_record(self._wall_ms)
         if made is not None:
             self._log.append(pack_record(*made))

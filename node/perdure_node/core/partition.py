@@ -56,9 +56,9 @@ class Partition:
         """Objects whose next call could not start while `paused` was set."""
         self._runs: list[Call] = []
         self._gate = Gate(memory, epoch, limits)
-        self._recorder = Recorder(memory, limits)
-        self._reader = Reader(memory, catalog, self._gate, self._recorder, limits)
-        self._keys = Keys(memory, catalog, self._gate, self._recorder)
+        self.recorder = Recorder(memory, limits)
+        self._reader = Reader(memory, catalog, self._gate, self.recorder, limits)
+        self._keys = Keys(memory, catalog, self._gate, self.recorder)
         self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.paused = False
         """No call starts: too much is on its way to the disk."""
@@ -137,16 +137,16 @@ class Partition:
             self._finish(call, *pack_error(*self.stopped))
             return
         version = state.state_version if state_version is None else state_version
-        recorded = self._recorder.commit(
+        recorded = self.recorder.commit(
             call, outcome_of(call, code, payload), values, version, created=created, saved=saved
         )
-        self._finish(call, code, payload, self._recorder.record if recorded else 0)
+        self._finish(call, code, payload, self.recorder.record if recorded else 0)
 
     @stops_on_damage
     def method_refused(self, call: Call, refusal: Refusal) -> None:
         """Take word that a call never entered its method, because its arguments do not fit."""
         error = pack_error(*refusal)
-        self._recorder.mark(call, *error, 0)
+        self.recorder.mark(call, *error, 0)
         self._finish(call, *error)
 
     @stops_on_damage
@@ -154,7 +154,7 @@ class Partition:
         """Take the end of a shared call. It has changed nothing, so there is no record."""
         state = call.state
         assert state is not None
-        self._recorder.mark(call, MARK, b"", state.last_record)
+        self.recorder.mark(call, MARK, b"", state.last_record)
         self._finish(call, code, payload, state.last_record)
 
     @stops_on_damage
@@ -181,7 +181,7 @@ class Partition:
         if self.stopped is not None:
             return
         call.progress = Progress(list(call.request), *start, saves)
-        self._recorder.commit_progress(call, values, state_version, call.progress)
+        self.recorder.commit_progress(call, values, state_version, call.progress)
 
     @stops_on_damage
     def resume(self, key: ObjectKey, progress: Progress) -> None:
@@ -198,7 +198,7 @@ class Partition:
             code, payload = pack_error(*target)
             state = self.memory.state(key)
             version = 1 if state is None else state.state_version
-            self._recorder.commit_failure(call, version, outcome_of(call, code, payload))
+            self.recorder.commit_failure(call, version, outcome_of(call, code, payload))
             return
         window = self.memory.open_window(request.session)
         call = Call(key, request, target, window, 1 << 62)
@@ -212,21 +212,21 @@ class Partition:
 
     def hold_all(self, token: object) -> None:
         """Give `token` out again once all that the partition has committed so far is durable."""
-        self._gate.let_out(token, self._recorder.last)
+        self._gate.let_out(token, self.recorder.last)
 
     @property
     def record(self) -> int:
         """The number of the record that the next commit will be in."""
-        return self._recorder.record
+        return self.recorder.record
 
     def claimed(self, record: int) -> None:
         """Note that the partition's log begins this epoch with this record."""
-        self._recorder.record = record
-        self._recorder.made(record, 0)
+        self.recorder.record = record
+        self.recorder.made(record, 0)
 
     def record_made(self, record: int, bytes: int) -> None:
         """Note that the commits taken from `memory` are record `record` now, not yet durable."""
-        self._recorder.made(record, bytes)
+        self.recorder.made(record, bytes)
 
     def durable(self, record: int) -> None:
         """Let out what waited for all records up to this one."""
@@ -241,14 +241,6 @@ class Partition:
         for key in stalled:
             if key in self._mailboxes:
                 self._start_next(key, self._mailboxes[key])
-
-    def commit_deferred(self, state: ObjectState) -> None:
-        """Commit what calls have changed since an object's last `save()`."""
-        self._recorder.commit_deferred(state)
-
-    def flush_marks(self) -> None:
-        """Give calls that changed nothing a record of their own."""
-        self._recorder.flush_marks()
 
     def stop_damaged(self, damage: str) -> None:
         """Stop for good, because the data is damaged."""
@@ -275,6 +267,11 @@ class Partition:
         ready = Ready(self._gate.outputs, self._runs)
         self._gate.outputs, self._runs = [], []
         return ready
+
+    def take_outputs(self) -> list[Any]:
+        """Return what may leave, and forget it; what is to be run stays."""
+        outputs, self._gate.outputs = self._gate.outputs, []
+        return outputs
 
     @property
     def next_time_ms(self) -> int | None:
@@ -362,7 +359,7 @@ class Partition:
             state = self.memory.state(call.key)
             if state is not None and state.image is not None:
                 # It is there: a read, which waits for no method.
-                self._recorder.mark(call, MARK, b"", state.last_record)
+                self.recorder.mark(call, MARK, b"", state.last_record)
                 shown = self._reader.shown(state, request.encoding)
                 self._gate.answer([copy], state, *shown)
                 return
@@ -443,7 +440,7 @@ class Partition:
             if there:
                 assert state is not None
                 shown = self._reader.shown(state, call.request.encoding)
-                self._recorder.mark(call, MARK, b"", state.last_record)
+                self.recorder.mark(call, MARK, b"", state.last_record)
                 self._gate.answer(call.copies, state, *shown)
                 return
             if state is None:
@@ -458,14 +455,14 @@ class Partition:
 
     def _delete(self, call: Call, state: ObjectState | None) -> None:
         payload = (NO if state is None else YES)[Encoding(call.request.encoding)]
-        self._recorder.commit_deletion(call, state, outcome_of(call, 0, payload))
-        self._gate.answer(call.copies, None, 0, payload, self._recorder.record)
+        self.recorder.commit_deletion(call, state, outcome_of(call, 0, payload))
+        self._gate.answer(call.copies, None, 0, payload, self.recorder.record)
 
     def _end_unrun(
         self, call: Call, code: int, payload: bytes, state: ObjectState | None = None
     ) -> None:
         """Answer a call that did not run. A late copy of it gets the same answer."""
-        self._recorder.mark(call, code, payload, 0 if state is None else state.last_record)
+        self.recorder.mark(call, code, payload, 0 if state is None else state.last_record)
         self._keys.give_up(call)
         self._gate.answer(call.copies, state, code, payload)
         self._end_followers(call, code, payload, 0)
@@ -490,7 +487,7 @@ class Partition:
 
     def _end_followers(self, call: Call, code: int, payload: bytes, record: int) -> None:
         for follower in call.followers:
-            self._recorder.mark(follower, MARK, b"", record)
+            self.recorder.mark(follower, MARK, b"", record)
             self._gate.answer(follower.copies, call.state, code, payload, record)
 
     def _repeat(self, request: Request, copy: Copy, past: Ended) -> None:
