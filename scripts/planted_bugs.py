@@ -275,7 +275,7 @@ BUGS = [
         f"{NODE}/store.py",
         "        put(_APPLIED_KEY, _POSITION.pack(applied))\n",
         "        self._database.put(_APPLIED_KEY, _POSITION.pack(applied), self._unsynced)\n",
-        [f"{STORE}::test_a_process_that_is_killed_leaves_one_position_and_its_state"],
+        [f"{STORE}::test_a_kill_between_any_two_changes_leaves_one_position_and_its_state"],
     ),
     Bug(
         "undurable-applied",

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -247,6 +248,55 @@ while True:
     assert store.applied >= flushed
     keys = sorted(b"k%d" % n for n in range(20)) if store.applied else []
     assert store.scan(b"k") == [(key, b"%d" % store.applied) for key in keys]
+    store.close()
+
+
+@pytest.mark.parametrize("changes", [1, 2, 3])
+def test_a_kill_between_any_two_changes_leaves_one_position_and_its_state(
+    changes: int, path: Path
+) -> None:
+    """RocksDB is made to sync every change, however it is made, and the process dies right after
+    one of them. A write that took two would be cut in half.
+    """
+    program = f"""
+import os, signal
+from pathlib import Path
+import rocksdict
+
+class Database:
+    def __init__(self, *arguments, **options):
+        self.database = Rdict(*arguments, **options)
+        self.changes = 0
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            before = self.database.latest_sequence_number()
+            result = getattr(self.database, name)(*arguments, **options)
+            if self.database.latest_sequence_number() > before:
+                self.database.flush(wait=True)
+                self.changes += 1
+                if self.changes == {changes}:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return result
+        return call
+
+Rdict, rocksdict.Rdict = rocksdict.Rdict, Database
+from perdure_node.store import Store
+
+store = Store.create(Path({str(path)!r}))
+for applied in range(1, {changes} + 1):
+    rows = [(key, b"%d" % applied) for key in (b"k", b"l", b"new%d" % applied)]
+    store.write(rows, [b"new%d" % (applied - 1)], applied)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    store = Store.open(path)
+
+    assert store.applied == changes, "every write is one change"
+    keys = [b"k", b"l", b"new%d" % changes]
+    assert store.scan(b"") == [(key, b"%d" % changes) for key in keys]
     store.close()
 
 
