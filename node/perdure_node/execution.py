@@ -7,7 +7,6 @@ in a task of its own, which ends with the method and with nothing else.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -48,6 +47,8 @@ __all__ = ["Executor"]
 
 _log = logging.getLogger("perdure.node")
 
+
+_NOT_BEGUN: Final = object()
 
 _TRAVEL_AS_THEY_ARE: Final = frozenset(CODE_OF) - {RemoteError}
 
@@ -99,8 +100,11 @@ class Executor:
         if call.shared:
             self._shared[call] = turn
         if call.request.kind == Kind.GET_OR_CREATE:
-            at_once = not object_type.has_on_activate
             coroutine = self._create(turn, object_type)
+            if object_type.has_on_activate:
+                self._start(coroutine, turn)
+            else:
+                _run_to_its_end(coroutine, turn)
         else:
             assert method is not None
             try:
@@ -115,9 +119,10 @@ class Executor:
                 text = "the node has failed on the arguments of this call: it did not run"
                 self._refuse(turn, Refusal(Code.INTERNAL, (text,)))
                 return
-            at_once = self._runs_at_once(turn, object_type, method)
-            coroutine = self._call(turn, object_type, args, kwargs)
-        self._start(coroutine, turn, at_once=at_once)
+            if self._runs_at_once(turn, object_type, method):
+                self._run_at_once(turn, object_type, args, kwargs)
+            else:
+                self._start(self._call(turn, object_type, args, kwargs), turn)
 
     async def close(self) -> None:
         """End the methods that still run, as a crash would."""
@@ -137,18 +142,8 @@ class Executor:
         self._shared.pop(turn.admitted, None)
         turn.partition.method_refused(turn.admitted, refusal)
 
-    def _start(
-        self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn, *, at_once: bool
-    ) -> None:
-        if at_once:
-            token = current_turn.set(turn)
-            try:
-                waits_for = coroutine.send(None)
-            except StopIteration:
-                return
-            finally:
-                current_turn.reset(token)
-            coroutine = _resumed(coroutine, waits_for)
+    def _start(self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
+        """Run a call in a task of its own."""
         context = copy_context()
         context.run(current_turn.set, turn)
         task = _MethodTask(coroutine, loop=self._loop, context=context, name=str(turn.admitted.key))
@@ -163,9 +158,11 @@ class Executor:
 
     def _runs_at_once(self, turn: MethodTurn, object_type: ObjectType, method: Method) -> bool:
         """Tell whether a call can be run to its end without a task."""
-        state = turn.admitted.state
-        if object_type.has_on_activate and (state is None or state.instance is None):
-            return False
+        if object_type.has_on_activate:
+            state = turn.admitted.state
+            activation: Activation | None = None if state is None else state.instance
+            if activation is None or activation.pending or activation.type is not object_type:
+                return False
         at_once = self._at_once.get(method)
         if at_once is None:
             at_once = not method.is_async or never_waits(object_type.cls, method.function)
@@ -201,11 +198,56 @@ class Executor:
             state.instance = activation
         self._flush(partition)
 
+    def _run_at_once(
+        self, turn: MethodTurn, object_type: ObjectType, args: list[Any], kwargs: dict[str, Any]
+    ) -> None:
+        """Run a call whose method is not expected to wait for anything. If it does, a task goes on.
+
+        The same as `_call`, without its coroutines: they would cost as much as a small method.
+        """
+        method = turn.method
+        assert method is not None
+        token = current_turn.set(turn)
+        try:
+            activation = self._activation(turn, object_type)
+            if activation.pending:
+                activation.pending = False
+                self._note_uncommitted(turn, activation)
+            context: Any = turn.context if method.context_parameter is not None else None
+            result = method.invoke(activation.instance, context, args, kwargs)
+            if method.is_async or isinstance(result, Coroutine):
+                try:
+                    waits_for = result.send(None)
+                except StopIteration as stop:
+                    result = stop.value
+                else:
+                    self._start(self._go_on(turn, result, waits_for), turn)
+                    return
+            payload, values = self._returned(turn, result)
+        except BaseException as error:
+            self._raised(turn, error)
+            return
+        finally:
+            current_turn.reset(token)
+        self._end(turn, 0, payload, values, object_type.state_version)
+
+    async def _go_on(
+        self, turn: MethodTurn, coroutine: Coroutine[Any, Any, Any], waits_for: Any
+    ) -> None:
+        """Go on with a method that has been driven up to its first wait."""
+        assert turn.activation is not None
+        try:
+            result = await _watched(coroutine, turn, waits_for)
+            payload, values = self._returned(turn, result)
+        except BaseException as error:
+            self._raised(turn, error)
+            return
+        self._end(turn, 0, payload, values, turn.activation.type.state_version)
+
     async def _call(
         self, turn: MethodTurn, object_type: ObjectType, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
-        call, method = turn.admitted, turn.method
-        state = call.state
+        state, method = turn.admitted.state, turn.method
         assert state is not None
         assert method is not None
         try:
@@ -219,20 +261,29 @@ class Executor:
             result = method.invoke(activation.instance, context, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
                 result = await _watched(result, turn)
-            payload = self._result(call, result)
-            values = self._unchanged(turn) if call.shared else turn.changes()
+            payload, values = self._returned(turn, result)
         except BaseException as error:
-            if self._closing and isinstance(error, asyncio.CancelledError):
-                return
-            state.forget_instance()
-            version = object_type.state_version if turn.folded else None
-            self._end(turn, *self._failure(turn, error), turn.folded, version)
-            if isinstance(error, KeyboardInterrupt):
-                raise
+            self._raised(turn, error)
             return
-        if turn.folded:
-            values = {**turn.folded, **values}
         self._end(turn, 0, payload, values, object_type.state_version)
+
+    def _returned(self, turn: MethodTurn, result: object) -> tuple[bytes, dict[str, bytes]]:
+        """Return the encoded result of a method, and the attributes that it has changed."""
+        payload = self._result(turn.admitted, result)
+        values = self._unchanged(turn) if turn.admitted.shared else turn.changes()
+        return payload, {**turn.folded, **values} if turn.folded else values
+
+    def _raised(self, turn: MethodTurn, error: BaseException) -> None:
+        """End a call whose method has raised, or has left what cannot be stored."""
+        if self._closing and isinstance(error, asyncio.CancelledError):
+            return
+        state, activation = turn.admitted.state, turn.activation
+        assert state is not None
+        state.forget_instance()
+        version = activation.type.state_version if turn.folded and activation else None
+        self._end(turn, *self._failure(turn, error), turn.folded, version)
+        if isinstance(error, KeyboardInterrupt):
+            raise error
 
     def _end(
         self,
@@ -242,8 +293,10 @@ class Executor:
         values: dict[str, bytes],
         version: int | None = None,
     ) -> None:
-        partition, call = turn.partition, turn.admitted
-        self._over(turn)
+        partition, call, activation = turn.partition, turn.admitted, turn.activation
+        turn.over = True
+        if activation is not None and activation.instance._perdure_turn is turn:
+            activation.instance._perdure_turn = None
         partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
         if call.shared:
             del self._shared[call]
@@ -299,6 +352,11 @@ class Executor:
             finally:
                 turn.waking = False
                 activation.waking.set_result(None)
+        self._note_uncommitted(turn, activation)
+
+    @staticmethod
+    def _note_uncommitted(turn: MethodTurn, activation: Activation) -> None:
+        """Keep apart what an activation has changed from what a shared method changes."""
         if turn.admitted.shared and activation.uncommitted is None:
             activation.uncommitted = turn.changes()
             # They are still to be committed, so they must be found again.
@@ -355,39 +413,41 @@ class Executor:
         return int(Code.RAISED), payload
 
 
-async def _resumed(coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    """Go on with a coroutine that has been driven up to its first wait."""
-    await _driven(coroutine, waits_for)
+def _run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
+    """Run what awaits nothing that waits."""
+    token = current_turn.set(turn)
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    finally:
+        current_turn.reset(token)
+    raise AssertionError(f"{coroutine} waits")
 
 
 @types.coroutine
-def _driven(coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as thrown:
-            step = functools.partial(coroutine.throw, thrown)
-        else:
-            step = functools.partial(coroutine.send, value)
-        try:
-            waits_for = step()
-        except StopIteration as stop:
-            return stop.value
+def _watched(
+    coroutine: Coroutine[Any, Any, Any], turn: MethodTurn, waits_for: Any = _NOT_BEGUN
+) -> Generator[Any, Any, Any]:
+    """Await a method, and tell its turn each time that it suspends.
 
-
-@types.coroutine
-def _watched(coroutine: Coroutine[Any, Any, Any], turn: MethodTurn) -> Generator[Any, Any, Any]:
-    """Await a method, and tell its turn each time that it suspends."""
+    Args:
+        coroutine: The method's.
+        turn: Its turn.
+        waits_for: What it has yielded, if it has been driven up to its first wait.
+    """
     value: Any = None
     error: BaseException | None = None
     while True:
-        try:
-            waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
-        except StopIteration as stop:
-            return stop.value
+        if waits_for is _NOT_BEGUN:
+            try:
+                waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
         turn.suspended()
         error = None
         try:
             value = yield waits_for
         except BaseException as thrown:
             error = thrown
+        waits_for = _NOT_BEGUN

@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Container
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.client import Client
@@ -62,6 +63,11 @@ __all__ = ["Node"]
 _log = logging.getLogger("perdure.node")
 
 _KINDS: Final = frozenset(Kind)
+
+_WITHOUT_OBJECT: Final = frozenset((Kind.CONFIRM, Kind.LIST))
+
+_KNOWN_OBJECTS: Final = 16_384
+"""Objects whose partition is remembered: 5 MB, and a busy object's is never looked for again."""
 
 _ENVELOPE_BYTES: Final = 65_536
 """What a call's body may hold beside its arguments: names, keys, what it confirms."""
@@ -257,6 +263,7 @@ class Node:
 
     def _take_in(self, frames: list[CallFrame], sink: AnswerSink) -> None:
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
+        self._residents.counters.calls += len(frames)
         for number, partition, time_left_ms, body in frames:
             try:
                 request = unpack_request(body)
@@ -265,8 +272,7 @@ class Node:
             except PerdureError as error:
                 self._refuse(sink, number, error)
                 continue
-            self._residents.counters.calls += 1
-            left_ms = min(time_left_ms, TIME_LEFT_MAX_MS)
+            left_ms = time_left_ms if time_left_ms < TIME_LEFT_MAX_MS else TIME_LEFT_MAX_MS
             try:
                 host.partition.call_arrived(request, sink, number, left_ms, now_ms, wall_ms)
             except Exception:
@@ -295,12 +301,9 @@ class Node:
         kind = request.kind
         if kind not in _KINDS:
             raise BadPayload(f"there is no kind of call {kind}")
-        if kind in (Kind.CONFIRM, Kind.LIST):
+        if kind in _WITHOUT_OBJECT:
             return
-        check_object_id(request.id)
-        if "\0" in request.type or not request.type:
-            raise BadObjectId("a type's name is not empty and holds no NUL character")
-        actual = partition_of(ObjectKey(request.type, request.id), self.partition_count)
+        actual = _partition_of(request.type, request.id, self.partition_count)
         if actual != partition:
             raise BadPayload(
                 f"{request.type}[{request.id}] is in partition {actual} of "
@@ -345,14 +348,15 @@ class Node:
         partition = host.partition
         while partition.has_work:
             ready = partition.take_ready()
-            self._let_out(ready.outputs)
+            if ready.outputs:
+                self._let_out(ready.outputs)
             for call in ready.runs:
                 self._executor.run(partition, call)
 
     @staticmethod
     def _let_out(outputs: list[Any]) -> None:
         for output in outputs:
-            if isinstance(output, Answer):
+            if type(output) is Answer:
                 output.sink.send(output.frame)
             else:
                 output()
@@ -441,6 +445,19 @@ class Node:
         self._note(host)
         await durable
         return found
+
+
+@lru_cache(maxsize=_KNOWN_OBJECTS)
+def _partition_of(type: str, id: str, partition_count: int) -> int:
+    """Return the partition of an object.
+
+    Raises:
+        BadObjectId: There can be no such object.
+    """
+    check_object_id(id)
+    if "\0" in type or not type:
+        raise BadObjectId("a type's name is not empty and holds no NUL character")
+    return partition_of(ObjectKey(type, id), partition_count)
 
 
 def _check_key(key: str, limit: int) -> None:

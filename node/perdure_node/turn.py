@@ -127,9 +127,10 @@ class MethodTurn:
 
     def changes(self) -> dict[str, bytes]:
         """Return what differs from the last commit, or from the last `save()` after it."""
-        assert self.activation is not None
+        activation, call = self.activation, self.admitted
+        assert activation is not None
         base, size = self._base or self._committed()
-        return changed_attributes(self.activation, self.admitted.key, base, size)
+        return changed_attributes(activation, call.key, base, size)
 
     def _committed(self) -> tuple[dict[str, bytes], int]:
         state = self.admitted.state

@@ -44,7 +44,7 @@ from perdure import instances, lifting, lowering
 from perdure.extensions import DEPTH_MAX
 from perdure.ids import ObjectKey
 from perdure.lifting import TooDeep
-from perdure.lowering import Refused, TooManyLevels, lower, pack
+from perdure.lowering import SCALARS, Refused, TooManyLevels, lower, pack
 
 __all__ = ["NotEncodable", "TooDeep", "decode", "encode", "register_reference"]
 
@@ -70,7 +70,7 @@ def encode(value: object) -> bytes:
         NotEncodable: It holds something that cannot be written as it is.
     """
     try:
-        return pack(lower(value, DEPTH_MAX))
+        return pack(value if type(value) in SCALARS else lower(value, DEPTH_MAX))
     except TooManyLevels:
         raise NotEncodable("", f"more than {DEPTH_MAX} containers inside one another") from None
     except Refused as refused:

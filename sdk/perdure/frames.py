@@ -42,6 +42,9 @@ TIME_LEFT_MAX_MS: Final = 24 * 3_600_000
 
 _SESSION_BYTES: Final = 16
 
+_new: Final = tuple.__new__
+# Half the price of `_make`, which asks for the length once more.
+
 
 class Kind(enum.IntEnum):
     """What is asked of an object."""
@@ -149,7 +152,7 @@ def unpack_calls(data: bytes) -> list[CallFrame]:
     Raises:
         BadPayload: They are no call frames.
     """
-    frames = [CallFrame._make(frame) for frame in _rows(data, 4)]
+    frames = [_new(CallFrame, row) for row in _rows(data, 4)]
     for number, partition, time_left_ms, body in frames:
         if not (
             type(number) is int
@@ -169,7 +172,7 @@ def unpack_answers(data: bytes) -> list[AnswerFrame]:
     Raises:
         BadPayload: They are no answer frames.
     """
-    frames = [AnswerFrame._make(frame) for frame in _rows(data, 3)]
+    frames = [_new(AnswerFrame, row) for row in _rows(data, 3)]
     for number, code, body in frames:
         if not (type(number) is int and type(code) is int and type(body) is bytes):
             raise BadPayload("an answer frame is [number, code, bytes]")
@@ -233,7 +236,7 @@ def unpack_request(body: bytes) -> Request:
             "confirmed (ascending), type, id, method, encoding (0 or 1), arguments (bytes), "
             "key or nil, [epoch, number] or nil, list of [type, id, method]]"
         )
-    return Request._make(fields)
+    return _new(Request, fields)
 
 
 def _are_settled(confirmed: list[Any]) -> bool:

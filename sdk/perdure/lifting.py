@@ -89,7 +89,8 @@ def read(data: bytes, room: int = DEPTH_MAX) -> Any:
         UnknownType: There is an instance of an unknown class.
     """
     try:
-        return _read(data, room)
+        # Short enough to be flat enough, as most values are.
+        return _unpack(data, _read_extension) if len(data) <= room else _read(data, room)
     except PerdureError:
         raise
     except (MemoryError, RecursionError):
@@ -126,9 +127,7 @@ def check_depth(value: object, room: int = DEPTH_MAX) -> None:
 
 
 def _read(data: bytes, room: int) -> Any:
-    if len(data) <= room or (
-        len(data) <= _COUNTED_BYTES_MAX and len(data.translate(None, _NO_HEADERS)) <= room
-    ):
+    if len(data) <= _COUNTED_BYTES_MAX and len(data.translate(None, _NO_HEADERS)) <= room:
         return _unpack(data, _read_extension)
     pending: list[_Pending] = []
 

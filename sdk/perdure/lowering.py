@@ -52,8 +52,8 @@ class TooManyLevels(Refused):
 to_keys: Final[dict[type, Callable[[Any], ObjectKey]]] = {}
 """Classes whose instances travel as references."""
 
-_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
-_are_scalars: Final = _SCALARS.issuperset
+SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
+_are_scalars: Final = SCALARS.issuperset
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 
@@ -88,7 +88,7 @@ def lower(value: Any, room: int) -> Any:
         Refused: There is something in it that cannot be written.
     """
     kind = type(value)
-    if kind in _SCALARS:
+    if kind in SCALARS:
         return value
     if kind is dict:
         if room <= 0:
@@ -101,8 +101,8 @@ def lower(value: Any, room: int) -> Any:
                     return ormsgpack.Ext(Extension.DICT, pack(_lower_pairs(value, room)))
                 break
         for content in value.values():
-            if type(content) not in _SCALARS:
-                return {k: x if type(x) in _SCALARS else lower(x, room) for k, x in value.items()}
+            if type(content) not in SCALARS:
+                return {k: x if type(x) in SCALARS else lower(x, room) for k, x in value.items()}
         return value
     if kind is list:
         if room <= 0:
@@ -110,7 +110,7 @@ def lower(value: Any, room: int) -> Any:
         if _are_scalars(map(type, value)):
             return value
         room -= 1
-        return [x if type(x) in _SCALARS else lower(x, room) for x in value]
+        return [x if type(x) in SCALARS else lower(x, room) for x in value]
     if (leaf := _LEAVES.get(kind)) is not None:
         return ormsgpack.Ext(*leaf(value))
     return _lower_container(value, kind, room)
@@ -128,7 +128,7 @@ def _are_native_keys(keys: Iterable[object]) -> bool:
         if kind is int:
             if not _INT_MIN <= key <= _INT_MAX:  # type: ignore[operator]  # it is an int
                 return False
-        elif kind not in _SCALARS:
+        elif kind not in SCALARS:
             return False
     return True
 
@@ -271,7 +271,7 @@ def _known_name(cls: type) -> str:
 
 def _what(cls: type) -> str:
     """Say what a value is whose class is on no list."""
-    for base in (*_SCALARS, list, dict, *_LEAVES, *_CONTAINERS):
+    for base in (*SCALARS, list, dict, *_LEAVES, *_CONTAINERS):
         if base is not type(None) and issubclass(cls, base):
             return (
                 f"{cls.__qualname__}, a subclass of {base.__name__}: only {base.__name__} itself "

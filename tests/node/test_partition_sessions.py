@@ -488,7 +488,7 @@ def test_a_window_that_is_not_in_the_store_is_never_forgotten() -> None:
     core.returned()
     core.sync()
     core.apply()
-    assert len(core.memory._windows) <= 2
+    assert len(core.memory.windows) <= 2
     core.answers()
 
     for session in sessions:

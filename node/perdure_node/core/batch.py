@@ -9,7 +9,7 @@ from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
 
-__all__ = ["Batch", "BatchBuilder"]
+__all__ = ["Batch", "BatchBuilder", "Images"]
 
 
 class Batch(NamedTuple):
@@ -19,6 +19,10 @@ class Batch(NamedTuple):
     deletes: list[bytes]
     """None of them is in `puts`."""
     applied: int
+
+
+Images = dict[ObjectKey, tuple[int, dict[str, bytes] | None]]
+"""Objects by their state version and whole state. No state: there is no object any more."""
 
 
 class BatchBuilder:
@@ -37,28 +41,27 @@ class BatchBuilder:
         """
         self._large_rows_of = large_rows_of
         self._progress_rows = progress_rows
-        self._objects: dict[ObjectKey, tuple[int, dict[str, bytes] | None]] = {}
+        self.images: Images = {}
+        """What each object is after the last commit that has changed it."""
         self._large: dict[bytes, bytes] = {}
         self._keyed: dict[bytes, bytes] = {}
         self._progress: dict[ObjectKey, Progress | None] = {}
         self._deletes: list[bytes] = []
 
-    def add(self, commit: Commit, image: dict[str, bytes] | None, time_ms: int) -> None:
-        """Add one commit.
+    def add(self, commit: Commit, time_ms: int) -> None:
+        """Add the rows of a commit that leaves more than an image.
 
         Args:
             commit: In the order of commits.
-            image: The whole state of its object after it; None: there is no object.
             time_ms: Of its record.
         """
         key = commit.key
+        assert key is not None
         for outcome in commit.outcomes:
-            if outcome.key is not None and key is not None:
+            if outcome.key is not None:
                 name = rows.keyed_key(time_ms, key, outcome.method, outcome.key)
                 row = (outcome.digest, outcome.code, outcome.payload, time_ms)
                 self._keyed[name] = rows.pack_row(row)
-        if key is None:
-            return
         if commit.progress is not None:
             self._progress[key] = commit.progress
         elif commit.outcomes and (key in self._progress or key in self._progress_rows):
@@ -67,17 +70,15 @@ class BatchBuilder:
             self._deletes += self._large_rows_of(key)
             prefix = rows.attribute_key(key, "")
             self._large = {k: v for k, v in self._large.items() if not k.startswith(prefix)}
-        if commit.values or commit.created or commit.gone:
-            self._objects[key] = commit.state_version, image
-            for attribute, value in commit.values.items():
-                if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
-                    self._large[rows.attribute_key(key, attribute)] = value
+        for attribute, value in commit.values.items():
+            if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
+                self._large[rows.attribute_key(key, attribute)] = value
 
     def build(self, others: Iterable[tuple[bytes, bytes]], applied: int) -> Batch:
-        """Return the batch: what was added, and `others`."""
+        """Return the batch: the images, what was added, and `others`."""
         puts = [*others, *self._large.items(), *self._keyed.items()]
         deletes = self._deletes
-        for key, (state_version, image) in self._objects.items():
+        for key, (state_version, image) in self.images.items():
             if image is None:
                 deletes.append(rows.object_key(key))
             else:

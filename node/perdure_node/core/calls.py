@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +12,7 @@ from perdure_node.core.commits import Progress
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["Answer", "Call", "Catalog", "Copy", "Mailbox", "Ready", "Refusal", "Target"]
+__all__ = ["Answer", "Call", "Catalog", "Copy", "Ready", "Refusal", "Target"]
 
 
 class Refusal(NamedTuple):
@@ -102,16 +101,6 @@ class Call:
         """Set while it runs."""
         self.progress: Progress | None = None
         """What the journal knows of it already."""
-
-
-class Mailbox:
-    """The calls of one object."""
-
-    __slots__ = ("running", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: deque[Call] = deque()
-        self.running: list[Call] = []
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
-from perdure_node.core.batch import Batch, BatchBuilder
+from perdure_node.core.batch import Batch, BatchBuilder, Images
 from perdure_node.core.commits import Commit, Outcome, Progress
 from perdure_node.core.damage import DamageFound
 from perdure_node.core.limits import Limits
@@ -24,10 +24,10 @@ from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["Keyed", "Memory", "StoreReader"]
+__all__ = ["USED_AGAIN_MS", "Keyed", "Memory", "StoreReader"]
 
 
-_USED_AGAIN_MS: Final = 10
+USED_AGAIN_MS: Final = 10
 """An object that was used so recently keeps its place in the order of use."""
 
 
@@ -56,8 +56,12 @@ class Keyed(NamedTuple):
 
 
 class _Entry(NamedTuple):
+    """What a record leaves in the store."""
+
     record: int
-    commits: list[tuple[Commit, dict[str, bytes] | None]]
+    images: Images
+    others: list[Commit]
+    """Commits that leave more than an image. Few do, so the rest of them need not be kept."""
     bytes: int
     time_ms: int
 
@@ -73,7 +77,8 @@ class Memory:
         self.limits = limits
         self._states: dict[ObjectKey, ObjectState] = {}
         self._pinned: dict[ObjectKey, ObjectState] = {}
-        self._windows: dict[bytes, SessionWindow[Any]] = {}
+        self.windows: dict[bytes, SessionWindow[Any]] = {}
+        """Those in memory. `window` looks further."""
         self._keyed: dict[tuple[ObjectKey, str, str], Keyed] = {}
         self.progress: dict[ObjectKey, Progress] = {
             rows.key_of_progress(key): rows.unpack_progress(row)
@@ -83,7 +88,9 @@ class Memory:
         self.dirty_windows: set[bytes] = set()
         """Sessions whose windows say more than their rows in the store."""
         self._progress_rows = set(self.progress)
-        self._making: list[tuple[Commit, dict[str, bytes] | None]] = []
+        self._making: list[Commit] = []
+        self._images: Images = {}
+        self._others: list[Commit] = []
         self._entries: deque[_Entry] = deque()
         self.now_ms = 0
         """Monotonic time, for the order of use."""
@@ -109,7 +116,7 @@ class Memory:
                 self._residents.counters.loads += 1
                 state.resident = True
                 self._residents.add(state, self)
-            if self.now_ms - state.used_ms >= _USED_AGAIN_MS:
+            if self.now_ms - state.used_ms >= USED_AGAIN_MS:
                 self._residents.touch(state, self.now_ms)
             return state
         row = self._store.get(rows.object_key(key))
@@ -141,20 +148,20 @@ class Memory:
 
     def window(self, session: bytes) -> SessionWindow[Any] | None:
         """Return what is remembered of a session; None: nothing at all."""
-        window = self._windows.get(session)
+        window = self.windows.get(session)
         if window is None:
             row = self._store.get(rows.session_key(session))
             if row is None:
                 return None
             window = SessionWindow.from_row(session_birth_ms(session), rows.unpack_row(row))
-            self._windows[session] = window
+            self.windows[session] = window
         return window
 
     def open_window(self, session: bytes) -> SessionWindow[Any]:
         """Return what is remembered of a session; begin to remember it if need be."""
         window = self.window(session)
         if window is None:
-            window = self._windows[session] = SessionWindow(session_birth_ms(session))
+            window = self.windows[session] = SessionWindow(session_birth_ms(session))
         return window
 
     def keyed(self, key: ObjectKey, method: str, idempotency_key: str) -> Keyed | None:
@@ -193,17 +200,30 @@ class Memory:
 
     def commit(self, commit: Commit, record: int) -> ObjectState | None:
         """Take over one commit, which will be in `record`. Returns the object's state."""
-        state = None
-        if commit.key is not None:
-            state = self._change(commit, commit.key, record)
+        key, state = commit.key, None
+        if key is not None:
+            state = self._change(commit, key, record)
+        keyed = False
         for outcome in commit.outcomes:
-            self._end(outcome, commit.key, record)
-        if commit.key is not None:
+            self._end(outcome, record)
+            if outcome.key is not None and key is not None:
+                self.note_key(outcome, key, record)
+                keyed = True
+        if key is not None and state is not None:
+            ended = None
             if commit.progress is not None:
-                self.progress[commit.key] = commit.progress
+                self.progress[key] = commit.progress
             elif self.progress and commit.outcomes:
-                self.progress.pop(commit.key, None)
-        self._making.append((commit, None if state is None else state.image))
+                ended = self.progress.pop(key, None)
+            if (
+                keyed
+                or commit.gone
+                or commit.progress is not None
+                or ended is not None
+                or (state.size > rows.LARGE_ATTRIBUTE_BYTES and _has_large(commit.values))
+            ):
+                self._others.append(commit)
+        self._making.append(commit)
         return state
 
     def _change(self, commit: Commit, key: ObjectKey, record: int) -> ObjectState:
@@ -225,15 +245,16 @@ class Memory:
             self._residents.resized(state.size - size)
         state.last_record = record
         self._pinned[key] = state
+        self._images[key] = state.state_version, state.image
         return state
 
-    def _end(self, outcome: Outcome, key: ObjectKey | None, record: int) -> None:
-        window = self.open_window(outcome.session)
-        window.confirm(outcome.confirmed)
-        window.end(outcome.sequence, outcome.code, outcome.payload, record)
-        self.dirty_windows.add(outcome.session)
-        if key is not None:
-            self.note_key(outcome, key, record)
+    def _end(self, outcome: Outcome, record: int) -> None:
+        session, sequence, confirmed, code, payload = outcome[:5]
+        window = self.windows.get(session) or self.open_window(session)
+        if confirmed is not window.settled:
+            window.confirm(confirmed)
+        window.end(sequence, code, payload, record)
+        self.dirty_windows.add(session)
 
     def note_key(self, outcome: Outcome, key: ObjectKey, record: int) -> None:
         """Note the outcome of a call of this object under its idempotency key, if it has one."""
@@ -259,12 +280,12 @@ class Memory:
         if not self._making:
             return None
         self.time_ms = max(self.time_ms, now_ms)
-        return self.time_ms, [commit for commit, _ in self._making]
+        return self.time_ms, self._making
 
     def record_made(self, record: int, bytes: int) -> None:
         """Note that what `take_record` returned is record number `record` now."""
-        self._entries.append(_Entry(record, self._making, bytes, self.time_ms))
-        self._making = []
+        self._entries.append(_Entry(record, self._images, self._others, bytes, self.time_ms))
+        self._making, self._images, self._others = [], {}, []
         self.unapplied_bytes += bytes
 
     @property
@@ -301,12 +322,13 @@ class Memory:
             entry = entries.popleft()
             applied = entry.record
             self.unapplied_bytes -= entry.bytes
-            for commit, image in entry.commits:
-                builder.add(commit, image, entry.time_ms)
+            builder.images.update(entry.images)
+            for commit in entry.others:
+                builder.add(commit, entry.time_ms)
         others = [(rows.TIME_KEY, rows.pack_row([self.time_ms]))]
         waiting: set[bytes] = set()
         for session in self.dirty_windows:
-            window = self._windows[session]
+            window = self.windows[session]
             others.append((rows.session_key(session), rows.pack_row(window.row(applied))))
             if any(ended.record > applied for ended in window.ended.values()):
                 waiting.add(session)
@@ -323,7 +345,7 @@ class Memory:
                     self._drop(state)
         for name in [n for n, k in self._keyed.items() if k.record <= batch.applied]:
             del self._keyed[name]
-        if len(self._windows) > self.limits.windows_idle_max:
+        if len(self.windows) > self.limits.windows_idle_max:
             self._drop_windows()
 
     # Passivation.
@@ -353,11 +375,11 @@ class Memory:
 
     def _drop_windows(self) -> None:
         """Forget idle windows that the store has. They come back when they are asked for."""
-        for session, window in list(self._windows.items()):
-            if len(self._windows) <= self.limits.windows_idle_max // 2:
+        for session, window in list(self.windows.items()):
+            if len(self.windows) <= self.limits.windows_idle_max // 2:
                 break
             if window.is_idle and session not in self.dirty_windows:
-                del self._windows[session]
+                del self.windows[session]
 
     def _attribute(self, key: ObjectKey, name: str) -> bytes:
         value = self._store.get(rows.attribute_key(key, name))
@@ -367,6 +389,10 @@ class Memory:
 
     def _large_rows(self, key: ObjectKey) -> list[bytes]:
         return [row_key for row_key, _ in _all_rows(self._store, rows.attribute_key(key, ""))]
+
+
+def _has_large(values: dict[str, bytes]) -> bool:
+    return any(len(value) > rows.LARGE_ATTRIBUTE_BYTES for value in values.values())
 
 
 def _all_rows(store: StoreReader, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

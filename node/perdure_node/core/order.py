@@ -33,10 +33,11 @@ class OutOfOrder:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._by_time: deque[Held] = deque()
-        self._by_predecessor: dict[tuple[bytes, int], list[Held]] = {}
+        self.by_predecessor: dict[tuple[bytes, int], list[Held]] = {}
+        """Those that wait, by the session and the sequence of the call that they follow."""
 
     def __bool__(self) -> bool:
-        return bool(self._by_predecessor)
+        return bool(self.by_predecessor)
 
     def hold(self, request: Request, copy: Copy, deadline_ms: int, now_ms: int) -> bool:
         """Hold a call back. False: too many are held already."""
@@ -44,7 +45,7 @@ class OutOfOrder:
             return False
         held = Held(now_ms + self._limits.out_of_order_wait_ms, request, copy, deadline_ms)
         self._by_time.append(held)
-        self._by_predecessor.setdefault((request.session, request.previous), []).append(held)
+        self.by_predecessor.setdefault((request.session, request.previous), []).append(held)
         return True
 
     def freed(self, session: bytes, window: SessionWindow[Any]) -> Iterator[Held]:
@@ -52,9 +53,9 @@ class OutOfOrder:
 
         Whoever takes one admits it before asking for the next, which may have waited for it.
         """
-        seen = [n for s, n in self._by_predecessor if s == session and window.has_seen(n)]
+        seen = [n for s, n in self.by_predecessor if s == session and window.has_seen(n)]
         while seen:
-            for held in self._by_predecessor.pop((session, seen.pop()), ()):
+            for held in self.by_predecessor.pop((session, seen.pop()), ()):
                 if not held.over:
                     held.over = True
                     yield held
@@ -68,7 +69,7 @@ class OutOfOrder:
             held = by_time.popleft()
             if not held.over:
                 held.over = True
-                self._by_predecessor.pop((held.request.session, held.request.previous), None)
+                self.by_predecessor.pop((held.request.session, held.request.previous), None)
                 yield held
 
     @property

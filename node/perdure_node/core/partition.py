@@ -5,9 +5,6 @@ Deterministic and free of I/O. What happens comes in through the methods named f
 `take_ready`. Commits pile up in `memory` until the shell takes them as one record.
 
 Invariants:
-  * An object runs one exclusive call, or several shared ones, never both. The next is the one
-    at the head of its mailbox.
-  * Every mailbox holds or runs a call. An object without a mailbox is idle.
   * A call is looked up in its session's window before anything else is decided about it, so
     within the window no call runs twice and no refusal hides that a copy of it has run.
   * Nothing leaves before the last record that it could have seen is durable: `Gate`.
@@ -20,21 +17,26 @@ from typing import Any
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import ObjectKey
-from perdure_node.core.calls import Call, Catalog, Copy, Mailbox, Ready, Refusal, Target
+from perdure_node.core.calls import Call, Catalog, Copy, Ready, Refusal, Target
 from perdure_node.core.commits import MARK, Progress
 from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.gate import Gate
 from perdure_node.core.keys import Keys
 from perdure_node.core.limits import Limits
-from perdure_node.core.memory import Memory
+from perdure_node.core.mailboxes import Mailbox, Mailboxes
+from perdure_node.core.memory import USED_AGAIN_MS, Memory
 from perdure_node.core.order import OutOfOrder
 from perdure_node.core.reader import NO, READS, YES, Reader
 from perdure_node.core.recorder import Recorder, outcome_of
-from perdure_node.core.refusals import refuse_chain, refuse_session
+from perdure_node.core.refusals import refuse_chain, refuse_full, refuse_session
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import UNRECORDED, Ended, SessionWindow
 
 __all__ = ["Partition"]
+
+# Members of an enum cost ten times as much to look up.
+_CALL, _GET_OR_CREATE = Kind.CALL, Kind.GET_OR_CREATE
+_DELETE, _CONFIRM = Kind.DELETE, Kind.CONFIRM
 
 
 class Partition:
@@ -49,19 +51,14 @@ class Partition:
         self._catalog = catalog
         self._limits = limits
         self._server = server
-        self._mailboxes: dict[ObjectKey, Mailbox] = {}
-        self._waiting = 0
+        self._mailboxes = Mailboxes(self._start)
         self._out_of_order = OutOfOrder(limits)
-        self._stalled: dict[ObjectKey, None] = {}
-        """Objects whose next call could not start while `paused` was set."""
         self._runs: list[Call] = []
         self._gate = Gate(memory, epoch, limits)
         self.recorder = Recorder(memory, limits)
         self._reader = Reader(memory, catalog, self._gate, self.recorder, limits)
         self._keys = Keys(memory, catalog, self._gate, self.recorder)
         self.now_ms = 0  # Monotonic time, as of the last event that brought it.
-        self.paused = False
-        """No call starts: too much is on its way to the disk."""
         self.room = True
         """False: the disk is full, and calls that would write are refused."""
         self.draining = False
@@ -92,13 +89,12 @@ class Partition:
                 self._gate.refuse(copy, self.stopped)
             elif request.kind in READS:
                 self._reader.read(request, copy)
-            elif request.kind == Kind.CONFIRM:
+            elif request.kind == _CONFIRM:
                 self._confirm(request)
             else:
                 self._admit(request, copy, now_ms + time_left_ms)
-            if self._out_of_order and (freed := memory.window(request.session)) is not None:
-                for held in self._out_of_order.freed(request.session, freed):
-                    self._admit(held.request, held.copy, held.deadline_ms)
+            if self._out_of_order.by_predecessor:
+                self._admit_freed(request.session)
         except DamageFound as damage:
             self.stop_damaged(str(damage))
 
@@ -108,7 +104,6 @@ class Partition:
         for held in self._out_of_order.expired(now_ms):
             self._gate.refuse(held.copy, Refusal(Code.OUT_OF_ORDER, ()))
 
-    @stops_on_damage
     def method_returned(
         self,
         call: Call,
@@ -137,10 +132,14 @@ class Partition:
             self._finish(call, *pack_error(*self.stopped))
             return
         version = state.state_version if state_version is None else state_version
-        recorded = self.recorder.commit(
-            call, outcome_of(call, code, payload), values, version, created=created, saved=saved
-        )
-        self._finish(call, code, payload, self.recorder.record if recorded else 0)
+        outcome = outcome_of(call, code, payload)
+        recorder = self.recorder
+        # Every call comes this way: without the cost of `stops_on_damage`.
+        try:
+            recorded = recorder.commit(call, outcome, values, version, created=created, saved=saved)
+            self._finish(call, code, payload, recorder.record if recorded else 0)
+        except DamageFound as damage:
+            self.stop_damaged(str(damage))
 
     @stops_on_damage
     def method_refused(self, call: Call, refusal: Refusal) -> None:
@@ -237,10 +236,8 @@ class Partition:
     @stops_on_damage
     def resume_starting(self) -> None:
         """Start the calls that could not start while `paused` was set."""
-        stalled, self._stalled = self._stalled, {}
-        for key in stalled:
-            if key in self._mailboxes:
-                self._start_next(key, self._mailboxes[key])
+        self.paused = False
+        self._mailboxes.resume_starting()
 
     def stop_damaged(self, damage: str) -> None:
         """Stop for good, because the data is damaged."""
@@ -254,7 +251,7 @@ class Partition:
         self._gate.drop(refusal)
         for held in self._out_of_order.expired(1 << 62):
             self._gate.refuse(held.copy, refusal)
-        for mailbox in self._mailboxes.values():
+        for mailbox in self._mailboxes:
             for call in [*mailbox.waiting, *mailbox.running]:
                 for one in [call, *call.followers]:
                     for copy in one.copies:
@@ -272,6 +269,15 @@ class Partition:
         """Return what may leave, and forget it; what is to be run stays."""
         outputs, self._gate.outputs = self._gate.outputs, []
         return outputs
+
+    @property
+    def paused(self) -> bool:
+        """No call starts: too much is on its way to the disk."""
+        return self._mailboxes.paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._mailboxes.paused = paused
 
     @property
     def next_time_ms(self) -> int | None:
@@ -296,8 +302,15 @@ class Partition:
             window.confirm(request.confirmed)
             self.memory.dirty_windows.add(request.session)
 
+    def _admit_freed(self, session: bytes) -> None:
+        """Admit the calls that have waited for what the session has sent by now."""
+        window = self.memory.window(session)
+        if window is not None:
+            for held in self._out_of_order.freed(session, window):
+                self._admit(held.request, held.copy, held.deadline_ms)
+
     def _admit(self, request: Request, copy: Copy, deadline_ms: int) -> None:
-        window = self.memory.window(request.session)
+        window = self.memory.windows.get(request.session) or self.memory.window(request.session)
         if window is None:
             refusal = refuse_session(request.session, self.memory.time_ms, self._limits)
             if refusal is not None:
@@ -353,9 +366,9 @@ class Partition:
         assert isinstance(target, Target)
         call = Call(key, request, target, window, deadline_ms)
         call.copies.append(copy)
-        if request.key is not None and request.kind == Kind.CALL and not self._keys.claim(call):
+        if request.key is not None and request.kind == _CALL and not self._keys.claim(call):
             return
-        if request.kind == Kind.GET_OR_CREATE:
+        if request.kind == _GET_OR_CREATE:
             state = self.memory.state(call.key)
             if state is not None and state.image is not None:
                 # It is there: a read, which waits for no method.
@@ -382,61 +395,32 @@ class Partition:
             return refusal
         if self.draining:
             return Refusal(Code.DRAINING, (self._server,))
-        mailbox = self._mailboxes.get(key)
-        if mailbox is not None and len(mailbox.waiting) >= limits.mailbox_calls_max:
-            return Refusal(Code.BACKPRESSURE, (str(key), limits.retry_after_s))
-        if self._waiting >= limits.waiting_calls_max:
+        if self._mailboxes.waiting >= limits.waiting_calls_max:
             return Refusal(Code.BACKPRESSURE, (f"partition {self.number}", limits.retry_after_s))
-        if (
-            len(window.open) + len(window.ended) >= limits.session_unconfirmed_max
-            or window.bytes >= limits.session_outcome_bytes_max
-        ):
-            return Refusal(Code.BACKPRESSURE, ("the answers of this session", limits.retry_after_s))
-        return None
+        return refuse_full(key, self._mailboxes.get(key), window, limits)
 
     # Mailboxes.
 
     def _enqueue(self, call: Call) -> None:
         call.window.open[call.request.sequence] = call
-        mailbox = self._mailboxes.get(call.key)
-        if mailbox is None:
-            mailbox = self._mailboxes[call.key] = Mailbox()
-        mailbox.waiting.append(call)
-        self._waiting += 1
-        if len(mailbox.waiting) == 1:
-            self._start_next(call.key, mailbox)
-
-    def _start_next(self, key: ObjectKey, mailbox: Mailbox) -> None:
-        waiting, running = mailbox.waiting, mailbox.running
-        while waiting:
-            if running and not (waiting[0].shared and running[0].shared):
-                return
-            if self.paused:
-                self._stalled[key] = None
-                return
-            call = waiting.popleft()
-            self._waiting -= 1
-            self._start(call, mailbox)
-        if not running:
-            del self._mailboxes[key]
+        self._mailboxes.put(call)
 
     def _start(self, call: Call, mailbox: Mailbox) -> None:
         """Run a call, or answer it if there is nothing to run."""
         if self.now_ms > call.deadline_ms:
             heir = self._keys.pass_on(call)
             if heir is not None:
-                mailbox.waiting.appendleft(heir)
-                self._waiting += 1
+                self._mailboxes.put_first(heir, mailbox)
             text = "the caller's time was over before the call could start: it did not run"
             self._end_unrun(call, *pack_error(Code.DEADLINE_EXCEEDED, (text,)))
             return
         kind = call.request.kind
         state = self.memory.state(call.key)
         there = state is not None and state.image is not None
-        if kind == Kind.DELETE:
+        if kind == _DELETE:
             self._delete(call, state if there else None)
             return
-        if kind == Kind.GET_OR_CREATE:
+        if kind == _GET_OR_CREATE:
             if there:
                 assert state is not None
                 shown = self._reader.shown(state, call.request.encoding)
@@ -472,18 +456,21 @@ class Partition:
         state = call.state
         assert state is not None
         state.users -= 1
-        self.memory.use(state)
-        call.window.open.pop(call.request.sequence, None)
-        self._keys.give_up(call)
-        current = self.memory.state(call.key) if call.request.kind == Kind.GET_OR_CREATE else state
-        if code == 0 and call.request.kind == Kind.GET_OR_CREATE and current is not None:
-            code, payload = self._reader.shown(current, call.request.encoding)
+        if self.memory.now_ms - state.used_ms >= USED_AGAIN_MS:
+            self.memory.use(state)
+        request = call.request
+        current: ObjectState | None = state
+        call.window.open.pop(request.sequence, None)
+        if request.key is not None:
+            self._keys.give_up(call)
+        if request.kind == _GET_OR_CREATE:
+            current = self.memory.state(call.key)
+            if code == 0 and current is not None:
+                code, payload = self._reader.shown(current, request.encoding)
         self._gate.answer(call.copies, current, code, payload, record)
-        self._end_followers(call, code, payload, record)
-        mailbox = self._mailboxes.get(call.key)
-        if mailbox is not None:
-            mailbox.running.remove(call)
-            self._start_next(call.key, mailbox)
+        if call.followers:
+            self._end_followers(call, code, payload, record)
+        self._mailboxes.ended(call)
 
     def _end_followers(self, call: Call, code: int, payload: bytes, record: int) -> None:
         for follower in call.followers:

@@ -113,7 +113,8 @@ class Recorder:
         return self.record if self._memory.has_commits else self.record - 1
 
     def _add(self, commit: Commit) -> None:
-        self.flush_marks()
+        if self._marks:
+            self.flush_marks()
         self._memory.commit(commit, self.record)
 
     def _defer(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from perdure.errors import Code
 from perdure.frames import Kind, Request
-from perdure.ids import session_birth_ms
-from perdure_node.core.calls import Refusal
+from perdure.ids import ObjectKey, session_birth_ms
+from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.limits import Limits
+from perdure_node.core.mailboxes import Mailbox
+from perdure_node.core.window import SessionWindow
 
-__all__ = ["refuse_chain", "refuse_session"]
+__all__ = ["refuse_chain", "refuse_full", "refuse_session"]
 
 
 def refuse_session(session: bytes, time_ms: int, limits: Limits) -> Refusal | None:
@@ -38,4 +40,18 @@ def refuse_chain(request: Request, limits: Limits) -> Refusal | None:
     if request.kind != Kind.GET_OR_CREATE and any(link[:2] == key for link in chain):
         links = [*chain, [*key, request.method]]
         return Refusal(Code.CALL_CYCLE, ([f"{t}[{i}].{m}" for t, i, m in links],))
+    return None
+
+
+def refuse_full(
+    key: ObjectKey, mailbox: Mailbox | None, window: SessionWindow[Call], limits: Limits
+) -> Refusal | None:
+    """Refuse a call for which its object's mailbox, or its session, has no room."""
+    if mailbox is not None and len(mailbox.waiting) >= limits.mailbox_calls_max:
+        return Refusal(Code.BACKPRESSURE, (str(key), limits.retry_after_s))
+    if (
+        len(window.open) + len(window.ended) >= limits.session_unconfirmed_max
+        or window.bytes >= limits.session_outcome_bytes_max
+    ):
+        return Refusal(Code.BACKPRESSURE, ("the answers of this session", limits.retry_after_s))
     return None

@@ -88,7 +88,8 @@ class SessionWindow(Generic[C]):
     def end(self, sequence: int, code: int, payload: bytes, record: int) -> None:
         """Note the outcome of a call, unless its caller no longer wants it."""
         self.open.pop(sequence, None)
-        if not self.is_settled(sequence):
+        settled = self.settled
+        if sequence > settled[0] and (len(settled) == 1 or not _inside(settled, sequence)):
             self.ended[sequence] = Ended(code, payload, record)
             self.bytes += len(payload)
 

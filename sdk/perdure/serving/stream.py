@@ -79,7 +79,8 @@ class AnswerStream:
             self.overflow()
         elif self._unread.buffered_bytes > self._limits.unsent_total_bytes_max:
             self._unread.shed()
-        self._wake_writer()
+        if self._wake is not None:
+            self._wake_writer()
 
     def announce(self, welcome: Welcome) -> None:
         """Tell the client, in the next message, what the server is."""
