@@ -109,7 +109,8 @@ class Request(NamedTuple):
     method: str
     encoding: int
     arguments: bytes
-    """MSGPACK: `codec.encode([positional list, named dict])`. JSON: an array or an object."""
+    """MSGPACK: `codec.encode([positional list, named dict])`. JSON: an array or an object. Empty:
+    there are none."""
     key: str | None
     have: list[int] | None
     """The version `[epoch, number]` of the state that the caller has; `[0, 0]`: none yet;

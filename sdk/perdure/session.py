@@ -194,11 +194,13 @@ class Session(Generic[T]):
             call.copies -= 1
             if call.ended:
                 continue
-            if code in REFUSALS:
-                self._refused(call, code, body)
-                continue
-            if code == Code.SESSION_EXPIRED and call.window and call.window.session is self._id:
-                self._id = None
+            if code:
+                if code in REFUSALS:
+                    self._refused(call, code, body)
+                    continue
+                window = call.window
+                if code == Code.SESSION_EXPIRED and window and window.session is self._id:
+                    self._id = None
             self._end(call, code, body)
 
     def tick(self, now_ms: int) -> None:

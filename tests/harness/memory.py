@@ -155,7 +155,7 @@ class _Request:
         current_turn.set(self)
         if object_type.has_on_activate:
             await self._instance.on_activate()
-        args, kwargs = decode(self._arguments)
+        args, kwargs = decode(self._arguments) if self._arguments else ([], {})
         method = object_type.method(self._method)
         method.check(*args, **kwargs)
         result = method.invoke(self._instance, self.context, args, kwargs)
