@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from perdure import codec, jsonvalue
 from perdure.errors import BadArguments, BadPayload, UnknownType
@@ -10,6 +10,9 @@ from perdure.frames import Encoding, Request
 from perdure.objects import Method
 
 __all__ = ["arguments_of"]
+
+
+_SHAPE: Final = (list, dict)
 
 
 def arguments_of(method: Method, request: Request) -> tuple[list[Any], dict[str, Any]]:
@@ -32,7 +35,7 @@ def arguments_of(method: Method, request: Request) -> tuple[list[Any], dict[str,
             decoded = codec.decode(request.arguments)
         except UnknownType as error:
             raise BadArguments(str(error)) from None
-        if type(decoded) is not list or [type(part) for part in decoded] != [list, dict]:
+        if type(decoded) is not list or tuple(map(type, decoded)) != _SHAPE:
             raise BadPayload("arguments are [positional list, named dict]")
         args, kwargs = decoded
     try:

@@ -117,13 +117,16 @@ class Host:
         for key, progress in list(self._memory.progress.items()):
             self.partition.resume(key, progress)
 
-    def append(self) -> tuple[int, int]:
+    def append(self, wall_ms: int) -> tuple[int, int]:
         """Append the commits made since the last time as one record.
+
+        Args:
+            wall_ms: Wall clock.
 
         Returns:
             Its bytes, and what it counts against the bounds of what is on its way.
         """
-        made = self._memory.take_record(self._clock.wall_ms())
+        made = self._memory.take_record(wall_ms)
         if made is None:
             return 0, 0
         body = pack_record(*made)

@@ -194,7 +194,7 @@ class Node:
                     self._hosts.of_memory(memory).commit_deferred(state)
             for host in self._hosts:
                 host.partition.recorder.flush_marks()
-                host.append()
+                host.append(self._clock.wall_ms())
         await self.client.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -368,13 +368,19 @@ class Node:
         unclean, self._unclean = self._unclean, {}
         if self._failure is not None:
             return
+        wall_ms = self._clock.wall_ms()
         next_ms: int | None = None
+        bytes = weight = 0
         for host in unclean:
-            if host.partition.memory.has_commits:
-                self._upkeep.appended(*host.append())
-            due_ms = host.partition.next_time_ms
+            partition = host.partition
+            if partition.memory.making:
+                one, other = host.append(wall_ms)
+                bytes += one
+                weight += other
+            due_ms = partition.next_time_ms
             if due_ms is not None and (next_ms is None or due_ms < next_ms):
                 next_ms = due_ms
+        self._upkeep.appended(bytes, weight)
         self._journal.flush()
         if next_ms is not None and self._timer is None:
             delay_s = max(0, next_ms - self._clock.monotonic_ms()) / 1000

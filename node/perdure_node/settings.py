@@ -33,10 +33,10 @@ class NodeSettings:
     """The directory may be empty: it is this node's first start."""
     limits: Limits = field(default_factory=Limits)
     journal: JournalSettings = field(default_factory=JournalSettings)
-    apply_interval_s: float = 0.5
+    apply_interval_s: float = 2.0
     """How often durable records are written to the stores, unless many wait. An object that has
     changed many times by then is written once."""
-    apply_bytes: int = 4 << 20
+    apply_bytes: int = 16 << 20
     """So many bytes of durable records are written to the stores at once."""
     checkpoint_bytes: int = 16 << 20
     """The stores are flushed, and the journal is trimmed, after so much was appended to it."""

@@ -30,25 +30,19 @@ class MethodTurn:
     of the one record at the end.
     """
 
-    __slots__ = (
-        "_base",
-        "_context",
-        "_flush",
-        "_skip",
-        "activation",
-        "admitted",
-        "client",
-        "folded",
-        "method",
-        "over",
-        "partition",
-        "saved",
-        "saves",
-        "spoilt",
-        "start_image",
-        "start_version",
-        "waking",
-    )
+    # Not in `__init__`, and no slots: most turns change none of them.
+    activation: Activation | None = None
+    saved = False
+    saves = 0
+    over = False
+    spoilt = False
+    """A shared call beside this one has changed the state under it."""
+    waking = False
+    """`on_activate` runs."""
+    _base: tuple[dict[str, bytes], int] | None = None
+    """Image and size as of the last `save()`, while that is not in a record."""
+    _skip = 0
+    _context: DurableContext | None = None
 
     def __init__(
         self,
@@ -64,23 +58,11 @@ class MethodTurn:
         self.admitted = call
         self.client = client
         self.method = method
-        self.activation: Activation | None = None
+        self._flush = flush
         self.folded: dict[str, bytes] = {}
         """Saved, and not in a record yet."""
-        self.saved = False
-        self.saves = 0
-        self.over = False
-        self.spoilt = False
-        """A shared call beside this one has changed the state under it."""
-        self.waking = False
-        """`on_activate` runs."""
         self.start_image: dict[str, bytes] = state.image or {}
         self.start_version = state.state_version
-        self._base: tuple[dict[str, bytes], int] | None = None
-        """Image and size as of the last `save()`, while that is not in a record."""
-        self._skip = 0
-        self._flush = flush
-        self._context: DurableContext | None = None
         if call.progress is not None:
             self.start_image = call.progress.start_image
             self.start_version = call.progress.start_version

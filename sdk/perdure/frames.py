@@ -46,6 +46,14 @@ _new: Final = tuple.__new__
 # Half the price of `_make`, which asks for the length once more.
 
 
+_SHAPES: Final = frozenset(
+    (int, bytes, int, int, list, str, str, str, int, bytes, key, have, list)
+    for key in (str, type(None))
+    for have in (list, type(None))
+)
+"""What the fields of a `Request` may be. Every call is looked at, so it is one look."""
+
+
 class Kind(enum.IntEnum):
     """What is asked of an object."""
 
@@ -207,30 +215,14 @@ def unpack_request(body: bytes) -> Request:
         raise BadPayload("a call's body is a MessagePack array") from None
     if type(fields) is not list or len(fields) != len(Request._fields):
         raise BadPayload(f"a call's body is an array of {len(Request._fields)} fields")
-    # One look at each field, written out, because every call comes this way.
-    (kind, session, sequence, previous, confirmed, type_, id, method, encoding, arguments) = fields[
-        :10
-    ]
-    key, have, chain = fields[10:]
     if not (
-        type(kind) is int
-        and type(session) is bytes
-        and len(session) == _SESSION_BYTES
-        and type(sequence) is int
-        and type(previous) is int
-        and 0 <= previous <= sequence
-        and type(confirmed) is list
-        and _are_settled(confirmed)
-        and type(type_) is str
-        and type(id) is str
-        and type(method) is str
-        and type(encoding) is int
-        and 0 <= encoding <= 1
-        and type(arguments) is bytes
-        and (key is None or type(key) is str)
-        and (have is None or _is_version(have))
-        and type(chain) is list
-        and (not chain or _are_links(chain))
+        tuple(map(type, fields)) in _SHAPES
+        and len(fields[1]) == _SESSION_BYTES
+        and 0 <= fields[3] <= fields[2]
+        and _are_settled(fields[4])
+        and 0 <= fields[8] <= 1
+        and (fields[11] is None or tuple(map(type, fields[11])) == (int, int))
+        and (not fields[12] or _are_links(fields[12]))
     ):
         raise BadPayload(
             "a call's body is [kind, session (16 bytes), sequence, previous (no more than it), "
@@ -249,10 +241,6 @@ def _are_settled(confirmed: list[Any]) -> bool:
         and all(type(n) is int and n >= 0 for n in confirmed)
         and all(a <= b for a, b in itertools.pairwise(confirmed))
     )
-
-
-def _is_version(have: Any) -> bool:
-    return type(have) is list and len(have) == 2 and type(have[0]) is int and type(have[1]) is int
 
 
 def _are_links(chain: list[Any]) -> bool:

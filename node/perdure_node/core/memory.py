@@ -88,7 +88,8 @@ class Memory:
         self.dirty_windows: set[bytes] = set()
         """Sessions whose windows say more than their rows in the store."""
         self._progress_rows = set(self.progress)
-        self._making: list[Commit] = []
+        self.making: list[Commit] = []
+        """Commits that wait for a record."""
         self._images: Images = {}
         self._others: list[Commit] = []
         self._entries: deque[_Entry] = deque()
@@ -223,7 +224,7 @@ class Memory:
                 or (state.size > rows.LARGE_ATTRIBUTE_BYTES and _has_large(commit.values))
             ):
                 self._others.append(commit)
-        self._making.append(commit)
+        self.making.append(commit)
         return state
 
     def _change(self, commit: Commit, key: ObjectKey, record: int) -> ObjectState:
@@ -277,21 +278,16 @@ class Memory:
         Args:
             now_ms: Wall clock.
         """
-        if not self._making:
+        if not self.making:
             return None
         self.time_ms = max(self.time_ms, now_ms)
-        return self.time_ms, self._making
+        return self.time_ms, self.making
 
     def record_made(self, record: int, bytes: int) -> None:
         """Note that what `take_record` returned is record number `record` now."""
         self._entries.append(_Entry(record, self._images, self._others, bytes, self.time_ms))
-        self._making, self._images, self._others = [], {}, []
+        self.making, self._images, self._others = [], {}, []
         self.unapplied_bytes += bytes
-
-    @property
-    def has_commits(self) -> bool:
-        """Tell whether commits wait for a record."""
-        return bool(self._making)
 
     def replay(self, record: int, time_ms: int, commits: list[Commit], bytes: int) -> None:
         """Take over a durable record of the journal that the store does not have."""

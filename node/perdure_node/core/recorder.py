@@ -110,7 +110,7 @@ class Recorder:
     @property
     def last(self) -> int:
         """The record that holds, or will hold, the last commit so far."""
-        return self.record if self._memory.has_commits else self.record - 1
+        return self.record if self._memory.making else self.record - 1
 
     def _add(self, commit: Commit) -> None:
         if self._marks:

@@ -13,6 +13,7 @@ call that was given up is known here before any later call of the same session r
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 __all__ = ["UNRECORDED", "Ended", "SessionWindow", "merge_settled"]
@@ -79,11 +80,13 @@ class SessionWindow(Generic[C]):
         ended = self.ended
         # Either side may be long: one call that takes hours leaves an interval of millions.
         if last - first < len(ended):
-            gone = [s for s in range(first, last + 1) if s in ended]
+            gone: Iterable[int] = range(first, last + 1)
         else:
             gone = [s for s in ended if first <= s <= last]
         for sequence in gone:
-            self.bytes -= len(ended.pop(sequence).payload)
+            past = ended.pop(sequence, None)
+            if past is not None:
+                self.bytes -= len(past.payload)
 
     def end(self, sequence: int, code: int, payload: bytes, record: int) -> None:
         """Note the outcome of a call, unless its caller no longer wants it."""
