@@ -10,6 +10,7 @@ PerdureError
         Draining            (hidden by the client until the deadline)
         ObjectNotFound      create the object first (also a LookupError)
         Superseded          a later call of the same caller has run already
+        Parked              a call that cannot go on holds the object: `perdure calls`
     OutcomeUnknown          it may have run: send again only with the same key
         DeadlineExceeded    the caller's time is over (also a TimeoutError)
     CallFailed              it ran and failed: sending again repeats the failure
@@ -21,6 +22,13 @@ PerdureError
         CallCycle           the call came back into its own chain
         CallTooDeep         more calls inside calls than allowed
         KeyReused           the key was used for a call with other arguments
+        CallCancelled       somebody cancelled or killed it
+        Poisoned            it was given up: it ended its process, or cannot go on
+        NonDeterministic    run again, it asks for other steps than before
+        TooManySteps        its journal is over its limit
+        TooManyTimers       the object has more timers than allowed
+        ServiceError        a service answered with an error of its own
+        ServiceNotFound     no service of that name
     UnknownType             no such type of object (also a LookupError)
     UnknownMethod           no such method (also an AttributeError)
     BadArguments            they do not fit the method (also a TypeError)
@@ -47,6 +55,7 @@ __all__ = [
     "BadKey",
     "BadObjectId",
     "BadPayload",
+    "CallCancelled",
     "CallCycle",
     "CallFailed",
     "CallRejected",
@@ -59,21 +68,28 @@ __all__ = [
     "Draining",
     "KeyReused",
     "NoOwner",
+    "NonDeterministic",
     "NotLoaded",
     "NotOwner",
     "ObjectNotFound",
     "OutOfOrder",
     "OutcomeUnknown",
     "Overloaded",
+    "Parked",
     "PerdureError",
+    "Poisoned",
     "RemoteError",
     "ResultNotStorable",
     "ResultTooLarge",
+    "ServiceError",
+    "ServiceNotFound",
     "StateNotStorable",
     "StateTooLarge",
     "StorageHeld",
     "Superseded",
     "TooLarge",
+    "TooManySteps",
+    "TooManyTimers",
     "UnknownMethod",
     "UnknownType",
     "error_from_wire",
@@ -327,6 +343,116 @@ class UnknownMethod(PerdureError, AttributeError):
         return f"{self.type_name} has no method {self.method!r}{self.hint}"
 
 
+class Parked(CallRejected):
+    """The object is held by a call that cannot go on until an operator decides about it."""
+
+    def __init__(self, object: str, call: str, reason: str) -> None:
+        super().__init__(object, call, reason)
+        self.object = object
+        self.call = call
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.object} is held by the parked call {self.call} ({self.reason}): "
+            f"retry or drop that with `perdure calls`"
+        )
+
+
+class CallCancelled(CallFailed):
+    """Somebody cancelled or killed the call. What it had committed stays."""
+
+    def __init__(self, call: str, reason: str) -> None:
+        super().__init__(call, reason)
+        self.call = call
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.call} was cancelled: {self.reason}"
+
+
+class Poisoned(CallFailed):
+    """The call was given up: it ended its process again and again, or cannot go on."""
+
+    def __init__(self, call: str, reason: str) -> None:
+        super().__init__(call, reason)
+        self.call = call
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.call} was given up: {self.reason}"
+
+
+class NonDeterministic(CallFailed):
+    """Run again, the method asks for another step than the one in its journal."""
+
+    def __init__(self, call: str, step: int, recorded: str, asked: str) -> None:
+        super().__init__(call, step, recorded, asked)
+        self.call = call
+        self.step = step
+        self.recorded = recorded
+        self.asked = asked
+
+    def __str__(self) -> str:
+        return (
+            f"{self.call}, step {self.step}: the journal has {self.recorded}, this run asks for "
+            f"{self.asked}; deploy code that asks for the same steps, then retry the call"
+        )
+
+
+class TooManySteps(CallFailed):
+    """The journal of one call is over its limit: split the work over several calls."""
+
+    def __init__(self, call: str, what: str, limit: int) -> None:
+        super().__init__(call, what, limit)
+        self.call = call
+        self.what = what
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.call} has more {self.what} than the limit of {self.limit}: split it"
+
+
+class TooManyTimers(CallFailed):
+    """One object has more timers than allowed."""
+
+    def __init__(self, object: str, limit: int) -> None:
+        super().__init__(object, limit)
+        self.object = object
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.object} has {self.limit} timers, which is the limit"
+
+
+class ServiceError(CallFailed):
+    """A service answered with an error of its own. That answer is recorded, not retried."""
+
+    def __init__(self, service: str, method: str, type: str, message: str) -> None:
+        super().__init__(service, method, type, message)
+        self.service = service
+        self.method = method
+        self.type = type
+        """The class of the service's exception, or `HTTP 404`."""
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.service}.{self.method}: {self.type}: {self.message}"
+
+
+class ServiceNotFound(CallFailed):
+    """There is no such service, or it has no such method. `hint` says what there is."""
+
+    def __init__(self, service: str, method: str, hint: str = "") -> None:
+        super().__init__(service, method, hint)
+        self.service = service
+        self.method = method
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"there is no service {self.service}.{self.method}{self.hint}"
+
+
 class _Text(PerdureError):
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -428,6 +554,14 @@ class Code(enum.IntEnum):
     CODEC_NOT_ALLOWED = 28
     SESSION_EXPIRED = 29  # Of a session too old to be remembered: nobody knows whether it ran.
     INTERNAL = 30  # A bug of ours. Whether the call ran is not known.
+    CANCELLED = 31
+    POISONED = 32
+    PARKED = 33
+    NON_DETERMINISTIC = 34
+    TOO_MANY_STEPS = 35
+    TOO_MANY_TIMERS = 36
+    SERVICE_ERROR = 37
+    SERVICE_NOT_FOUND = 38
 
 
 class Kind(NamedTuple):
@@ -471,6 +605,14 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.CODEC_NOT_ALLOWED: Kind("INVALID_ARGUMENT", BadPayload, "no"),
     Code.SESSION_EXPIRED: Kind("ABORTED", OutcomeUnknown, "unknown"),
     Code.INTERNAL: Kind("INTERNAL", OutcomeUnknown, "unknown"),
+    Code.CANCELLED: Kind("CANCELLED", CallCancelled, "unknown"),
+    Code.POISONED: Kind("INTERNAL", Poisoned, "unknown"),
+    Code.PARKED: Kind("FAILED_PRECONDITION", Parked, "no"),
+    Code.NON_DETERMINISTIC: Kind("FAILED_PRECONDITION", NonDeterministic, "unknown"),
+    Code.TOO_MANY_STEPS: Kind("RESOURCE_EXHAUSTED", TooManySteps, "unknown"),
+    Code.TOO_MANY_TIMERS: Kind("RESOURCE_EXHAUSTED", TooManyTimers, "no"),
+    Code.SERVICE_ERROR: Kind("FAILED_PRECONDITION", ServiceError, "unknown"),
+    Code.SERVICE_NOT_FOUND: Kind("NOT_FOUND", ServiceNotFound, "no"),
 }
 """How each code looks to a gRPC client and to a Python caller."""
 

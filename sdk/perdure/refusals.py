@@ -31,6 +31,7 @@ REFUSALS: Final = RETRIED | {
         Code.OBJECT_NOT_FOUND,
         Code.SUPERSEDED,
         Code.DISK_FULL,
+        Code.PARKED,
         Code.CODEC_NOT_ALLOWED,
     )
 }
