@@ -11,9 +11,10 @@ import asyncio
 import datetime as dt
 import logging
 import random as chance
+from collections.abc import Callable
 from contextvars import ContextVar
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 from perdure.frames import Encoding, Kind
@@ -22,7 +23,15 @@ from perdure.ids import ObjectKey
 if TYPE_CHECKING:
     from perdure.client import Answer
 
-__all__ = ["Caller", "DurableContext", "Turn", "ctx", "current_turn"]
+__all__ = [
+    "Caller",
+    "DurableContext",
+    "StepResult",
+    "TimerSetting",
+    "Turn",
+    "ctx",
+    "current_turn",
+]
 
 
 class Caller(Protocol):
@@ -68,8 +77,37 @@ class Caller(Protocol):
         ...
 
 
+class StepResult(NamedTuple):
+    """How a step ended, as an answer says it."""
+
+    code: int
+    """0: `payload` is the encoded value. RAISED: a packed exception. Else: an error's args."""
+    payload: bytes
+
+
+class TimerSetting(NamedTuple):
+    """One timer of an object."""
+
+    name: str
+    due_ms: int
+    """Wall clock, when it fires next."""
+    method: str
+    arguments: bytes
+    """`codec.encode([positional list, named dict])`; empty: none."""
+    every: str = ""
+    """Empty: it fires once. `ms:<interval>`, or `cron:<expression>|<time zone>`."""
+    generation: int = 0
+    """Counts the settings of this name: a firing of an earlier one does not run."""
+    attempts: int = 0
+    """Firings since it last succeeded."""
+
+
 class Turn(Caller, Protocol):
-    """The turn of one call in its object: set in `current_turn` while the method runs."""
+    """The turn of one call in its object: set in `current_turn` while the method runs.
+
+    What makes a step numbers it at once, in the order of the asks, and performs it when the
+    record that schedules it is durable.
+    """
 
     @property
     def context(self) -> DurableContext:
@@ -78,6 +116,42 @@ class Turn(Caller, Protocol):
 
     def save(self) -> None:
         """Make a commit point of the object's state as it is now. Does not wait for the disk."""
+        ...
+
+    def service(
+        self, service: str, method: str, payload: bytes | None
+    ) -> asyncio.Future[StepResult]:
+        """Call a named service as a step. `payload` is encoded; None: it gets none."""
+        ...
+
+    def run_step(self, name: str, function: Callable[[], Any]) -> asyncio.Future[StepResult]:
+        """Run a function, whose result may be awaitable, as a step."""
+        ...
+
+    def sleep(self, until_ms: int) -> asyncio.Future[StepResult]:
+        """Wait, as a step, until the wall clock shows this."""
+        ...
+
+    def value(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Return what `make` returned when the method first came here."""
+        ...
+
+    def set_timer(self, timer: TimerSetting) -> None:
+        """Set a timer of the object, in place of one of the same name, with the next commit."""
+        ...
+
+    def cancel_timer(self, name: str) -> bool:
+        """Cancel a timer with the next commit. False: there is none of that name."""
+        ...
+
+    def timers(self) -> list[TimerSetting]:
+        """Return the object's timers as this method has set them, by name."""
+        ...
+
+    def send(
+        self, target: ObjectKey, method: str, arguments: bytes, due_ms: int, key: str | None
+    ) -> asyncio.Future[Answer]:
+        """Enqueue a call durably, with the next commit. `due_ms`: wall clock; 0: at once."""
         ...
 
 

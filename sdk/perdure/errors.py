@@ -610,9 +610,9 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.PARKED: Kind("FAILED_PRECONDITION", Parked, "no"),
     Code.NON_DETERMINISTIC: Kind("FAILED_PRECONDITION", NonDeterministic, "unknown"),
     Code.TOO_MANY_STEPS: Kind("RESOURCE_EXHAUSTED", TooManySteps, "unknown"),
-    Code.TOO_MANY_TIMERS: Kind("RESOURCE_EXHAUSTED", TooManyTimers, "no"),
+    Code.TOO_MANY_TIMERS: Kind("RESOURCE_EXHAUSTED", TooManyTimers, "unknown"),
     Code.SERVICE_ERROR: Kind("FAILED_PRECONDITION", ServiceError, "unknown"),
-    Code.SERVICE_NOT_FOUND: Kind("NOT_FOUND", ServiceNotFound, "no"),
+    Code.SERVICE_NOT_FOUND: Kind("NOT_FOUND", ServiceNotFound, "unknown"),
 }
 """How each code looks to a gRPC client and to a Python caller."""
 
