@@ -7,9 +7,9 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from perdure.answers import Answer, PendingAnswer
 from perdure.errors import Code, DeadlineExceeded
 from perdure.frames import AnswerFrame, Encoding, Kind, Reply, pack_error, unpack_reply
 from perdure.ids import ObjectKey
@@ -23,15 +23,6 @@ _CLOSE_S: Final = 10.0
 """How long `Client.close` waits for answers."""
 
 _log = logging.getLogger("perdure")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a call ended."""
-
-    code: int
-    """A `Code`: OK, RAISED, or one of our errors."""
-    reply: Reply
 
 
 class Client:
@@ -56,7 +47,7 @@ class Client:
         self._monotonic = monotonic
         self._wall = wall
         self._loop = asyncio.get_running_loop()
-        self._session: Session[asyncio.Future[Answer]] = Session(entropy, limits)
+        self._session: Session[PendingAnswer] = Session(entropy, limits)
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -91,36 +82,39 @@ class Client:
         have: tuple[int, int] | None = None,
         chain: Sequence[Sequence[str]] = (),
         partition: int | None = None,
-    ) -> asyncio.Future[Answer]:
+        due_ms: int = 0,
+    ) -> PendingAnswer:
         """Send a call; it takes its place in the order now, connected or not.
 
         Without `timeout_s` it is sent again for a day if need be. `partition` is only for
         `Kind.LIST`, which asks one partition; its `target` is the type and the prefix of ids.
+        `due_ms` is only for `Kind.SEND`.
 
         The future always gets an `Answer`, whatever goes wrong. Cancelling it ends the waiting,
         not the call.
         """
         if self.closed:
             raise self._failure or RuntimeError("this client is closed")
-        future: asyncio.Future[Answer] = self._loop.create_future()
+        future = PendingAnswer(loop=self._loop)
         deadline_ms = None
         if timeout_s is not None:
             deadline_ms = int((self._monotonic() + timeout_s) * 1000)
-        self._session.call(
-            OpenCall(
-                future,
-                kind,
-                target,
-                method,
-                arguments,
-                encoding,
-                key,
-                have,
-                chain,
-                partition,
-                deadline_ms,
-            )
+        call = OpenCall(
+            future,
+            kind,
+            target,
+            method,
+            arguments,
+            encoding,
+            key,
+            have,
+            chain,
+            partition,
+            deadline_ms,
+            due_ms,
         )
+        future.sent_as(call)
+        self._session.call(call)
         if not self._flushing:
             self._flush_soon()
         return future
@@ -134,6 +128,7 @@ class Client:
             self._connected.exception()  # Nobody need have waited for it.
         self._session.abandon()
         for future, _, _ in self._session.take_ended():
+            future.ended()
             if not future.done():
                 future.set_exception(error)
 
@@ -236,6 +231,7 @@ class Client:
 
     def _deliver(self) -> None:
         for future, code, body in self._session.take_ended():
+            future.ended()
             if not future.done():
                 future.set_result(_answer(code, body))
         if self._idle is not None and not self._session.open_count and not self._idle.done():

@@ -47,7 +47,7 @@ _new: Final = tuple.__new__
 
 
 _SHAPES: Final = frozenset(
-    (int, bytes, int, int, list, str, str, str, int, bytes, key, have, list)
+    (int, bytes, int, int, list, str, str, str, int, bytes, key, have, list, int)
     for key in (str, type(None))
     for have in (list, type(None))
 )
@@ -67,6 +67,11 @@ class Kind(enum.IntEnum):
     """Ids of one type in one partition: `id` is the prefix, `method` the id to go on after."""
     CONFIRM = 6
     """Only `session` and `confirmed` count. Not answered."""
+    SEND = 7
+    """A call that nobody waits for: answered without a result once it is durably enqueued."""
+    CANCEL = 8
+    """Ends another call to the object, beside the mailbox. `method` is `cancel` or `kill`, the
+    argument is `codec.encode(str(call id))`. No sequence: copies of it do no harm."""
 
 
 class Encoding(enum.IntEnum):
@@ -104,7 +109,7 @@ class Request(NamedTuple):
     session: bytes
     """16 bytes, see `ids.new_session_id`."""
     sequence: int
-    """Dense per (session, partition), from 1. 0 for plain reads (GET, EXISTS, LIST)."""
+    """Dense per (session, partition), from 1. 0 for GET, EXISTS, LIST and CANCEL."""
     previous: int
     """The sequence of this session's call before this one to the same object, if the caller
     still wants that one's answer; else 0. This call must not run before it."""
@@ -125,6 +130,8 @@ class Request(NamedTuple):
     None: it wants no state with the answer."""
     chain: list[list[str]]
     """The calls that this one is inside of, outermost first: `[type, id, method]` each."""
+    due_ms: int = 0
+    """SEND only: when to run it, milliseconds of the wall clock; 0: at once."""
 
 
 class Changes(NamedTuple):
@@ -223,11 +230,12 @@ def unpack_request(body: bytes) -> Request:
         and 0 <= fields[8] <= 1
         and (fields[11] is None or tuple(map(type, fields[11])) == (int, int))
         and (not fields[12] or _are_links(fields[12]))
+        and fields[13] >= 0
     ):
         raise BadPayload(
             "a call's body is [kind, session (16 bytes), sequence, previous (no more than it), "
             "confirmed (ascending), type, id, method, encoding (0 or 1), arguments (bytes), "
-            "key or nil, [epoch, number] or nil, list of [type, id, method]]"
+            "key or nil, [epoch, number] or nil, list of [type, id, method], due (from 0)]"
         )
     return _new(Request, fields)
 

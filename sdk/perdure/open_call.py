@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from perdure.frames import Encoding, Kind, Request
-from perdure.ids import ObjectKey
+from perdure.ids import CallId, ObjectKey
 from perdure.settled import Settled
 
 __all__ = ["Lane", "OpenCall", "Window"]
 
 T = TypeVar("T")
 
-_READS: Final = frozenset({Kind.GET, Kind.EXISTS, Kind.LIST})
+_UNNUMBERED: Final = frozenset({Kind.GET, Kind.EXISTS, Kind.LIST, Kind.CANCEL})
 
 
 class Window:
@@ -55,6 +55,8 @@ class OpenCall(Generic[T]):
     partition: int | None = None
     """Computed from the target unless it is given, as for `Kind.LIST`."""
     deadline_ms: int | None = None
+    due_ms: int = 0
+    """For `Kind.SEND`: when it is to run, wall clock; 0 at once."""
 
     serial: int = 0
     """Counts all calls of this client: their order."""
@@ -64,6 +66,8 @@ class OpenCall(Generic[T]):
     """Set when it is on its way, together with `window`."""
     window: Window | None = None
     sequence: int = 0
+    when_numbered: Callable[[], None] | None = None
+    """Called once it has `window` and `sequence`."""
     before: OpenCall[T] | None = None
     """An earlier call to the same object, open when this one was numbered."""
 
@@ -82,9 +86,9 @@ class OpenCall(Generic[T]):
     ended: bool = False
 
     @property
-    def is_read(self) -> bool:
-        """Whether it leaves no trace: it is not numbered, and any number of copies may run."""
-        return self.kind in _READS
+    def is_unnumbered(self) -> bool:
+        """Whether any number of its copies may run: it has no sequence and no order."""
+        return self.kind in _UNNUMBERED
 
     @property
     def may_have_run(self) -> bool:
@@ -100,6 +104,21 @@ class OpenCall(Generic[T]):
             # Shortened, so that ended calls are not kept in memory by later ones.
             self.before = before
         return before
+
+    def is_ended_by(self, code: int) -> bool:
+        """Tell whether a refusal of its last copy says how the call ends."""
+        if code == Code.DEADLINE_EXCEEDED:
+            # To a client without a deadline this says nothing. The call of a partition is over:
+            # its target remembers that it did not start in time.
+            return self.deadline_ms is not None or self.origin is not None
+        if code in RETRIED:
+            return False
+        if self.origin is None:
+            return not self.lost
+        if code in _NO_ROOM:
+            return not self.lost and self.deadline_ms is not None
+        # What remains is the same for every copy, lost ones too.
+        return code != Code.SESSION_EXPIRED
 
     def request(self) -> Request:
         """Make the body of a frame, with all that is settled by now."""
@@ -120,7 +139,15 @@ class OpenCall(Generic[T]):
             self.key,
             None if self.have is None else list(self.have),
             [list(link) for link in self.chain] if self.chain else [],
+            self.due_ms,
         )
+
+    @property
+    def id(self) -> CallId | None:
+        """Its name among all calls. None before it is numbered, and for what never is."""
+        if not self.sequence or self.window is None:
+            return None
+        return CallId(self.window.session, self.window.partition, self.sequence)
 
     def __str__(self) -> str:
         return f"{self.target}.{self.method or self.kind.name.lower()}"
@@ -129,7 +156,7 @@ class OpenCall(Generic[T]):
 class Lane(Generic[T]):
     """The calls of one client to one partition, in the order in which they were made."""
 
-    __slots__ = ("open", "partition", "queue", "window")
+    __slots__ = ("kept", "open", "partition", "queue", "unsorted", "window")
 
     def __init__(self, window: Window) -> None:
         self.partition = window.partition
@@ -139,3 +166,7 @@ class Lane(Generic[T]):
         """Those on their way."""
         self.queue: OrderedDict[OpenCall[T], None] = OrderedDict()
         """Those behind them."""
+        self.kept = 0
+        """Those that have ended and wait to be confirmed by whoever made them."""
+        self.unsorted = False
+        """Whether the queue is to be sorted by sequence."""

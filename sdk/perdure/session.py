@@ -280,7 +280,9 @@ class Session(Generic[T]):
 
     def _enter(self, call: OpenCall[T]) -> None:
         lane = self._lane_of(call)
-        if lane.queue or len(lane.open) >= self._limits.sent_calls_max:
+        full = lane.queue or len(lane.open) >= self._limits.sent_calls_max
+        # What ends calls does not wait for the calls that it may have to end.
+        if full and call.kind != Kind.CANCEL:
             lane.queue[call] = None
             call.place = lane.queue
         else:
@@ -303,7 +305,7 @@ class Session(Generic[T]):
             assert self._id is not None
             window = lane.window = Window(self._id, lane.partition)
         before = None
-        if not call.is_read:
+        if not call.is_unnumbered:
             target = call.target
             before = self._tails.get(target)
             if before is not None and before.window is not window:
@@ -318,6 +320,8 @@ class Session(Generic[T]):
             window.last += 1
             call.sequence = window.last
         call.window = window
+        if call.when_numbered is not None:
+            call.when_numbered()
         call.lane = lane
         lane.open[call] = None
         call.place = lane.open
@@ -438,7 +442,7 @@ class Session(Generic[T]):
         if lane.queue:
             self._roomy[lane] = None
             self.wants_frames = True
-        if not call.is_read:
+        if not call.is_unnumbered:
             self._settle(call, ran=code not in REFUSALS)
 
     def _settle(self, call: OpenCall[T], *, ran: bool) -> None:
