@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 
 from perdure.frames import Encoding, Kind
 from perdure.ids import ObjectKey
+from perdure.schedules import TimerSetting
 
 if TYPE_CHECKING:
     from perdure.client import Answer
@@ -83,23 +84,6 @@ class StepResult(NamedTuple):
     code: int
     """0: `payload` is the encoded value. RAISED: a packed exception. Else: an error's args."""
     payload: bytes
-
-
-class TimerSetting(NamedTuple):
-    """One timer of an object."""
-
-    name: str
-    due_ms: int
-    """Wall clock, when it fires next."""
-    method: str
-    arguments: bytes
-    """`codec.encode([positional list, named dict])`; empty: none."""
-    every: str = ""
-    """Empty: it fires once. `ms:<interval>`, or `cron:<expression>|<time zone>`."""
-    generation: int = 0
-    """Counts the settings of this name: a firing of an earlier one does not run."""
-    attempts: int = 0
-    """Firings since it last succeeded."""
 
 
 class Turn(Caller, Protocol):
