@@ -43,7 +43,9 @@ def test_every_error_is_public_and_documented() -> None:
             assert value.__doc__
 
 
-@pytest.mark.parametrize("heavy", ["grpc", "rocksdict", "pydantic", "rich", "typer", "uvloop"])
+@pytest.mark.parametrize(
+    "heavy", ["grpc", "rocksdict", "httpx", "pydantic", "rich", "typer", "uvloop"]
+)
 def test_importing_perdure_does_not_import(heavy: str) -> None:
     code = f"import perdure, sys; sys.exit({heavy!r} in sys.modules)"
 

@@ -13,9 +13,10 @@ from perdure.config import check_address, check_node_name
 from perdure.errors import ConfigError
 from perdure.hints import did_you_mean
 from perdure.process import LOG_LEVELS, run_server
+from perdure.service_settings import SERVICES, ServiceSettings, parse_setting, services_of
 from perdure_node.core.limits import Limits
 
-__all__ = ["limits_of", "main"]
+__all__ = ["limits_of", "main", "services_of_words"]
 
 
 def main() -> int:
@@ -47,6 +48,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         routers=[check_address(address, "--router") for address in arguments.router],
         new=arguments.init,
         limits=limits_of(arguments.limit),
+        services=services_of_words(arguments.service),
     )
     if settings.name not in nodes:
         raise ConfigError(f"this node, {settings.name}, is not among the nodes given by --node")
@@ -83,6 +85,19 @@ def limits_of(words: Sequence[str]) -> Limits:
     return dataclasses.replace(Limits(), **chosen)
 
 
+def services_of_words(words: Sequence[str]) -> dict[str, ServiceSettings]:
+    """Read `name.setting=value` words.
+
+    Raises:
+        ConfigError: There is no such setting, or the value does not fit.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        found[SERVICES + key] = parse_setting(SERVICES + key, value, f"--service {key}")
+    return services_of(found)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m perdure_node", description=__doc__)
     parser.add_argument("--name", required=True, help="this node's")
@@ -94,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--node", action="append", default=[], metavar="NAME=HOST:PORT")
     parser.add_argument("--router", action="append", default=[], metavar="HOST:PORT")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=NUMBER")
+    parser.add_argument("--service", action="append", default=[], metavar="NAME.SETTING=VALUE")
     parser.add_argument("--init", action="store_true", help="make the folder: the first start")
     parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
     parser.add_argument("--parent-pid", type=int, help="the process to end with")

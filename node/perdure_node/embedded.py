@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
+from perdure.config import load_config
 from perdure.transport import Transport
 from perdure_node.node import Node
 from perdure_node.settings import NodeSettings
@@ -41,8 +43,10 @@ async def open_embedded(data_dir: Path) -> EmbeddedNode:
 
     Raises:
         StorageHeld: Another process uses the directory.
-        ConfigError: It is no data of an embedded node.
+        ConfigError: It is no data of an embedded node, or the perdure.toml of the current
+            folder, which says how services are called, has a mistake.
     """
+    config = load_config(None, os.environ, {})
     new = not (data_dir / "node.json").exists()
     node = Node(
         NodeSettings(
@@ -51,6 +55,7 @@ async def open_embedded(data_dir: Path) -> EmbeddedNode:
             partition_count=PARTITION_COUNT,
             new=new,
             lazy=True,
+            services=config.services,
         )
     )
     await node.start()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from perdure.service_settings import ServiceSettings
 from perdure_node.core.limits import Limits
 from perdure_node.journal.settings import JournalSettings
 
@@ -32,6 +33,8 @@ class NodeSettings:
     new: bool = False
     """The directory may be empty: it is this node's first start."""
     limits: Limits = field(default_factory=Limits)
+    services: Mapping[str, ServiceSettings] = field(default_factory=dict)
+    """How services are called, where it is not as usual or they are HTTP."""
     journal: JournalSettings = field(default_factory=JournalSettings)
     apply_interval_s: float = 2.0
     """How often durable records are written to the stores, unless many wait. An object that has

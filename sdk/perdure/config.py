@@ -17,8 +17,17 @@
     [limits]                        # of each node
     activations_max = 100_000
 
+    [services.payment_service]      # for `ctx.call`; a service in Python has the same, but no url
+    url = "https://payments.example/v1"
+    timeout = 30                    # seconds, of one attempt
+    attempts = 5
+    backoff_min = 0.1
+    backoff_max = 5
+    concurrency = 100               # of each node
+
 In the environment a key is `PERDURE_` and its name in capitals, `_` for every dot:
-`PERDURE_DATA`, `PERDURE_CLUSTER_NODES=n1=10.0.0.1:7401,n2=10.0.0.2:7401`.
+`PERDURE_DATA`, `PERDURE_CLUSTER_NODES=n1=10.0.0.1:7401,n2=10.0.0.2:7401`,
+`PERDURE_SERVICES_PAYMENT_SERVICE_URL` (the name of the service in small letters).
 """
 
 from __future__ import annotations
@@ -32,6 +41,13 @@ from typing import Any, Final
 
 from perdure.errors import ConfigError
 from perdure.hints import did_you_mean
+from perdure.service_settings import (
+    SERVICES,
+    ServiceSettings,
+    parse_setting,
+    services_of,
+    variable_key,
+)
 
 __all__ = ["CONFIG_FILE", "Config", "check_address", "check_node_name", "load_config"]
 
@@ -69,6 +85,9 @@ class Config:
     limits: Mapping[str, float] = field(default_factory=dict[str, float])
     """Bounds of a node, by name. The node knows the names."""
 
+    services: Mapping[str, ServiceSettings] = field(default_factory=dict[str, ServiceSettings])
+    """How services are called, by name, where something is said about it."""
+
 
 def load_config(
     file: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]
@@ -104,6 +123,7 @@ def load_config(
     return Config(
         file=file,
         limits=limits,
+        services=services_of({k: value for k, value in found.items() if k.startswith(SERVICES)}),
         **{name: found[key] for key, (name, _) in _KEYS.items() if key in found},
     )
 
@@ -146,8 +166,19 @@ def _from_file(file: Path) -> Iterator[tuple[str, object]]:
             if not isinstance(value, dict):
                 raise ConfigError(f"{file}: {key} is a table: [{key}]")
             yield from ((f"{key}.{name}", inner) for name, inner in value.items())
+        elif key == "services":
+            yield from _service_settings(file, value)
         else:
             yield key, value
+
+
+def _service_settings(file: Path, services: object) -> Iterator[tuple[str, object]]:
+    if not isinstance(services, dict):
+        raise ConfigError(f"{file}: services is a table of tables: [services.NAME]")
+    for name, settings in services.items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{file}: services.{name} is a table: [services.{name}]")
+        yield from ((f"{SERVICES}{name}.{setting}", value) for setting, value in settings.items())
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -158,6 +189,12 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
     for name, value in environment.items():
         if name.startswith(prefix) and value:
             yield _LIMITS + name.removeprefix(prefix).lower(), value
+    prefix = _variable(SERVICES)
+    for name, value in environment.items():
+        if name.startswith(prefix) and value:
+            setting = variable_key(name.removeprefix(prefix))
+            if setting is not None:
+                yield setting, value
 
 
 def _variable(key: str) -> str:
@@ -174,8 +211,10 @@ def _seen_from(folder: Path, key: str, value: Any) -> Any:
 def _parse(key: str, value: object, where: str) -> Any:
     if key.startswith(_LIMITS):
         return _number(value, where)
+    if key.startswith(SERVICES):
+        return parse_setting(key, value, where)
     if key not in _KEYS:
-        known = [*_KEYS, "limits"]
+        known = [*_KEYS, "limits", "services"]
         raise ConfigError(f"{where} is no setting{did_you_mean(key, known)}")
     return _KEYS[key][1](value, where)
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
 
-from perdure import values
+from perdure import services, values
 from perdure.call import Call
 from perdure.codec import decode
 from perdure.errors import BadKey, Code
@@ -22,11 +22,13 @@ from perdure.listing import list_ids
 from perdure.objects import STATE_BYTES_MAX, DurableObject, Persist, type_of
 from perdure.registration import register_type
 from perdure.remote import RemoteMethod, current_caller
+from perdure.services import Retry
 
 if TYPE_CHECKING:
     from perdure.client import Answer
 
 __all__ = [
+    "Retry",
     "call",
     "delete",
     "error",
@@ -37,6 +39,7 @@ __all__ = [
     "partition",
     "ref",
     "refresh",
+    "service",
     "shared",
     "value",
 ]
@@ -47,6 +50,7 @@ _T = TypeVar("_T", bound=DurableObject)
 _C = TypeVar("_C", bound=type)
 _E = TypeVar("_E", bound=type[Exception])
 _F = TypeVar("_F", bound=Callable[..., Any])
+_Service = TypeVar("_Service", bound=Callable[..., Any])
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -140,6 +144,28 @@ def error(cls: _E | None = None, /, *, name: str | None = None) -> _E | Callable
         return values.register(cls, name)
 
     return register if cls is None else register(cls)
+
+
+def service(name: str, /) -> Callable[[_Service], _Service]:
+    """Make a class or a function a service, which methods call by `ctx.call(name, method)`.
+
+    A class is made once in a process, without arguments; its public methods are the service's. A
+    function is the method of its own name, and several may share a service. Each takes the
+    payload, or nothing where `ctx.call` has none. Sync ones run in threads, several at a time.
+
+    An exception is the service's answer: it is recorded at once and raised from `ctx.call` as
+    `ServiceError`. Only `durable.Retry`, and an attempt that takes too long, are tried again.
+    Inside, `ctx.idempotency_key` is the same for every attempt, and `ctx.attempt` counts them.
+
+    Args:
+        name: The service's.
+
+    Raises:
+        TypeError: It is no class that can be made so, or another file defines the same.
+        ValueError: The name is not possible.
+    """
+    services.check_service_name(name)
+    return lambda target: services.register(name, target)
 
 
 # What is asked about objects.

@@ -17,6 +17,7 @@ from typing import Final, NoReturn, TypeVar
 from perdure.cli.failure import CommandFailed
 from perdure.config import Config, check_address
 from perdure.hints import did_you_mean
+from perdure.service_settings import ServiceSettings, setting_words
 
 __all__ = [
     "PARTITIONS_OF_A_CLUSTER",
@@ -52,6 +53,7 @@ class NodeProcess:
     log_level: str
     init: bool = False
     limits: Mapping[str, float] = field(default_factory=dict[str, float])
+    services: Mapping[str, ServiceSettings] = field(default_factory=dict[str, ServiceSettings])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def node_of(config: Config, name: str, listen: str | None, *, init: bool) -> Nod
         log_level=config.log_level or "info",
         init=init,
         limits=config.limits,
+        services=config.services,
     )
 
 
@@ -116,6 +119,8 @@ def node_command(node: NodeProcess) -> list[str]:
         command += ["--router", address]
     for name, number in node.limits.items():
         command += ["--limit", f"{name}={number}"]
+    for word in setting_words(node.services):
+        command += ["--service", word]
     return [*command, "--log-level", node.log_level, *(["--init"] if node.init else [])]
 
 

@@ -86,6 +86,7 @@ def _programs(
             routers=(address,),
             log_level=log_level,
             limits=config.limits,
+            services=config.services,
         )
         for name, listen in nodes.items()
     ]

@@ -1,0 +1,174 @@
+"""What a Python service sees while it runs: `ctx`, and who sends the calls that it makes.
+
+A service is outside of the method that called it. It has that step's key and attempt, and no
+object: no state to save, no steps, no timers. Calls that it makes are plain calls, made again
+when the service is attempted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from perdure.context import DurableContext, StepResult, TimerSetting, current_turn
+from perdure.frames import Encoding, Kind
+from perdure.ids import ObjectKey
+from perdure.runtime import current_client
+
+if TYPE_CHECKING:
+    from perdure.client import Answer, Client
+
+__all__ = ["service_context"]
+
+
+@contextmanager
+def service_context(
+    service: str,
+    method: str,
+    *,
+    key: str,
+    attempt: int,
+    client: Client | None = None,
+    chain: Sequence[Sequence[str]] = (),
+) -> Iterator[None]:
+    """Run the block as an attempt of a service, not as the method that called it.
+
+    Args:
+        service: The service's name.
+        method: The method's.
+        key: The step's idempotency key.
+        attempt: The number of this attempt, from 1.
+        client: Makes the calls of the service, on the running loop. None: the loop's own.
+        chain: The calls that the service runs inside of.
+    """
+    token = current_turn.set(_ServiceTurn(service, method, key, attempt, client, chain))
+    try:
+        yield
+    finally:
+        current_turn.reset(token)
+
+
+class _ServiceContext(DurableContext):
+    """The context of one attempt of a service."""
+
+    __slots__ = ("_service_logger",)
+
+    def __init__(self, service: str, method: str, key: str, attempt: int) -> None:
+        super().__init__(ObjectKey(service, ""), method, key, attempt=attempt, key=key)
+        self._service_logger: Final = logging.LoggerAdapter(
+            logging.getLogger(f"perdure.service.{service}"),
+            {"durable_service": service, "durable_method": method, "idempotency_key": key},
+        )
+
+    def __repr__(self) -> str:
+        return f"<DurableContext of the service {self._object.type}.{self._method}>"
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        return self._service_logger
+
+
+class _ServiceTurn:
+    """A `Turn` without an object."""
+
+    def __init__(
+        self,
+        service: str,
+        method: str,
+        key: str,
+        attempt: int,
+        client: Client | None,
+        chain: Sequence[Sequence[str]],
+    ) -> None:
+        self.context: DurableContext = _ServiceContext(service, method, key, attempt)
+        self._name = f"{service}.{method}"
+        self._client = client
+        self._chain = chain
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def partition_count(self) -> int | None:
+        return self._caller().partition_count
+
+    def _caller(self) -> Client:
+        # A sync service runs in a thread: a loop that it starts there is not the client's.
+        here = asyncio.get_running_loop() is self._loop
+        return self._client if here and self._client is not None else current_client()
+
+    def call(
+        self,
+        target: ObjectKey,
+        kind: Kind,
+        method: str = "",
+        *,
+        arguments: bytes = b"",
+        encoding: Encoding = Encoding.MSGPACK,
+        key: str | None = None,
+        timeout_s: float | None = 30.0,
+        have: tuple[int, int] | None = None,
+        partition: int | None = None,
+    ) -> asyncio.Future[Answer]:
+        return self._caller().call(
+            target,
+            kind,
+            method,
+            arguments=arguments,
+            encoding=encoding,
+            key=key,
+            timeout_s=timeout_s,
+            have=have,
+            chain=self._chain,
+            partition=partition,
+        )
+
+    def value(self, name: str, make: Callable[[], bytes]) -> bytes:  # noqa: ARG002 - nothing is kept
+        return make()
+
+    def save(self) -> None:
+        self._refuse("save()")
+
+    def service(
+        self,
+        service: str,
+        method: str,  # noqa: ARG002
+        payload: bytes | None,  # noqa: ARG002
+    ) -> asyncio.Future[StepResult]:
+        self._refuse(f"a call of the service {service}")
+
+    def run_step(
+        self,
+        name: str,
+        function: Callable[[], Any],  # noqa: ARG002
+    ) -> asyncio.Future[StepResult]:
+        self._refuse(f"ctx.run({name!r})")
+
+    def sleep(self, until_ms: int) -> asyncio.Future[StepResult]:  # noqa: ARG002
+        self._refuse("ctx.sleep")
+
+    def set_timer(self, timer: TimerSetting) -> None:
+        self._refuse(f"the timer {timer.name!r}")
+
+    def cancel_timer(self, name: str) -> bool:
+        self._refuse(f"the timer {name!r}")
+
+    def timers(self) -> list[TimerSetting]:
+        self._refuse("ctx.timers")
+
+    def send(
+        self,
+        target: ObjectKey,
+        method: str,
+        arguments: bytes,  # noqa: ARG002
+        due_ms: int,  # noqa: ARG002
+        key: str | None,  # noqa: ARG002
+    ) -> asyncio.Future[Answer]:
+        self._refuse(f"a send to {target}.{method}")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise RuntimeError(
+            f"{what} inside of the service {self._name}, which is one step of a method and has "
+            f"none of its own: do it in the method"
+        )
