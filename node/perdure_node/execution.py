@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,9 +35,12 @@ from perdure_node.activation import Activation, activate, changed_attributes
 from perdure_node.arguments import arguments_of
 from perdure_node.clock import Clock
 from perdure_node.core.calls import Call, Refusal
+from perdure_node.core.events import Effect
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.inlining import never_waits
+from perdure_node.signals import CannotGoOn
+from perdure_node.steps import Performer
 from perdure_node.turn import MethodTurn
 
 if TYPE_CHECKING:
@@ -76,9 +79,11 @@ class Executor:
         client: Client,
         limits: Limits,
         clock: Clock,
+        performer: Performer,
         flush: Callable[[Partition], None],
     ) -> None:
         self._client = client
+        self._performer = performer
         self._clock = clock
         self._limits = limits
         self._flush = flush
@@ -96,7 +101,10 @@ class Executor:
             partition.method_refused(call, Refusal(Code.UNKNOWN_TYPE, error.args))
             return
         method = object_type.methods.get(call.request.method)
-        turn = MethodTurn(partition, call, self._client, method, self._flush)
+        turn = MethodTurn(
+            partition, call, self._client, method, self._performer, self._limits, self._flush
+        )
+        call.turn = turn
         if call.shared:
             self._shared[call] = turn
         if call.request.kind == Kind.GET_OR_CREATE:
@@ -147,6 +155,7 @@ class Executor:
         context = copy_context()
         context.run(current_turn.set, turn)
         task = _MethodTask(coroutine, loop=self._loop, context=context, name=str(turn.admitted.key))
+        turn.task = task
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -223,6 +232,9 @@ class Executor:
                 else:
                     self._start(self._go_on(turn, result, waits_for), turn)
                     return
+            if turn.has_steps and (open_steps := turn.steps.finished()) is not None:
+                self._start(self._finish_later(turn, result, open_steps), turn)
+                return
             payload, values = self._returned(turn, result)
         except BaseException as error:
             self._raised(turn, error)
@@ -231,6 +243,19 @@ class Executor:
             current_turn.reset(token)
         self._end(turn, 0, payload, values, object_type.state_version)
 
+    async def _finish_later(
+        self, turn: MethodTurn, result: object, open_steps: asyncio.Future[None]
+    ) -> None:
+        """End a call whose method has returned before all that it has begun was over."""
+        assert turn.activation is not None
+        try:
+            await open_steps
+            payload, values = self._returned(turn, result)
+        except BaseException as error:
+            self._raised(turn, error)
+            return
+        self._end(turn, 0, payload, values, turn.activation.type.state_version)
+
     async def _go_on(
         self, turn: MethodTurn, coroutine: Coroutine[Any, Any, Any], waits_for: Any
     ) -> None:
@@ -238,6 +263,7 @@ class Executor:
         assert turn.activation is not None
         try:
             result = await _watched(coroutine, turn, waits_for)
+            await _open_steps(turn)
             payload, values = self._returned(turn, result)
         except BaseException as error:
             self._raised(turn, error)
@@ -261,6 +287,7 @@ class Executor:
             result = method.invoke(activation.instance, context, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
                 result = await _watched(result, turn)
+            await _open_steps(turn)
             payload, values = self._returned(turn, result)
         except BaseException as error:
             self._raised(turn, error)
@@ -269,6 +296,10 @@ class Executor:
 
     def _returned(self, turn: MethodTurn, result: object) -> tuple[bytes, dict[str, bytes]]:
         """Return the encoded result of a method, and the attributes that it has changed."""
+        if turn.broken is not None:
+            raise turn.broken
+        if turn.has_steps:
+            turn.steps.check_returned()
         payload = self._result(turn.admitted, result)
         values = self._unchanged(turn) if turn.admitted.shared else turn.changes()
         return payload, {**turn.folded, **values} if turn.folded else values
@@ -277,9 +308,15 @@ class Executor:
         """End a call whose method has raised, or has left what cannot be stored."""
         if self._closing and isinstance(error, asyncio.CancelledError):
             return
-        state, activation = turn.admitted.state, turn.activation
-        assert state is not None
-        state.forget_instance()
+        call, activation = turn.admitted, turn.activation
+        assert call.state is not None
+        call.state.forget_instance()
+        error = turn.broken or error
+        if isinstance(error, CannotGoOn):
+            self._over(turn)
+            turn.partition.journalled.park(call, error.reason, error.code, error.payload)
+            self._flush(turn.partition)
+            return
         version = activation.type.state_version if turn.folded and activation else None
         self._end(turn, *self._failure(turn, error), turn.folded, version)
         if isinstance(error, KeyboardInterrupt):
@@ -302,9 +339,22 @@ class Executor:
             del self._shared[call]
             partition.shared_returned(call, code, payload)
         else:
+            made: list[Effect] = []
+            effects: Sequence[Effect] = ()
+            if turn.has_steps:
+                made, calls = turn.steps.leave(failed=code != 0)
+                effects = [*made, *calls]
             partition.method_returned(
-                call, code, payload, values, state_version=version, saved=turn.saved
+                call,
+                code,
+                payload,
+                values,
+                state_version=version,
+                saved=turn.saved,
+                effects=effects,
             )
+            if made:
+                turn.depart(made)
         self._flush(partition)
 
     # Steps of a run.
@@ -406,6 +456,8 @@ class Executor:
         call = turn.admitted
         request = call.request
         call_id = CallId(request.session, turn.partition.number, request.sequence)
+        if turn.cancelled is not None and isinstance(error, asyncio.CancelledError):
+            return pack_error(Code.CANCELLED, (f"{call.key}.{request.method}", turn.cancelled))
         method = request.method or "get_or_create"
         payload = raised.pack_exception(
             error, object=str(call.key), method=method, call_id=str(call_id)
@@ -423,6 +475,12 @@ def _run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> N
     finally:
         current_turn.reset(token)
     raise AssertionError(f"{coroutine} waits")
+
+
+async def _open_steps(turn: MethodTurn) -> None:
+    """Wait for steps that nobody awaits: they run to their end."""
+    if turn.has_steps and (open_steps := turn.steps.finished()) is not None:
+        await open_steps
 
 
 @types.coroutine

@@ -115,7 +115,7 @@ class Host:
     def resume(self) -> None:
         """Put back the calls that a crash has interrupted. Before the first call arrives."""
         for key, progress in list(self._memory.progress.items()):
-            self.partition.resume(key, progress)
+            self.partition.journalled.resume(key, progress)
 
     def append(self, wall_ms: int) -> tuple[int, int]:
         """Append the commits made since the last time as one record.

@@ -33,6 +33,7 @@ class Hosts:
         clock: Clock,
         on_work: Callable[[Host], None],
         on_durable: Callable[[Host], None],
+        on_open: Callable[[Host], None],
     ) -> None:
         self.states = dict(identity.partitions)
         """Every partition of this node, `new` or `open`: whether it has a store."""
@@ -45,6 +46,7 @@ class Hosts:
         self._clock = clock
         self._on_work = on_work
         self._on_durable = on_durable
+        self._on_open = on_open
         self._types = Types()
         self._resources = StoreResources()
         self._open: dict[int, Host] = {}
@@ -174,5 +176,6 @@ class Hosts:
         host.partition.paused = self._paused
         host.partition.room = self._room
         host.resume()
+        self._on_open(host)
         self._on_work(host)
         return host

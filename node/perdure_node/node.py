@@ -40,6 +40,7 @@ from perdure.frames import (
 )
 from perdure.ids import ObjectKey, check_object_id, partition_of
 from perdure.transport import CALL_BYTES_MAX, Transport, Welcome
+from perdure_node.carrier import Carrier
 from perdure_node.clock import Clock, SystemClock
 from perdure_node.core.calls import Answer, Refusal
 from perdure_node.core.damage import DamageFound
@@ -52,6 +53,7 @@ from perdure_node.identity import OPEN, Identity
 from perdure_node.journal.node_journal import NodeJournal
 from perdure_node.journal.recovery import JournalUnusable
 from perdure_node.outgoing import LocalTransport
+from perdure_node.services import Services
 from perdure_node.settings import NodeSettings
 from perdure_node.upkeep import Upkeep
 
@@ -106,6 +108,7 @@ class Node:
         self._tick_due = False
         self._working = False
         self._failure: str | None = None
+        self._carrier: Carrier | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # Life.
@@ -153,6 +156,7 @@ class Node:
                 self._clock,
                 self._note,
                 self._became_durable,
+                self._opened,
             )
             undo.callback(self._hosts.close)
             if not settings.lazy:
@@ -160,7 +164,15 @@ class Node:
             undo.pop_all()
         self._upkeep = Upkeep(settings, self._hosts, self._journal, self._residents, self._clock)
         self.client = Client(LocalTransport(self, self._elsewhere()))
-        self._executor = Executor(self.client, settings.limits, self._clock, self._ran)
+        self._services = Services(settings.services, self.client, clock=self._clock)
+        self._carrier = Carrier(
+            self.client, self._services, self._clock, identity.cluster_id, self._ran
+        )
+        self._executor = Executor(
+            self.client, settings.limits, self._clock, self._carrier, self._ran
+        )
+        for host in self._hosts:
+            self._carrier.open(host.partition)
         self._upkeep_task = self._loop.create_task(self._upkeep.run(), name="perdure upkeep")
         self._upkeep_task.add_done_callback(self._upkeep_ended)
 
@@ -188,6 +200,8 @@ class Node:
         self._upkeep_task.cancel()
         await asyncio.wait([self._upkeep_task])
         await self._executor.close()
+        if self._carrier is not None:
+            await self._carrier.close()
         if self._failure is None:
             for state, memory in self._residents:
                 if state.deferred:
@@ -320,6 +334,11 @@ class Node:
         """A method has ended or saved: its partition has something to do."""
         if not self._working:
             self._note(self._hosts.find(partition.number))
+
+    def _opened(self, host: Host) -> None:
+        # At the start they are opened before there is anybody who could send their calls.
+        if self._carrier is not None:
+            self._carrier.open(host.partition)
 
     def _note(self, host: Host) -> None:
         self._unclean[host] = None

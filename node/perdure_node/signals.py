@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OwnershipLost"]
+__all__ = ["CannotGoOn", "OwnershipLost"]
 
 
 class OwnershipLost(BaseException):
@@ -11,3 +11,16 @@ class OwnershipLost(BaseException):
     Not an `Exception`: a method that says `except Exception` must not be able to swallow this
     and go on acting for an object that lives, or will live, somewhere else.
     """
+
+
+class CannotGoOn(BaseException):
+    """Raised inside a method that asks for other steps than the journal of its call has.
+
+    Nothing of this run is done: the call is parked, until code comes that asks for the same.
+    """
+
+    def __init__(self, code: int, payload: bytes, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.payload = payload
+        self.reason = reason

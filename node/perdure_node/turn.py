@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from perdure.context import DurableContext
-from perdure.frames import Encoding, Kind
-from perdure.ids import CallId, ObjectKey
+from perdure import codec
+from perdure.client import Answer
+from perdure.context import DurableContext, StepResult
+from perdure.frames import Encoding, Kind, Reply, unpack_reply
+from perdure.ids import CallId, ObjectKey, partition_of
 from perdure.objects import Method
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.core.calls import Call
+from perdure_node.core.events import Effect, Event, OutboxEntry, Saved
+from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.core.reader import READS
-from perdure_node.signals import OwnershipLost
+from perdure_node.signals import CannotGoOn, OwnershipLost
+from perdure_node.steps import Performer, Steps
 
 if TYPE_CHECKING:
-    from perdure.client import Answer, Client
+    from perdure.client import Client
 
 __all__ = ["MethodTurn"]
 
@@ -41,8 +47,16 @@ class MethodTurn:
     """`on_activate` runs."""
     _base: tuple[dict[str, bytes], int] | None = None
     """Image and size as of the last `save()`, while that is not in a record."""
-    _skip = 0
+    _unwritten = 0
+    """How many `save()` are not in a record yet."""
     _context: DurableContext | None = None
+    _steps: Steps | None = None
+    broken: CannotGoOn | None = None
+    """The method has asked for what its journal does not have; whatever it says now is void."""
+    cancelled: str | None = None
+    """Somebody wants the call to end, and why."""
+    task: asyncio.Task[None] | None = None
+    """What the method runs in, once it has waited for something."""
 
     def __init__(
         self,
@@ -50,6 +64,8 @@ class MethodTurn:
         call: Call,
         client: Client,
         method: Method | None,
+        performer: Performer,
+        limits: Limits,
         flush: Callable[[Partition], None],
     ) -> None:
         state = call.state
@@ -58,6 +74,8 @@ class MethodTurn:
         self.admitted = call
         self.client = client
         self.method = method
+        self._performer = performer
+        self.limits = limits
         self._flush = flush
         self.folded: dict[str, bytes] = {}
         """Saved, and not in a record yet."""
@@ -66,7 +84,7 @@ class MethodTurn:
         if call.progress is not None:
             self.start_image = call.progress.start_image
             self.start_version = call.progress.start_version
-            self._skip = call.progress.saves
+            self._steps = Steps(self, performer)
 
     @property
     def partition_count(self) -> int | None:
@@ -83,7 +101,7 @@ class MethodTurn:
                 self.admitted.key,
                 request.method,
                 str(call_id),
-                attempt=1 if self.admitted.progress is None else 2,
+                attempt=self.attempt,
                 key=request.key,
             )
         return self._context
@@ -98,14 +116,16 @@ class MethodTurn:
             raise RuntimeError("save() in a @durable.shared method: it may not change state")
         self.saved = True
         self.saves += 1
-        if self.saves > self._skip:
-            # A save that is in the journal already is not made again by a second run.
-            changed = self.changes()
-            if changed:
-                base, size = self._base or self._committed()
-                size += sum(len(v) - len(base.get(k, b"")) for k, v in changed.items())
-                self._base = {**base, **changed}, size
-                self.folded.update(changed)
+        if self._steps is not None and not self._steps.saved():
+            # It is in the journal already, and is not made again by this run.
+            return
+        self._unwritten += 1
+        changed = self.changes()
+        if changed:
+            base, size = self._base or self._committed()
+            size += sum(len(v) - len(base.get(k, b"")) for k, v in changed.items())
+            self._base = {**base, **changed}, size
+            self.folded.update(changed)
 
     def changes(self) -> dict[str, bytes]:
         """Return what differs from the last commit, or from the last `save()` after it."""
@@ -121,18 +141,88 @@ class MethodTurn:
 
     def suspended(self) -> None:
         """The method waits for something: what it has saved gets a record now."""
-        if self.saves > self._skip and self.admitted.request.kind == Kind.CALL:
-            self._skip = self.saves
+        if self._unwritten and self.admitted.request.kind == Kind.CALL:
+            saves, self._unwritten = self._unwritten, 0
             values, self.folded, self._base = self.folded, {}, None
             assert self.activation is not None
-            self.partition.saved(
+            events: list[Event] = []
+            effects: list[Effect] = []
+            if self._steps is not None:
+                events, effects = self._steps.take_events()
+            self.partition.journalled.saved(
                 self.admitted,
                 values,
-                self.saves,
                 (self.start_image, self.start_version),
                 self.activation.type.state_version,
+                [*events, *(Saved() for _ in range(saves))],
+                effects,
             )
-            self._flush(self.partition)
+            if self._steps is not None:
+                self._steps.grown()
+            self.depart(effects)
+            self.flush()
+
+    # For the steps.
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of this run, which begin with the first."""
+        if self._steps is None:
+            self._steps = Steps(self, self._performer, self.saves)
+        return self._steps
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether the method has asked for any, now or in an earlier run."""
+        return self._steps is not None
+
+    @property
+    def attempt(self) -> int:
+        """How many times the call has been started, this one included."""
+        return 1 if self.admitted.progress is None else 2
+
+    def check_step(self) -> None:
+        """Refuse a step where there can be none.
+
+        Raises:
+            RuntimeError: Here nothing may be asked for: see `_refuse_effects`.
+            OwnershipLost: The node must not act for the object any more.
+        """
+        if self.broken is not None:
+            raise self.broken
+        if self.partition.stopped is not None:
+            raise OwnershipLost(self.partition.stopped.code.name)
+        if self.over:
+            raise RuntimeError("a step after the call was over: await it in the method")
+        self._refuse_effects()
+        if self.admitted.target.deferred and self.changes():
+            # What leaves must not depend on what a crash could take back.
+            self.save()
+
+    def schedule(self, events: Sequence[Event], perform: Callable[[], None]) -> None:
+        """Have steps recorded; `perform` is called when they are durable."""
+        start = (self.start_image, self.start_version)
+        self.partition.journalled.step(self.admitted, events, start, perform)
+        self.flush()
+
+    def depart(self, effects: Sequence[Effect]) -> None:
+        """Let calls leave of which nobody here awaits the answer, once they are durable."""
+        for effect in effects:
+            if isinstance(effect, OutboxEntry):
+                self.partition.hold_all(functools.partial(self._deliver, effect))
+
+    def _deliver(self, entry: OutboxEntry) -> None:
+        deliver(self._performer, self.partition, entry, self._flush)
+
+    def flush(self) -> None:
+        """Tell the node that the partition has something to do."""
+        self._flush(self.partition)
+
+    def cancel(self, reason: str) -> None:
+        """End the method, which may clean up."""
+        self.cancelled = reason
+        if self.task is not None:
+            self.task.cancel()
 
     def _refuse_effects(self) -> None:
         """Refuse a call where it could be made twice.
@@ -152,21 +242,6 @@ class MethodTurn:
                 f"leave @durable.shared away, or use durable.refresh and attributes"
             )
 
-    def _let_out(self, send: Callable[[], asyncio.Future[Answer]]) -> asyncio.Future[Answer]:
-        """Send a call of the method's own once all that the object has committed is durable."""
-        self.suspended()
-        state = self.admitted.state
-        assert state is not None
-        if state.last_record <= self.partition.memory.durable:
-            return send()
-        outer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-        def leave() -> None:
-            send().add_done_callback(lambda inner: _pass_on(inner, outer))
-
-        self.partition.hold(self.admitted.key, leave)
-        return outer
-
     def call(
         self,
         target: ObjectKey,
@@ -185,36 +260,116 @@ class MethodTurn:
         Raises:
             RuntimeError: Here nothing may be called: see `_refuse_effects`.
         """
-        chain: list[list[str]] = []
-        if not self.over:
-            if kind not in READS:
-                self._refuse_effects()
-            request = self.admitted.request
-            chain = [*request.chain, [request.type, request.id, request.method]]
+        if self.over or kind == Kind.LIST or not self._may_have_steps:
+            return self._call_plainly(
+                target, kind, method, arguments=arguments, encoding=encoding, key=key,
+                timeout_s=timeout_s, have=have, partition=partition,
+            )  # fmt: skip
+        version = None if have is None else list(have)
+        if kind in READS:
+            return _as_answer(self.steps.read(target, kind, method, version))
+        entry = self._entry(target, kind, method, arguments, key)
+        entry = entry._replace(
+            encoding=int(encoding),
+            have=version,
+            start_by_ms=self._performer.wall_ms() + self.limits.nested_start_ms,
+        )
+        return _as_answer(self.steps.call(entry, f"{target}.{method or kind.name.lower()}"))
 
-        def send() -> asyncio.Future[Answer]:
-            return self.client.call(
-                target,
-                kind,
-                method,
-                arguments=arguments,
-                encoding=encoding,
-                key=key,
-                timeout_s=timeout_s,
-                have=have,
-                chain=chain,
-                partition=partition,
+    def _entry(
+        self, target: ObjectKey, kind: Kind, method: str, arguments: bytes, key: str | None
+    ) -> OutboxEntry:
+        count = self.partition_count
+        assert count is not None
+        request = self.admitted.request
+        chain = [*request.chain, [request.type, request.id, request.method]]
+        return OutboxEntry(
+            partition_of(target, count), 0, *target, int(kind), method, 0, arguments, key, None,
+            chain, 0,
+        )  # fmt: skip
+
+    @property
+    def _may_have_steps(self) -> bool:
+        return self.admitted.request.kind == Kind.CALL and not (self.admitted.shared or self.waking)
+
+    def _call_plainly(
+        self, target: ObjectKey, kind: Kind, method: str, **options: Any
+    ) -> asyncio.Future[Answer]:
+        """Call as a client does: nothing of it is recorded."""
+        if not self.over and kind not in READS:
+            self._refuse_effects()
+        return self.client.call(target, kind, method, **options)
+
+    # Steps, as a context asks for them.
+
+    def service(
+        self, service: str, method: str, payload: bytes | None
+    ) -> asyncio.Future[StepResult]:
+        """See `context.Turn`."""
+        return self.steps.service(service, method, payload)
+
+    def run_step(self, name: str, function: Callable[[], Any]) -> asyncio.Future[StepResult]:
+        """See `context.Turn`."""
+        return self.steps.run(name, function)
+
+    def sleep(self, until_ms: int) -> asyncio.Future[StepResult]:
+        """See `context.Turn`."""
+        return self.steps.sleep(until_ms)
+
+    def value(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """See `context.Turn`."""
+        if not self._may_have_steps:
+            return make()
+        return self.steps.value(name, make)
+
+    def send(
+        self, target: ObjectKey, method: str, arguments: bytes, due_ms: int, key: str | None
+    ) -> asyncio.Future[Answer]:
+        """See `context.Turn`."""
+        entry = self._entry(target, Kind.SEND, method, arguments, key)
+        # What was sent is not inside of this call: it may come back to this object.
+        entry = entry._replace(chain=[], due_ms=due_ms)
+
+        def make() -> OutboxEntry:
+            sequence = self.partition.memory.underway.next_sequence(entry.partition)
+            return entry._replace(sequence=sequence)
+
+        self.steps.commit_with("send", f"{target}.{method}", make)
+        sent: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        sent.set_result(Answer(0, Reply(codec.encode(None), None, None)))
+        return sent
+
+
+def deliver(
+    performer: Performer,
+    partition: Partition,
+    entry: OutboxEntry,
+    flush: Callable[[Partition], None],
+) -> None:
+    """Send an entry of a partition's outbox until its target has it."""
+
+    def arrived(future: asyncio.Future[StepResult]) -> None:
+        if not future.cancelled() and partition.stopped is None:
+            partition.journalled.delivered(
+                entry, lambda: performer.confirm(entry, partition.number)
             )
+            flush(partition)
 
-        return send() if self.over else self._let_out(send)
+    performer.send(partition.number, entry).add_done_callback(arrived)
 
 
-def _pass_on(inner: asyncio.Future[Answer], outer: asyncio.Future[Answer]) -> None:
-    if outer.cancelled():
-        return
-    if inner.cancelled():
-        outer.cancel()
-    elif (error := inner.exception()) is not None:
-        outer.set_exception(error)
-    else:
-        outer.set_result(inner.result())
+def _as_answer(step: asyncio.Future[StepResult]) -> asyncio.Future[Answer]:
+    """Return the answer that is recorded in a step's result."""
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def pass_on(done: asyncio.Future[StepResult]) -> None:
+        if answer.cancelled():
+            return
+        if done.cancelled():
+            answer.cancel()
+        else:
+            code, body = done.result()
+            answer.set_result(Answer(code, unpack_reply(body)))
+
+    step.add_done_callback(pass_on)
+    return answer

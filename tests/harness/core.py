@@ -98,7 +98,7 @@ class Core:
                 self.memory.replay(sequence, *unpack_record(body), len(body))
         self.partition = Partition(3, self.epoch, self.memory, Catalog(), self.limits, "n1")
         for key, progress in list(self.memory.progress.items()):
-            self.partition.resume(key, progress)
+            self.partition.journalled.resume(key, progress)
         self._work()
 
     # What happens.

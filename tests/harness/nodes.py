@@ -96,6 +96,8 @@ async def running(
 async def abandon(node: Node) -> None:
     """End a node as a crash would: what is not durable, or only in memory, is lost."""
     node._upkeep_task.cancel()
+    if node._carrier is not None:
+        await node._carrier.close()
     await node._executor.close()
     node._failure = "crashed by the test"
     node._journal.abandon()

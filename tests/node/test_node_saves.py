@@ -12,6 +12,7 @@ from harness.tally import GATES, RUNS, HeldSync, settled
 
 from perdure import DurableObject, durable
 from perdure.ids import ObjectKey, partition_of
+from perdure_node.core.events import Saved
 from perdure_node.core.commits import Commit, unpack_record
 from perdure_node.core.limits import Limits
 from perdure_node.journal.settings import JournalSettings
@@ -160,7 +161,7 @@ async def test_a_save_that_the_method_outlives_has_a_record_with_the_call_in_it(
 
         [[saved], [ended]] = commits_of(node, "SavedLedger")[before:]
         assert saved.progress is not None
-        assert (saved.progress.saves, saved.outcomes) == (1, [])
+        assert (saved.events, saved.outcomes) == ([Saved()], [])
         assert "large" in saved.progress.start_image
         assert (ended.progress, len(ended.outcomes)) == (None, 1)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from perdure.frames import Kind
 from perdure.ids import ObjectKey, new_session_id
+from perdure_node.core.events import Saved
 from perdure_node.core.limits import Limits
 
 OBJECTS = [ObjectKey("Cart", id) for id in ("a", "b", "c")]
@@ -120,7 +121,9 @@ def save(core: Core, at: int) -> None:
         assert state is not None
         assert state.image is not None
         start = (state.image, state.state_version)
-        core.partition.saved(call, {"n": b"%d" % (value(core, call.key) + 1)}, 1, start, 1)
+        core.partition.journalled.saved(
+            call, {"n": b"%d" % (value(core, call.key) + 1)}, start, 1, [Saved()]
+        )
         core._work()
 
 

@@ -7,6 +7,7 @@ from harness.core import CART, HERE, THERE, Core
 from perdure.errors import Code
 from perdure.frames import Kind
 from perdure.ids import ObjectKey, new_session_id
+from perdure_node.core.events import Saved
 from perdure_node.core.limits import Limits
 
 OTHER = ObjectKey("Cart", "u2")
@@ -407,14 +408,14 @@ def test_a_save_that_the_method_outlives_resumes_the_call_after_a_crash() -> Non
     core.create()
     core.call(2, "work")
     [call] = core.running
-    core.partition.saved(call, {"n": b"half"}, 1, ({"n": b"0"}, 1), 1)
+    core.partition.journalled.saved(call, {"n": b"half"}, ({"n": b"0"}, 1), 1, [Saved()])
     core.sync()
     core.crash()
 
     [resumed] = core.running
     assert resumed.progress is not None
     assert resumed.progress.start_image == {"n": b"0"}
-    assert resumed.progress.saves == 1
+    assert resumed.progress.events == [Saved()]
     copy = core.call(2, "work")
     other = core.call(3, "other", session=THERE)
     assert methods(core) == [("work", 2)]
@@ -430,7 +431,7 @@ def test_a_call_in_progress_survives_trimming() -> None:
     core = Core()
     core.create()
     core.call(2, "work")
-    core.partition.saved(core.running[0], {"n": b"half"}, 1, ({"n": b"0"}, 1), 1)
+    core.partition.journalled.saved(core.running[0], {"n": b"half"}, ({"n": b"0"}, 1), 1, [Saved()])
     core.sync()
     core.apply()
     core.trim()

@@ -7,6 +7,7 @@ from harness.core import CART, THERE, Core
 from perdure.errors import Code
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
+from perdure_node.core.events import Saved
 from perdure_node.core.limits import Limits
 from perdure_node.core.reader import NO, YES
 
@@ -142,7 +143,7 @@ def test_a_save_counts_as_use_of_the_object() -> None:
     core.call(4, target=COLD)
     core.returned(at=1)
     core.sync()
-    core.partition.saved(core.running[0], {"n": b"half"}, 1, ({"n": b"0"}, 1), 1)
+    core.partition.journalled.saved(core.running[0], {"n": b"half"}, ({"n": b"0"}, 1), 1, [Saved()])
     core.returned({}, code=int(Code.RAISED), payload=b"\x91\xa3bad")
     core.sync()
     core.apply()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
+from perdure_node.core.events import Effect, OutboxEntry
 
 __all__ = ["Batch", "BatchBuilder", "Images"]
 
@@ -45,27 +46,30 @@ class BatchBuilder:
         """What each object is after the last commit that has changed it."""
         self._large: dict[bytes, bytes] = {}
         self._keyed: dict[bytes, bytes] = {}
+        self._others: dict[bytes, bytes] = {}
+        """Events of calls in progress, and calls in the outbox."""
         self._progress: dict[ObjectKey, Progress | None] = {}
         self._deletes: list[bytes] = []
 
-    def add(self, commit: Commit, time_ms: int) -> None:
+    def add(self, commit: Commit, events: int, time_ms: int) -> None:
         """Add the rows of a commit that leaves more than an image.
 
         Args:
             commit: In the order of commits.
+            events: How many events its object's call in progress had before it.
             time_ms: Of its record.
         """
+        for effect in commit.effects:
+            self._add_effect(effect)
         key = commit.key
-        assert key is not None
+        if key is None:
+            return
         for outcome in commit.outcomes:
             if outcome.key is not None:
                 name = rows.keyed_key(time_ms, key, outcome.method, outcome.key)
                 row = (outcome.digest, outcome.code, outcome.payload, time_ms)
                 self._keyed[name] = rows.pack_row(row)
-        if commit.progress is not None:
-            self._progress[key] = commit.progress
-        elif commit.outcomes and (key in self._progress or key in self._progress_rows):
-            self._progress[key] = None
+        self._add_progress(commit, key, events)
         if commit.gone:
             self._deletes += self._large_rows_of(key)
             prefix = rows.attribute_key(key, "")
@@ -74,9 +78,30 @@ class BatchBuilder:
             if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
                 self._large[rows.attribute_key(key, attribute)] = value
 
+    def _add_progress(self, commit: Commit, key: ObjectKey, events: int) -> None:
+        if commit.progress is not None:
+            self._progress[key] = commit.progress
+        elif commit.outcomes and (key in self._progress or key in self._progress_rows):
+            self._progress[key] = None
+            for number in range(events):
+                row_key = rows.event_key(key, number)
+                self._others.pop(row_key, None)
+                self._deletes.append(row_key)
+            return
+        for number, event in enumerate(commit.events, events):
+            self._others[rows.event_key(key, number)] = rows.pack_event(event)
+
+    def _add_effect(self, effect: Effect) -> None:
+        row_key = rows.outbox_key(effect.partition, effect.sequence)
+        if isinstance(effect, OutboxEntry):
+            self._others[row_key] = rows.pack_event(effect)
+        else:
+            self._others.pop(row_key, None)
+            self._deletes.append(row_key)
+
     def build(self, others: Iterable[tuple[bytes, bytes]], applied: int) -> Batch:
         """Return the batch: the images, what was added, and `others`."""
-        puts = [*others, *self._large.items(), *self._keyed.items()]
+        puts = [*others, *self._large.items(), *self._keyed.items(), *self._others.items()]
         deletes = self._deletes
         for key, (state_version, image) in self.images.items():
             if image is None:

@@ -70,11 +70,13 @@ class Call:
         "digest",
         "followers",
         "key",
+        "parked",
         "progress",
         "request",
         "shared",
         "state",
         "target",
+        "turn",
         "window",
     )
 
@@ -101,6 +103,10 @@ class Call:
         """Set while it runs."""
         self.progress: Progress | None = None
         """What the journal knows of it already."""
+        self.turn: Any = None
+        """The run of its method. The shell's business."""
+        self.parked: str | None = None
+        """Why it does not go on until an operator decides."""
 
 
 @dataclass(slots=True)

@@ -6,11 +6,13 @@ checksum. So a commit is never torn in two.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ormsgpack
 
 from perdure.ids import ObjectKey
+from perdure_node.core.events import Effect, Event, unpack_effect, unpack_event
 
 __all__ = [
     "MARK",
@@ -49,8 +51,8 @@ class Progress(NamedTuple):
     """The object's state when the call began."""
     start_version: int
     """The version of that state."""
-    saves: int
-    """How many of its `save()` are in the journal: a second run skips so many."""
+    events: list[Event]
+    """Its journal so far. Empty in a commit, whose own `events` say more."""
 
 
 class Commit(NamedTuple):
@@ -67,7 +69,11 @@ class Commit(NamedTuple):
     """Changed attributes. Empty bytes: the attribute is deleted."""
     outcomes: list[Outcome]
     progress: Progress | None
-    """Set while the call that made this commit goes on."""
+    """Set by the first commit of a call that goes on after it."""
+    events: Sequence[Event] = ()
+    """What is added to the journal of the object's call in progress."""
+    effects: Sequence[Effect] = ()
+    """What else this makes durable: calls that leave, timers."""
 
 
 def pack_record(time_ms: int, commits: list[Commit]) -> bytes:
@@ -93,7 +99,9 @@ def unpack_record(body: bytes) -> tuple[int, list[Commit]]:
             values,
             [Outcome(*outcome) for outcome in outcomes],
             Progress(*progress) if progress is not None else None,
+            [unpack_event(event) for event in events],
+            [unpack_effect(effect) for effect in effects],
         )
-        for key, created, gone, state_version, values, outcomes, progress in rows
+        for key, created, gone, state_version, values, outcomes, progress, events, effects in rows
     ]
     return time_ms, commits

@@ -49,6 +49,13 @@ class Limits:
     chain_calls_max: int = 64
     """Calls inside one another."""
 
+    nested_start_ms: int = 60_000
+    """How long a call from inside of a method waits in its target's mailbox. If it has not
+    started then, it is refused."""
+
+    steps_max: int = 10_000
+    """Steps of one call."""
+
     result_bytes_max: int = 4 << 20
     """An encoded result. It has to fit into one message."""
 
@@ -86,3 +93,19 @@ class Limits:
 
     activation_idle_ms: int = 600_000
     """An object that nobody called for so long is passivated."""
+
+    timers_per_object_max: int = 10_000
+    """Timers of one object, parked ones too."""
+
+    timer_attempts_max: int = 100
+    """Firings of one timer that fail in a row. Then it is parked: after some 8 hours."""
+
+    timer_retry_ms: int = 1_000
+    """How long a timer waits after its handler has failed; twice as long each time."""
+
+    timer_retry_max_ms: int = 300_000
+    """The longest such wait."""
+
+    timers_window_max: int = 10_000
+    """Timers of one partition kept in memory beside those that its store does not have: the
+    earliest ones."""

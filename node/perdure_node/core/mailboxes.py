@@ -76,6 +76,14 @@ class Mailboxes:
         mailbox.waiting.appendleft(call)
         self.waiting += 1
 
+    def drop_waiting(self, key: ObjectKey) -> list[Call]:
+        """Take out the calls that wait behind the one that runs."""
+        mailbox = self._by_key[key]
+        dropped = list(mailbox.waiting)
+        mailbox.waiting.clear()
+        self.waiting -= len(dropped)
+        return dropped
+
     def ended(self, call: Call) -> None:
         """Let the next call start: this one has run."""
         mailbox = self._by_key.get(call.key)

@@ -17,11 +17,12 @@ from typing import Any, Final, NamedTuple, Protocol
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
 from perdure_node.core.batch import Batch, BatchBuilder, Images
-from perdure_node.core.commits import Commit, Outcome, Progress
+from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.damage import DamageFound
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
+from perdure_node.core.underway import Underway
 from perdure_node.core.window import SessionWindow
 
 __all__ = ["USED_AGAIN_MS", "Keyed", "Memory", "StoreReader"]
@@ -60,8 +61,9 @@ class _Entry(NamedTuple):
 
     record: int
     images: Images
-    others: list[Commit]
-    """Commits that leave more than an image. Few do, so the rest of them need not be kept."""
+    others: list[tuple[Commit, int]]
+    """Commits that leave more than an image, with what `BatchBuilder.add` wants to know. Few
+    do, so the rest of them need not be kept."""
     bytes: int
     time_ms: int
 
@@ -80,18 +82,15 @@ class Memory:
         self.windows: dict[bytes, SessionWindow[Any]] = {}
         """Those in memory. `window` looks further."""
         self._keyed: dict[tuple[ObjectKey, str, str], Keyed] = {}
-        self.progress: dict[ObjectKey, Progress] = {
-            rows.key_of_progress(key): rows.unpack_progress(row)
-            for key, row in _all_rows(store, rows.progress_prefix())
-        }
-        """Calls that a crash has interrupted, or would."""
+        self.underway = Underway(lambda prefix: _all_rows(store, prefix))
+        self.progress = self.underway.progress
         self.dirty_windows: set[bytes] = set()
         """Sessions whose windows say more than their rows in the store."""
         self._progress_rows = set(self.progress)
         self.making: list[Commit] = []
         """Commits that wait for a record."""
         self._images: Images = {}
-        self._others: list[Commit] = []
+        self._others: list[tuple[Commit, int]] = []
         self._entries: deque[_Entry] = deque()
         self.now_ms = 0
         """Monotonic time, for the order of use."""
@@ -210,20 +209,21 @@ class Memory:
             if outcome.key is not None and key is not None:
                 self.note_key(outcome, key, record)
                 keyed = True
-        if key is not None and state is not None:
-            ended = None
-            if commit.progress is not None:
-                self.progress[key] = commit.progress
-            elif self.progress and commit.outcomes:
-                ended = self.progress.pop(key, None)
-            if (
-                keyed
-                or commit.gone
-                or commit.progress is not None
-                or ended is not None
-                or (state.size > rows.LARGE_ATTRIBUTE_BYTES and _has_large(commit.values))
-            ):
-                self._others.append(commit)
+        if commit.events or commit.effects or commit.progress is not None or self.progress:
+            changed, events = self.underway.take(commit)
+        else:
+            changed, events = False, 0
+        if (
+            changed
+            or keyed
+            or commit.gone
+            or (
+                state is not None
+                and state.size > rows.LARGE_ATTRIBUTE_BYTES
+                and _has_large(commit.values)
+            )
+        ):
+            self._others.append((commit, events))
         self.making.append(commit)
         return state
 
@@ -319,9 +319,9 @@ class Memory:
             applied = entry.record
             self.unapplied_bytes -= entry.bytes
             builder.images.update(entry.images)
-            for commit in entry.others:
-                builder.add(commit, entry.time_ms)
-        others = [(rows.TIME_KEY, rows.pack_row([self.time_ms]))]
+            for commit, events in entry.others:
+                builder.add(commit, events, entry.time_ms)
+        others = [(rows.TIME_KEY, rows.pack_row([self.time_ms])), *self.underway.take_rows()]
         waiting: set[bytes] = set()
         for session in self.dirty_windows:
             window = self.windows[session]

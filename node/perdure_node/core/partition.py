@@ -12,15 +12,18 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import ObjectKey
 from perdure_node.core.calls import Call, Catalog, Copy, Ready, Refusal, Target
-from perdure_node.core.commits import MARK, Progress
+from perdure_node.core.commits import MARK
 from perdure_node.core.damage import DamageFound, stops_on_damage
+from perdure_node.core.events import Effect
 from perdure_node.core.gate import Gate
+from perdure_node.core.journalled import Journalled
 from perdure_node.core.keys import Keys
 from perdure_node.core.limits import Limits
 from perdure_node.core.mailboxes import Mailbox, Mailboxes
@@ -58,6 +61,9 @@ class Partition:
         self.recorder = Recorder(memory, limits)
         self._reader = Reader(memory, catalog, self._gate, self.recorder, limits)
         self._keys = Keys(memory, catalog, self._gate, self.recorder)
+        self.journalled = Journalled(
+            self, memory, catalog, self.recorder, self._gate, self._mailboxes
+        )
         self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.room = True
         """False: the disk is full, and calls that would write are refused."""
@@ -114,6 +120,7 @@ class Partition:
         created: bool = False,
         state_version: int | None = None,
         saved: bool = False,
+        effects: Sequence[Effect] = (),
     ) -> None:
         """Take the end of an exclusive call: commit what it changed and answer.
 
@@ -125,6 +132,7 @@ class Partition:
             created: The call was the object's creation, and `values` is the whole state.
             state_version: Of the state, when it has changed.
             saved: The method has called `save()`; only types that persist on save care.
+            effects: What else it leaves behind: calls on their way, timers.
         """
         state = call.state
         assert state is not None
@@ -136,7 +144,9 @@ class Partition:
         recorder = self.recorder
         # Every call comes this way: without the cost of `stops_on_damage`.
         try:
-            recorded = recorder.commit(call, outcome, values, version, created=created, saved=saved)
+            recorded = recorder.commit(
+                call, outcome, values, version, created=created, saved=saved, effects=effects
+            )
             self._finish(call, code, payload, recorder.record if recorded else 0)
         except DamageFound as damage:
             self.stop_damaged(str(damage))
@@ -156,54 +166,14 @@ class Partition:
         self.recorder.mark(call, MARK, b"", state.last_record)
         self._finish(call, code, payload, state.last_record)
 
-    @stops_on_damage
-    def saved(
-        self,
-        call: Call,
-        values: dict[str, bytes],
-        saves: int,
-        start: tuple[dict[str, bytes], int],
-        state_version: int,
-    ) -> None:
-        """Commit what a method has saved so far; it goes on.
-
-        Args:
-            call: It runs.
-            values: The attributes that have changed since the last commit.
-            saves: How many `save()` it has made by now.
-            start: The image and the state version with which it began.
-            state_version: Of the state now.
-
-        The commit holds the call itself, so that it is finished after a crash and not begun
-        anew on top of what it has done already.
-        """
-        if self.stopped is not None:
-            return
-        call.progress = Progress(list(call.request), *start, saves)
-        self.recorder.commit_progress(call, values, state_version, call.progress)
-
-    @stops_on_damage
-    def resume(self, key: ObjectKey, progress: Progress) -> None:
-        """Put a call that a crash has interrupted back where it was: it holds its object.
-
-        To be said before the first call arrives.
-        """
-        request = Request(*progress.request)
-        target = self._catalog.find(request)
-        if isinstance(target, Refusal):
-            # Its code is gone. The object stays as of its last save, and the call failed.
-            window = self.memory.open_window(request.session)
-            call = Call(key, request, Target(shared=False, deferred=False), window, 0)
-            code, payload = pack_error(*target)
-            state = self.memory.state(key)
-            version = 1 if state is None else state.state_version
-            self.recorder.commit_failure(call, version, outcome_of(call, code, payload))
-            return
-        window = self.memory.open_window(request.session)
-        call = Call(key, request, target, window, 1 << 62)
-        call.progress = progress
+    def put_back(self, call: Call) -> None:
+        """Put a call that a crash has interrupted back where it was."""
         self._keys.resume(call)
         self._enqueue(call)
+
+    def run_again(self, call: Call) -> None:
+        """Run the method of a call once more, which holds its object."""
+        self._runs.append(call)
 
     def hold(self, key: ObjectKey, token: object) -> None:
         """Give `token` out again once all that `key` has committed so far is durable."""
@@ -395,6 +365,8 @@ class Partition:
             return refusal
         if self.draining:
             return Refusal(Code.DRAINING, (self._server,))
+        if (refusal := self.journalled.refusal(key)) is not None:
+            return refusal
         if self._mailboxes.waiting >= limits.waiting_calls_max:
             return Refusal(Code.BACKPRESSURE, (f"partition {self.number}", limits.retry_after_s))
         return refuse_full(key, self._mailboxes.get(key), window, limits)
@@ -435,7 +407,8 @@ class Partition:
         call.state = state
         state.users += 1
         mailbox.running.append(call)
-        self._runs.append(call)
+        if call.parked is None:
+            self._runs.append(call)
 
     def _delete(self, call: Call, state: ObjectState | None) -> None:
         payload = (NO if state is None else YES)[Encoding(call.request.encoding)]

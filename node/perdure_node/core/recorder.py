@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perdure_node.core.calls import Call
 from perdure_node.core.commits import Commit, Outcome, Progress
+from perdure_node.core.events import Effect, Event
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.state import ObjectState
@@ -31,6 +34,7 @@ class Recorder:
         *,
         created: bool = False,
         saved: bool = False,
+        effects: Sequence[Effect] = (),
     ) -> bool:
         """Commit what a call has changed, together with its outcome.
 
@@ -43,17 +47,34 @@ class Recorder:
         outcomes = [outcome]
         if call.target.deferred and not created:
             state.deferred = [*(state.deferred or ()), (outcome, values)]
-            if not saved and call.progress is None:
+            if not saved and not effects and call.progress is None:
                 self._defer(call, state, outcome, values, state_version)
                 return False
             outcomes, values = self._take_deferred(state)
-        self._add(Commit(call.key, created, False, state_version, values, outcomes, None))
+        self._add(
+            Commit(call.key, created, False, state_version, values, outcomes, None, (), effects)
+        )
         return True
 
     def commit_progress(
-        self, call: Call, values: dict[str, bytes], state_version: int, progress: Progress
+        self,
+        call: Call,
+        values: dict[str, bytes],
+        state_version: int,
+        begun: Progress | None,
+        events: Sequence[Event],
+        effects: Sequence[Effect],
     ) -> None:
-        """Commit what a call has saved, together with what it takes to go on with it."""
+        """Commit what a call has saved, and what of its journal belongs to that.
+
+        Args:
+            call: It goes on.
+            values: What it has changed.
+            state_version: Of the state.
+            begun: What it takes to go on with it, if no record says so yet.
+            events: For its journal.
+            effects: What else it makes durable.
+        """
         state = call.state
         assert state is not None
         self._memory.use(state)
@@ -61,7 +82,26 @@ class Recorder:
         if call.target.deferred:
             outcomes, before = self._take_deferred(state)
             values = {**before, **values}
-        self._add(Commit(call.key, False, False, state_version, values, outcomes, progress))
+            if outcomes:
+                # Outcomes end a call in progress, so those of earlier calls go before it.
+                self._add(Commit(call.key, False, False, state_version, {}, outcomes, None))
+        self._add(Commit(call.key, False, False, state_version, values, [], begun, events, effects))
+        self._went_on(call)
+
+    def commit_events(self, call: Call, begun: Progress | None, events: Sequence[Event]) -> None:
+        """Commit an addition to a call's journal. It changes no state."""
+        state = call.state
+        version = 1 if state is None else state.state_version
+        self._add(Commit(call.key, False, False, version, {}, [], begun, events))
+        self._went_on(call)
+
+    def commit_effects(self, effects: Sequence[Effect]) -> None:
+        """Commit what belongs to no object."""
+        self._add(Commit(None, False, False, 0, {}, [], None, (), effects))
+
+    def _went_on(self, call: Call) -> None:
+        # The journal in memory is the one that grows.
+        call.progress = self._memory.progress[call.key]
 
     def commit_deletion(self, call: Call, state: ObjectState | None, outcome: Outcome) -> None:
         """Commit the end of an object; or that there was none."""
@@ -70,10 +110,6 @@ class Recorder:
             return
         outcomes = [*self._take_deferred(state)[0], outcome]
         self._add(Commit(call.key, False, True, state.state_version, {}, outcomes, None))
-
-    def commit_failure(self, call: Call, state_version: int, outcome: Outcome) -> None:
-        """Commit that a call in progress will not go on."""
-        self._add(Commit(call.key, False, False, state_version, {}, [outcome], None))
 
     def commit_deferred(self, state: ObjectState) -> None:
         """Commit what calls have changed since an object's last `save()`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure.errors import Code
 from perdure.frames import Kind, Request
-from perdure.ids import ObjectKey, session_birth_ms
+from perdure.ids import ObjectKey, is_partition_session, session_birth_ms
 from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.limits import Limits
 from perdure_node.core.mailboxes import Mailbox
@@ -21,6 +21,8 @@ def refuse_session(session: bytes, time_ms: int, limits: Limits) -> Refusal | No
         time_ms: The partition's time.
         limits: Those of the node.
     """
+    if is_partition_session(session):
+        return None  # It has no birth, and is never forgotten.
     birth_ms = session_birth_ms(session)
     if birth_ms + limits.session_window_ms < time_ms:
         text = "the call's session is too old to be remembered: the call may have run"

@@ -6,7 +6,10 @@
 | `a` type NUL id NUL attribute | one large attribute |
 | `s` session | a session window, see `SessionWindow.row` |
 | `k` hour, type NUL id NUL method NUL key | `[digest of the arguments, code, payload]` |
-| `p` type NUL id | a call in progress: `Progress` |
+| `p` type NUL id | a call in progress: `Progress` without its events |
+| `e` type NUL id NUL number | one event of a call in progress, by its place in the journal |
+| `x` partition, sequence | a call in the outbox: `OutboxEntry` |
+| `c` partition | the highest sequence of the calls from here to that partition |
 | `t` | the partition's time in milliseconds |
 
 Types, ids and methods hold no NUL, so that no key is a prefix of another object's.
@@ -20,6 +23,7 @@ import ormsgpack
 
 from perdure.ids import ObjectKey
 from perdure_node.core.commits import Progress
+from perdure_node.core.events import Effect, Event, OutboxEntry, unpack_event
 
 __all__ = [
     "HOUR_MS",
@@ -120,11 +124,52 @@ def unpack_row(row: bytes) -> list[Any]:
     return fields
 
 
+def event_key(key: ObjectKey, number: int) -> bytes:
+    """Return the key of an event of an object's call in progress."""
+    return b"e%b\0%b\0%b" % (key[0].encode(), key[1].encode(), number.to_bytes(4, "big"))
+
+
+def outbox_key(partition: int, sequence: int) -> bytes:
+    """Return the key of a call in the outbox."""
+    return b"x" + partition.to_bytes(2, "big") + sequence.to_bytes(8, "big")
+
+
+def outbox_prefix() -> bytes:
+    """Return what the keys of all calls in the outbox begin with."""
+    return b"x"
+
+
+def sequence_key(partition: int) -> bytes:
+    """Return the key of the highest sequence to a partition."""
+    return b"c" + partition.to_bytes(2, "big")
+
+
+def sequence_prefix() -> bytes:
+    """Return what the keys of all highest sequences begin with."""
+    return b"c"
+
+
 def pack_progress(progress: Progress) -> bytes:
-    """Pack a call in progress."""
-    return ormsgpack.packb(tuple(progress))
+    """Pack a call in progress, without its events."""
+    return ormsgpack.packb((progress.request, progress.start_image, progress.start_version))
 
 
-def unpack_progress(row: bytes) -> Progress:
+def unpack_progress(row: bytes, events: list[Event]) -> Progress:
     """Unpack a call in progress."""
-    return Progress(*ormsgpack.unpackb(row))
+    request, start_image, start_version = ormsgpack.unpackb(row)
+    return Progress(request, start_image, start_version, events)
+
+
+def pack_event(event: Event | Effect) -> bytes:
+    """Pack an event, or an entry of the outbox."""
+    return ormsgpack.packb(tuple(event))
+
+
+def unpack_outbox(row: bytes) -> OutboxEntry:
+    """Unpack an entry of the outbox."""
+    return OutboxEntry(*ormsgpack.unpackb(row))
+
+
+def unpack_event_row(row: bytes) -> Event:
+    """Unpack an event."""
+    return unpack_event(ormsgpack.unpackb(row))

@@ -1,0 +1,153 @@
+"""Carries steps out of the process: calls of a partition's session, services, sleeping."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from perdure.context import StepResult
+from perdure.frames import Encoding, Kind, pack_reply
+from perdure.ids import CallId, ObjectKey, partition_session_id
+from perdure_node.clock import Clock
+from perdure_node.core.events import OutboxEntry
+from perdure_node.core.partition import Partition
+from perdure_node.services import Services
+from perdure_node.turn import deliver
+
+if TYPE_CHECKING:
+    from perdure.client import Answer, Client
+
+__all__ = ["Carrier"]
+
+
+class Carrier:
+    """A `steps.Performer` over the node's client and its services."""
+
+    def __init__(
+        self,
+        client: Client,
+        services: Services,
+        clock: Clock,
+        cluster_id: str,
+        flush: Callable[[Partition], None],
+    ) -> None:
+        self._client = client
+        self._services = services
+        self._clock = clock
+        self._cluster_id = cluster_id
+        self._flush = flush
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[StepResult]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    def open(self, partition: Partition) -> None:
+        """Go on with the calls that leave a partition, which has just been opened."""
+        underway = partition.memory.underway
+        session = partition_session_id(self._cluster_id, partition.number)
+        found = underway.open_sequences()
+        for target, sequence in underway.sequences.items():
+            self._client.resume_origin(session, target, sequence + 1, found.get(target, set()))
+        for entry in sorted(underway.outbox.values(), key=lambda e: (e.partition, e.sequence)):
+            deliver(self, partition, entry, self._flush)
+
+    def send(self, session: int, entry: OutboxEntry) -> asyncio.Future[StepResult]:
+        """Send a call of a partition's session until it is answered."""
+        ended: asyncio.Future[StepResult] = self._loop.create_future()
+        answer = self._client.call(
+            entry.target,
+            Kind(entry.kind),
+            entry.method,
+            arguments=entry.arguments,
+            encoding=Encoding(entry.encoding),
+            key=entry.key,
+            timeout_s=None,
+            have=None if entry.have is None else (entry.have[0], entry.have[1]),
+            chain=entry.chain,
+            due_ms=entry.due_ms,
+            origin=self._origin(session, entry),
+        )
+        answer.add_done_callback(functools.partial(_pass_on, ended))
+        return ended
+
+    def read(
+        self, target: ObjectKey, kind: Kind, method: str, have: list[int] | None
+    ) -> asyncio.Future[StepResult]:
+        """Ask for something that leaves no trace."""
+        ended: asyncio.Future[StepResult] = self._loop.create_future()
+        answer = self._client.call(
+            target, kind, method, have=None if have is None else (have[0], have[1])
+        )
+        answer.add_done_callback(functools.partial(_pass_on, ended))
+        return ended
+
+    def confirm(self, entry: OutboxEntry, session: int) -> None:
+        """Tell the target that its answer is durable here."""
+        self._client.confirm(self._origin(session, entry))
+
+    def service(
+        self, service: str, method: str, payload: bytes | None, key: str, attempt: int
+    ) -> Coroutine[Any, Any, StepResult]:
+        """Call a service."""
+        return self._services.call(service, method, payload, key, attempt)
+
+    def start(
+        self, work: Coroutine[Any, Any, StepResult], done: Callable[[StepResult], None]
+    ) -> None:
+        """Let something run in a task of its own."""
+        task = self._loop.create_task(work, name="perdure step")
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[StepResult]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled():
+                done(task.result())
+
+        task.add_done_callback(ended)
+
+    def wake_at(self, due_ms: int, done: Callable[[], None]) -> None:
+        """Call `done` when the wall clock shows this."""
+        left_ms = due_ms - self._clock.wall_ms()
+        if left_ms <= 0:
+            self._loop.call_soon(done)
+            return
+
+        def again() -> None:
+            self._timers.discard(timer)
+            self.wake_at(due_ms, done)
+
+        # Looked at again at least every hour, because the wall clock may be set.
+        timer = self._loop.call_later(min(left_ms / 1_000, 3_600.0), again)
+        self._timers.add(timer)
+
+    def wall_ms(self) -> int:
+        """Return the wall clock."""
+        return self._clock.wall_ms()
+
+    async def close(self) -> None:
+        """Stop: whatever is not done will be done again after the next start."""
+        for timer in self._timers:
+            timer.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        await self._services.close()
+
+    def _origin(self, session: int, entry: OutboxEntry) -> CallId:
+        id = partition_session_id(self._cluster_id, session)
+        return CallId(id, entry.partition, entry.sequence)
+
+
+def _pass_on(ended: asyncio.Future[StepResult], answer: asyncio.Future[Answer]) -> None:
+    if ended.cancelled():
+        return
+    if answer.cancelled() or answer.exception() is not None:
+        # The client was closed: the next start sends it again.
+        ended.cancel()
+        return
+    code, reply = answer.result().code, answer.result().reply
+    version = None if reply.version is None else (reply.version[0], reply.version[1])
+    ended.set_result(StepResult(code, pack_reply(reply.payload, version, reply.changes)))

@@ -1,0 +1,149 @@
+"""What the journal of one call says: its steps, their results, its saves, in the order of records.
+
+A call whose method has made something that a second run must not make again is *journalled*:
+after a crash its method runs again from the start, and whatever is in here is answered from here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from perdure.ids import ObjectKey
+
+__all__ = [
+    "CALL",
+    "Cancelled",
+    "Done",
+    "Effect",
+    "Event",
+    "OutboxEntry",
+    "OutboxGone",
+    "Parked",
+    "Saved",
+    "Scheduled",
+    "Unparked",
+    "unpack_effect",
+    "unpack_event",
+]
+
+CALL: Final = "call"
+"""The kind of step that calls another object. Its data is an `OutboxEntry` without `source`."""
+
+
+class Scheduled(NamedTuple):
+    """The method has asked for a step. It may have been performed, any number of times."""
+
+    step: int
+    """Counts the steps of the call from 1, in the order in which the method asked."""
+    kind: str
+    """`call`, `read`, `service`, `run`, `sleep`, `value`, `send`, `timer`, `cancel`."""
+    name: str
+    """Who is asked for what, as people read it. A second run has to ask for the same."""
+    data: Any
+    """What it takes to perform it again; for `value` what it gave."""
+    tag: str = "s"
+
+
+class Done(NamedTuple):
+    """A step has ended. Its result is given to the method when its turn comes."""
+
+    step: int
+    code: int
+    payload: bytes
+    tag: str = "d"
+
+
+class Saved(NamedTuple):
+    """A `save()` is committed: a second run skips it."""
+
+    tag: str = "v"
+
+
+class Cancelled(NamedTuple):
+    """Somebody wants the call to end. Delivered to the method like the result of a step."""
+
+    reason: str
+    tag: str = "c"
+
+
+class Parked(NamedTuple):
+    """The call does not go on, until an operator decides about it."""
+
+    reason: str
+    tag: str = "p"
+
+
+class Unparked(NamedTuple):
+    """An operator has sent the call on its way again."""
+
+    tag: str = "u"
+
+
+Event = Scheduled | Done | Saved | Cancelled | Parked | Unparked
+
+_EVENTS: Final[dict[str, Any]] = {
+    "s": Scheduled,
+    "d": Done,
+    "v": Saved,
+    "c": Cancelled,
+    "p": Parked,
+    "u": Unparked,
+}
+
+
+def unpack_event(row: list[Any]) -> Event:
+    """Return an event from its fields."""
+    event: Event = _EVENTS[row[-1]](*row)
+    return event
+
+
+class OutboxEntry(NamedTuple):
+    """A call on its way to another object, of which nobody here waits for the answer.
+
+    It belongs to the session of the partition that it leaves, so that it is one call however
+    often it is sent.
+    """
+
+    partition: int
+    """Where it goes."""
+    sequence: int
+    """Counts the calls from here to that partition."""
+    type: str
+    id: str
+    kind: int
+    """A `frames.Kind`."""
+    method: str
+    encoding: int
+    arguments: bytes
+    key: str | None
+    have: list[int] | None
+    chain: list[list[str]]
+    due_ms: int
+    """Wall clock; only for sends. 0: at once."""
+    start_by_ms: int = 0
+    """Wall clock: refused by the target if it has not started then. 0: it waits for ever."""
+    tag: str = "o"
+
+    @property
+    def target(self) -> ObjectKey:
+        """The object that is called."""
+        return ObjectKey(self.type, self.id)
+
+
+class OutboxGone(NamedTuple):
+    """An entry of the outbox has arrived: its target has the outcome."""
+
+    partition: int
+    sequence: int
+    tag: str = "g"
+
+
+Effect = OutboxEntry | OutboxGone
+
+_EFFECTS: Final[dict[str, Any]] = {"o": OutboxEntry, "g": OutboxGone}
+
+
+def unpack_effect(row: list[Any]) -> Effect:
+    """Return an effect from its fields."""
+    effect: Effect = _EFFECTS[row[-1]](*row)
+    return effect

@@ -1,0 +1,269 @@
+"""Calls with a journal: their steps, and what becomes of them after a crash.
+
+The first record of such a call is durable before its first step leaves, and the record that
+schedules a step before that step does. Whatever a second run asks for again is answered from the
+journal, so no finished step is made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from perdure.errors import Code
+from perdure.frames import Request, pack_error
+from perdure.ids import CallId, ObjectKey
+from perdure_node.core.calls import Call, Catalog, Refusal, Target
+from perdure_node.core.commits import Progress
+from perdure_node.core.damage import stops_on_damage
+from perdure_node.core.events import (
+    Cancelled,
+    Done,
+    Effect,
+    Event,
+    OutboxEntry,
+    OutboxGone,
+    Parked,
+    Saved,
+    Unparked,
+)
+from perdure_node.core.gate import Gate
+from perdure_node.core.mailboxes import Mailboxes
+from perdure_node.core.memory import Memory
+from perdure_node.core.recorder import Recorder
+
+__all__ = ["Journalled"]
+
+_FOR_EVER_MS = 1 << 62
+
+
+class Owner(Protocol):
+    """The partition that these calls belong to."""
+
+    number: int
+    stopped: Refusal | None
+
+    def stop_damaged(self, damage: str) -> None:
+        """Stop for good, because the data is damaged."""
+        ...
+
+    def method_returned(
+        self, call: Call, code: int, payload: bytes, values: dict[str, bytes]
+    ) -> None:
+        """Take the end of a call."""
+        ...
+
+    def put_back(self, call: Call) -> None:
+        """Let a call wait for its turn again, or run."""
+        ...
+
+    def run_again(self, call: Call) -> None:
+        """Run the method of a call that holds its object."""
+        ...
+
+
+class Journalled:
+    """The calls in progress of one partition, and the calls that leave it."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        memory: Memory,
+        catalog: Catalog,
+        recorder: Recorder,
+        gate: Gate,
+        mailboxes: Mailboxes,
+    ) -> None:
+        self._owner = owner
+        self._memory = memory
+        self._catalog = catalog
+        self._recorder = recorder
+        self._gate = gate
+        self._mailboxes = mailboxes
+        self._parked: dict[ObjectKey, Call] = {}
+
+    def stop_damaged(self, damage: str) -> None:
+        """Stop the partition for good."""
+        self._owner.stop_damaged(damage)
+
+    # What a running method causes.
+
+    @stops_on_damage
+    def saved(
+        self,
+        call: Call,
+        values: dict[str, bytes],
+        start: tuple[dict[str, bytes], int],
+        state_version: int,
+        events: Sequence[Event],
+        effects: Sequence[Effect] = (),
+    ) -> None:
+        """Commit what a method has saved so far; it goes on.
+
+        Args:
+            call: It runs.
+            values: The attributes that have changed since the last commit.
+            start: The image and the state version with which it began.
+            state_version: Of the state now.
+            events: Steps that are made by this commit (timers, sends), and the `Saved` of it.
+            effects: What they do.
+
+        The commit holds the call itself, so that it is finished after a crash and not begun
+        anew on top of what it has done already.
+        """
+        if self._owner.stopped is not None:
+            return
+        begun = self._begin(call, start)
+        self._recorder.commit_progress(call, values, state_version, begun, events, effects)
+
+    @stops_on_damage
+    def step(
+        self,
+        call: Call,
+        events: Sequence[Event],
+        start: tuple[dict[str, bytes], int],
+        perform: object,
+    ) -> None:
+        """Schedule a step; `perform` is given out when that is durable.
+
+        Args:
+            call: It runs.
+            events: The step, behind the values that were decided before it.
+            start: As for `saved`.
+            perform: Opaque; given out by `take_ready`.
+        """
+        if self._owner.stopped is not None:
+            return
+        self._recorder.commit_events(call, self._begin(call, start), events)
+        self._gate.let_out(perform, self._recorder.record)
+
+    def step_done(
+        self, call: Call, step: int, code: int, payload: bytes, token: object = None
+    ) -> None:
+        """Note the result of a step. `token`, if any, is given out when that is durable."""
+        self._add(call, Done(step, code, payload))
+        if token is not None:
+            self._gate.let_out(token, self._recorder.record)
+
+    def cancelled(self, call: Call, reason: str) -> None:
+        """Note that a call in progress is to end."""
+        self._add(call, Cancelled(reason))
+
+    def delivered(self, entry: OutboxEntry, token: object) -> None:
+        """Note that an entry of the outbox has arrived. `token` is given out when it is durable."""
+        if self._owner.stopped is None:
+            self._recorder.commit_effects([OutboxGone(entry.partition, entry.sequence)])
+            self._gate.let_out(token, self._recorder.record)
+
+    def _begin(self, call: Call, start: tuple[dict[str, bytes], int]) -> Progress | None:
+        if call.progress is None:
+            call.progress = Progress(list(call.request), *start, [])
+            return call.progress
+        return None
+
+    @stops_on_damage
+    def _add(self, call: Call, event: Event) -> None:
+        if self._owner.stopped is None and call.progress is not None:
+            self._recorder.commit_events(call, None, [event])
+
+    # After a crash.
+
+    @stops_on_damage
+    def resume(self, key: ObjectKey, progress: Progress) -> None:
+        """Put a call that a crash has interrupted back where it was: it holds its object.
+
+        To be said before the first call arrives.
+        """
+        request = Request(*progress.request)
+        target = self._catalog.find(request)
+        window = self._memory.open_window(request.session)
+        plain = Target(shared=False, deferred=False)
+        call = Call(
+            key, request, plain if isinstance(target, Refusal) else target, window, _FOR_EVER_MS
+        )
+        call.progress = progress
+        for event in progress.events:
+            if isinstance(event, Parked):
+                call.parked = event.reason
+            elif isinstance(event, Unparked):
+                call.parked = None
+        if isinstance(target, Refusal) and call.parked is None:
+            call.parked = f"its code is gone: {request.type}.{request.method}"
+        if call.parked is not None:
+            self._parked[key] = call
+        self._owner.put_back(call)
+
+    # Calls that cannot go on.
+
+    def parked(self, key: ObjectKey) -> Call | None:
+        """Return the call that holds an object and does not go on, if there is one."""
+        return self._parked.get(key)
+
+    @property
+    def all_parked(self) -> list[Call]:
+        """All such calls of the partition."""
+        return list(self._parked.values())
+
+    @stops_on_damage
+    def park(self, call: Call, reason: str, code: int, payload: bytes) -> None:
+        """Take word that a running call cannot go on.
+
+        If it has done something that stays, it keeps its object until an operator decides; else
+        it has failed, and the object is free.
+
+        Args:
+            call: It runs.
+            reason: For people.
+            code: What its callers are told.
+            payload: Likewise.
+        """
+        if call.progress is None or not any(
+            isinstance(event, Done | Saved) for event in call.progress.events
+        ):
+            self._owner.method_returned(call, code, payload, {})
+            return
+        call.parked = reason
+        self._parked[call.key] = call
+        self._add(call, Parked(reason))
+        state = call.state
+        self._gate.answer(call.copies, state, code, payload, self._recorder.record)
+        call.copies = []
+        for waiting in self._mailboxes.drop_waiting(call.key):
+            self._refuse(waiting)
+
+    def refusal(self, key: ObjectKey) -> Refusal | None:
+        """Tell why an object takes no calls; None: it does."""
+        call = self._parked.get(key)
+        if call is None:
+            return None
+        return Refusal(Code.PARKED, (str(key), self.id_of(call), call.parked))
+
+    def retry(self, key: ObjectKey) -> bool:
+        """Send a parked call on its way again. False: there is none."""
+        call = self._parked.pop(key, None)
+        if call is None:
+            return False
+        call.parked = None
+        self._add(call, Unparked())
+        self._owner.run_again(call)
+        return True
+
+    def drop(self, key: ObjectKey) -> bool:
+        """End a parked call: it has failed, the state stays as of the last commit."""
+        call = self._parked.pop(key, None)
+        if call is None:
+            return False
+        code, payload = pack_error(Code.POISONED, (self.id_of(call), call.parked))
+        self._owner.method_returned(call, code, payload, {})
+        return True
+
+    def id_of(self, call: Call) -> str:
+        """Return a call's id as text."""
+        return str(CallId(call.request.session, self._owner.number, call.request.sequence))
+
+    def _refuse(self, call: Call) -> None:
+        refusal = self.refusal(call.key)
+        assert refusal is not None
+        call.window.open.pop(call.request.sequence, None)
+        for copy in call.copies:
+            self._gate.refuse(copy, refusal)

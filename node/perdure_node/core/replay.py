@@ -1,0 +1,107 @@
+"""What a method asks for, against the journal of its call.
+
+Steps are numbered when the method asks for them, so that several may run at once. Results are
+given to the method one at a time in the order of the journal, live and in every later run, so
+that a race has the same winner again. (The idea of Temporal's and Restate's replay.)
+"""
+
+from __future__ import annotations
+
+from perdure_node.core.events import Cancelled, Done, Event, Saved, Scheduled
+
+__all__ = ["Mismatch", "Replay"]
+
+
+class Mismatch(Exception):
+    """The method asks for another step than in an earlier run."""
+
+    def __init__(self, step: int, recorded: str, asked: str) -> None:
+        super().__init__(step, recorded, asked)
+        self.step = step
+        self.recorded = recorded
+        self.asked = asked
+
+
+class Replay:
+    """One run of one call's method. The journal grows while the method runs."""
+
+    def __init__(self, events: list[Event], saved: int = 0) -> None:
+        """Begin a run.
+
+        Args:
+            events: The journal. Whoever adds to it says so with `grown`.
+            saved: How many `save()` this run has made by now.
+        """
+        self.events = events
+        self._cursor = 0
+        """Of the next event that may have to be delivered."""
+        self._scheduled: dict[int, Scheduled] = {}
+        self._done: dict[int, Done] = {}
+        self._saves = 0
+        self._seen = 0
+        self.asked = 0
+        """Steps that this run has asked for."""
+        self._saved = saved
+        self.grown()
+
+    def grown(self) -> None:
+        """Take note of events added to the journal."""
+        for event in self.events[self._seen :]:
+            if isinstance(event, Scheduled):
+                self._scheduled[event.step] = event
+            elif isinstance(event, Done):
+                self._done[event.step] = event
+            elif isinstance(event, Saved):
+                self._saves += 1
+        self._seen = len(self.events)
+
+    def ask(self, kind: str, name: str) -> tuple[int, Scheduled | None]:
+        """Number a step that the method asks for.
+
+        Returns:
+            Its number, and what the journal says of it; None: it is new.
+
+        Raises:
+            Mismatch: The journal has another step under that number.
+        """
+        self.asked += 1
+        recorded = self._scheduled.get(self.asked)
+        if recorded is not None and (recorded.kind, recorded.name) != (kind, name):
+            raise Mismatch(self.asked, _text(recorded.kind, recorded.name), _text(kind, name))
+        return self.asked, recorded
+
+    def is_done(self, step: int) -> bool:
+        """Tell whether the journal has the result of a step."""
+        return step in self._done
+
+    def save(self) -> bool:
+        """Note a `save()`. False: it is in the journal already, so it is not made again."""
+        self._saved += 1
+        return self._saved > self._saves
+
+    def next(self) -> Done | Cancelled | None:
+        """Return what the method is to hear now; None: nothing, it has to go on by itself."""
+        while self._cursor < len(self.events):
+            event = self.events[self._cursor]
+            if isinstance(event, Done):
+                if event.step > self.asked:
+                    return None
+                self._cursor += 1
+                return event
+            self._cursor += 1
+            if isinstance(event, Cancelled):
+                return event
+        return None
+
+    def left(self) -> Scheduled | None:
+        """Return a step in the journal that this run, which is over, has not asked for."""
+        later = [number for number in self._scheduled if number > self.asked]
+        return self._scheduled[min(later)] if later else None
+
+    def open_steps(self) -> list[Scheduled]:
+        """Return the steps without a result, in their order."""
+        return [event for number, event in self._scheduled.items() if number not in self._done]
+
+
+def _text(kind: str, name: str) -> str:
+    return f"{kind} {name}"

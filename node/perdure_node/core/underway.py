@@ -1,0 +1,113 @@
+"""What a partition has under way: calls in progress with their journals, and calls that leave it.
+
+Invariants:
+  * An object has one call in progress at most: it holds its object.
+  * A sequence to another partition is given once. It is durable before the call leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from perdure.ids import ObjectKey
+from perdure_node.core import rows
+from perdure_node.core.commits import Commit, Progress
+from perdure_node.core.events import CALL, Event, OutboxEntry, Scheduled
+
+__all__ = ["Underway"]
+
+Scan = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
+"""Returns all rows of a store whose keys begin with something, in order."""
+
+
+class Underway:
+    """What was committed of it."""
+
+    def __init__(self, scan: Scan) -> None:
+        """Read what the store has."""
+        self.progress: dict[ObjectKey, Progress] = {}
+        """Calls that a crash has interrupted, or would."""
+        for row_key, row in scan(rows.progress_prefix()):
+            key = rows.key_of_progress(row_key)
+            events = [rows.unpack_event_row(e) for _, e in scan(rows.event_key(key, 0)[:-4])]
+            self.progress[key] = rows.unpack_progress(row, events)
+        self.outbox: dict[tuple[int, int], OutboxEntry] = {}
+        for _, row in scan(rows.outbox_prefix()):
+            entry = rows.unpack_outbox(row)
+            self.outbox[entry.partition, entry.sequence] = entry
+        self.sequences: dict[int, int] = {
+            int.from_bytes(row_key[1:], "big"): rows.unpack_row(row)[0]
+            for row_key, row in scan(rows.sequence_prefix())
+        }
+        """The highest sequence given, by target partition."""
+        self._dirty: set[int] = set()
+
+    def next_sequence(self, partition: int) -> int:
+        """Return a new sequence for a call from here to a partition."""
+        self.sequences[partition] = sequence = self.sequences.get(partition, 0) + 1
+        self._dirty.add(partition)
+        return sequence
+
+    def take(self, commit: Commit) -> tuple[bool, int]:
+        """Take over a commit.
+
+        Returns:
+            Whether the store gets rows because of it, and how many events the journal of its
+            object's call in progress had before.
+        """
+        key = commit.key
+        changed = bool(commit.effects)
+        for effect in commit.effects:
+            place = (effect.partition, effect.sequence)
+            if isinstance(effect, OutboxEntry):
+                self.outbox[place] = effect
+                self._given(*place)
+            else:
+                self.outbox.pop(place, None)
+        if key is None:
+            return changed, 0
+        if commit.progress is not None:
+            self.progress[key] = commit.progress._replace(events=list(commit.events))
+            self._note(commit.events)
+            return True, 0
+        if not self.progress:
+            return changed, 0
+        if commit.outcomes:
+            ended = self.progress.pop(key, None)
+            return changed or ended is not None, 0 if ended is None else len(ended.events)
+        if commit.events:
+            events = self.progress[key].events
+            before = len(events)
+            events += commit.events
+            self._note(commit.events)
+            return True, before
+        return changed, 0
+
+    def take_rows(self) -> list[tuple[bytes, bytes]]:
+        """Return the rows of sequences given since the last time.
+
+        One that was given and never became durable may be among them: it is never used.
+        """
+        dirty, self._dirty = self._dirty, set()
+        return [(rows.sequence_key(p), rows.pack_row([self.sequences[p]])) for p in dirty]
+
+    def open_sequences(self) -> dict[int, set[int]]:
+        """Return the sequences of calls from here that may not be over, by target partition."""
+        found: dict[int, set[int]] = {}
+        for partition, sequence in self.outbox:
+            found.setdefault(partition, set()).add(sequence)
+        for progress in self.progress.values():
+            for event in progress.events:
+                if isinstance(event, Scheduled) and event.kind == CALL:
+                    found.setdefault(event.data[0], set()).add(event.data[1])
+        return found
+
+    def _note(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, Scheduled) and event.kind == CALL:
+                self._given(event.data[0], event.data[1])
+
+    def _given(self, partition: int, sequence: int) -> None:
+        if sequence > self.sequences.get(partition, 0):
+            self.sequences[partition] = sequence
+        self._dirty.add(partition)

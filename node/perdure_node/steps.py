@@ -1,0 +1,352 @@
+"""The steps of one run of one method: asked for, performed, and given back in order.
+
+Between two results that are given to a method, the event loop runs idle as far as the method is
+concerned, live and in every later run: so a race has the same winner each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from perdure import codec, raised
+from perdure.context import StepResult, current_turn
+from perdure.errors import Code
+from perdure.frames import Kind, pack_error
+from perdure.ids import ObjectKey
+from perdure_node.core.events import CALL, Cancelled, Effect, Event, OutboxEntry, Scheduled
+from perdure_node.core.replay import Mismatch, Replay
+from perdure_node.signals import CannotGoOn
+
+if TYPE_CHECKING:
+    from perdure_node.turn import MethodTurn
+
+__all__ = ["Performer", "Steps"]
+
+_QUIET_TICKS: Final = 16
+"""Ticks of the loop between two results: what one of them causes has happened by then. Wrapping
+tasks, `gather` and task groups take one or two each."""
+
+
+class Performer(Protocol):
+    """What carries steps out of the process."""
+
+    def send(self, session: int, entry: OutboxEntry) -> asyncio.Future[StepResult]:
+        """Send a call of a partition's session until it is answered."""
+        ...
+
+    def read(
+        self, target: ObjectKey, kind: Kind, method: str, have: list[int] | None
+    ) -> asyncio.Future[StepResult]:
+        """Ask for something that leaves no trace."""
+        ...
+
+    def confirm(self, entry: OutboxEntry, session: int) -> None:
+        """Tell the target that its answer is durable here."""
+        ...
+
+    def service(
+        self, service: str, method: str, payload: bytes | None, key: str, attempt: int
+    ) -> Coroutine[Any, Any, StepResult]:
+        """Call a service."""
+        ...
+
+    def start(
+        self, work: Coroutine[Any, Any, StepResult], done: Callable[[StepResult], None]
+    ) -> None:
+        """Let something run in a task of its own."""
+        ...
+
+    def wake_at(self, due_ms: int, done: Callable[[], None]) -> None:
+        """Call `done` when the wall clock shows this."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Return the wall clock."""
+        ...
+
+
+class Steps:
+    """The steps of one run."""
+
+    def __init__(self, turn: MethodTurn, performer: Performer, saves: int = 0) -> None:
+        """Begin.
+
+        Args:
+            turn: Whose steps these are.
+            performer: Makes them.
+            saves: How many `save()` this run has made by now.
+        """
+        progress = turn.admitted.progress
+        self._turn = turn
+        self._performer = performer
+        self._loop = asyncio.get_running_loop()
+        self._replay = Replay([] if progress is None else progress.events, saves)
+        self._waiting: dict[int, asyncio.Future[StepResult]] = {}
+        self._calls: dict[int, OutboxEntry] = {}
+        """Calls to other objects that are not answered."""
+        self._working: set[int] = set()
+        """Other steps that are being performed, and have to end before the method does."""
+        self._finished: asyncio.Future[None] | None = None
+        self._quiet = True
+        self.events: list[Event] = []
+        """Made with the next commit of the state: sends, timers."""
+        self.effects: list[Effect] = []
+        self._values: list[Event] = []
+        """Made with the next record, whatever it is: values that were decided."""
+
+    # What a method asks for.
+
+    def call(self, entry: OutboxEntry, name: str) -> asyncio.Future[StepResult]:
+        """Call another object. The entry's sequence is given here."""
+
+        def data() -> OutboxEntry:
+            sequence = self._turn.partition.memory.underway.next_sequence(entry.partition)
+            return entry._replace(sequence=sequence)
+
+        def perform(step: int, data: Any) -> None:
+            recorded = OutboxEntry(*data)
+            session = self._turn.partition.number
+            future = self._performer.send(session, recorded)
+            future.add_done_callback(lambda f: self._answered(step, recorded, f))
+
+        return self._ask(CALL, name, data, perform)
+
+    def read(
+        self, target: ObjectKey, kind: Kind, method: str, have: list[int] | None
+    ) -> asyncio.Future[StepResult]:
+        """Read what another object has committed."""
+
+        def perform(step: int, data: Any) -> None:
+            future = self._performer.read(ObjectKey(data[0], data[1]), Kind(data[2]), *data[3:])
+            future.add_done_callback(lambda f: self._done(step, *f.result()))
+
+        data = [*target, int(kind), method, have]
+        return self._ask("read", f"{kind.name.lower()} {target}", lambda: data, perform)
+
+    def service(
+        self, service: str, method: str, payload: bytes | None
+    ) -> asyncio.Future[StepResult]:
+        """Call a service."""
+
+        def perform(step: int, data: Any) -> None:
+            key = f"{self._turn.context.idempotency_key}/{step}"
+            work = self._performer.service(data[0], data[1], data[2], key, 1)
+            self._start(step, work)
+
+        data = [service, method, payload]
+        return self._ask("service", f"{service}.{method}", lambda: data, perform)
+
+    def run(self, name: str, function: Callable[[], Any]) -> asyncio.Future[StepResult]:
+        """Run a function."""
+
+        def perform(step: int, _: Any) -> None:
+            self._start(step, self._run(function))
+
+        return self._ask("run", name, lambda: None, perform)
+
+    def sleep(self, until_ms: int) -> asyncio.Future[StepResult]:
+        """Wait for a time of the wall clock."""
+
+        def perform(step: int, data: Any) -> None:
+            self._performer.wake_at(data, lambda: self._done(step, 0, codec.encode(None)))
+
+        return self._ask("sleep", "", lambda: until_ms, perform)
+
+    def value(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Decide a value once."""
+        step, recorded = self._number("value", name)
+        if recorded is not None:
+            decided: bytes = recorded.data
+            return decided
+        made = make()
+        self._values.append(Scheduled(step, "value", name, made))
+        return made
+
+    def commit_with(self, kind: str, name: str, make: Callable[[], Effect | None]) -> bool:
+        """Do something together with the next commit of the state. False: it is done already."""
+        step, recorded = self._number(kind, name)
+        if recorded is not None:
+            return False
+        self.events.append(Scheduled(step, kind, name, None))
+        effect = make()
+        if effect is not None:
+            self.effects.append(effect)
+        return True
+
+    # At the end of the method.
+
+    def finished(self) -> asyncio.Future[None] | None:
+        """Return what to wait for before the method is over; None: nothing."""
+        if not self._working:
+            return None
+        self._finished = self._loop.create_future()
+        return self._finished
+
+    def check_returned(self) -> None:
+        """See that the method, which has returned, has asked for all that is in its journal.
+
+        Raises:
+            CannotGoOn: It has not.
+        """
+        if (left := self._replay.left()) is not None:
+            raise self._other(left.step, f"{left.kind} {left.name}", "no step: it has returned")
+
+    def leave(self, *, failed: bool) -> tuple[list[Effect], list[OutboxEntry]]:
+        """Return what the method leaves behind.
+
+        Returns:
+            What is made with its last commit, which an exception undoes; and its calls to other
+            objects of which nobody awaits the answer, which are on their way.
+        """
+        _, effects = self.take_events()
+        return [] if failed else effects, list(self._calls.values())
+
+    def saved(self) -> bool:
+        """Note a `save()`. False: the journal has it already."""
+        return self._replay.save()
+
+    def take_events(self) -> tuple[list[Event], list[Effect]]:
+        """Return what the next commit of the state takes along, and forget it."""
+        events, effects = [*self._values, *self.events], self.effects
+        self._values, self.events, self.effects = [], [], []
+        return events, effects
+
+    def grown(self) -> None:
+        """Take note of what was added to the journal."""
+        progress = self._turn.admitted.progress
+        if progress is not None:
+            self._replay.events = progress.events
+            self._replay.grown()
+
+    def pump(self) -> None:
+        """Give the method what its journal has for it next, unless it is busy with the last."""
+        if not self._quiet:
+            return
+        event = self._replay.next()
+        if event is None:
+            return
+        self._quiet = False
+        if isinstance(event, Cancelled):
+            self._turn.cancel(event.reason)
+        else:
+            future = self._waiting.pop(event.step, None)
+            if future is not None and not future.done():
+                future.set_result(StepResult(event.code, event.payload))
+        self._wait(_QUIET_TICKS)
+
+    def _wait(self, ticks: int) -> None:
+        if ticks:
+            self._loop.call_soon(self._wait, ticks - 1)
+        else:
+            self._quiet = True
+            self.pump()
+
+    # From the ask to the result.
+
+    def _ask(
+        self,
+        kind: str,
+        name: str,
+        data: Callable[[], Any],
+        perform: Callable[[int, Any], None],
+    ) -> asyncio.Future[StepResult]:
+        turn = self._turn
+        step, recorded = self._number(kind, name)
+        future: asyncio.Future[StepResult] = self._loop.create_future()
+        self._waiting[step] = future
+        if recorded is None:
+            turn.suspended()
+            made = data()
+            if kind == CALL:
+                self._calls[step] = made
+            events, self._values = [*self._values, Scheduled(step, kind, name, made)], []
+            turn.schedule(events, lambda: perform(step, made))
+            self.grown()
+        elif not self._replay.is_done(step):
+            if kind == CALL:
+                self._calls[step] = OutboxEntry(*recorded.data)
+            perform(step, recorded.data)
+        self.pump()
+        return future
+
+    def _number(self, kind: str, name: str) -> tuple[int, Scheduled | None]:
+        self._turn.check_step()
+        try:
+            return self._replay.ask(kind, name)
+        except Mismatch as mismatch:
+            raise self._other(mismatch.step, mismatch.recorded, mismatch.asked) from None
+
+    def _other(self, step: int, recorded: str, asked: str) -> CannotGoOn:
+        turn = self._turn
+        what = f"{turn.admitted.key}.{turn.admitted.request.method}"
+        args = (what, step, recorded, asked)
+        code, payload = pack_error(Code.NON_DETERMINISTIC, args)
+        text = f"step {step} is {recorded} in the journal, and this code asks for {asked}"
+        error = CannotGoOn(code, payload, text)
+        turn.broken = error
+        return error
+
+    def _start(self, step: int, work: Coroutine[Any, Any, StepResult]) -> None:
+        self._working.add(step)
+
+        def done(result: StepResult) -> None:
+            self._working.discard(step)
+            self._done(step, *result)
+            if not self._working and self._finished is not None and not self._finished.done():
+                self._finished.set_result(None)
+
+        self._performer.start(work, done)
+
+    async def _run(self, function: Callable[[], Any]) -> StepResult:
+        turn = self._turn
+        # A step inside of a step could not be found again.
+        current_turn.set(None)
+        try:
+            result = function()
+            if isinstance(result, Coroutine) or asyncio.isfuture(result):
+                result = await result
+            return StepResult(0, codec.encode(result))
+        except codec.NotEncodable as error:
+            what = f"{turn.admitted.key}.{turn.admitted.request.method}: the result of ctx.run"
+            args = (f"{what}{error.path}", error.problem)
+            return StepResult(*pack_error(Code.RESULT_NOT_STORABLE, args))
+        except Exception as error:
+            packed = raised.pack_exception(
+                error,
+                object=str(turn.admitted.key),
+                method=turn.admitted.request.method,
+                call_id=turn.context.call_id,
+            )
+            return StepResult(int(Code.RAISED), packed)
+
+    def _answered(self, step: int, entry: OutboxEntry, future: asyncio.Future[StepResult]) -> None:
+        if future.cancelled():
+            return  # The node closes.
+        turn, session = self._turn, self._turn.partition.number
+
+        def confirm() -> None:
+            self._performer.confirm(entry, session)
+
+        self._calls.pop(step, None)
+        if turn.over:
+            turn.partition.journalled.delivered(entry, confirm)
+            turn.flush()
+        else:
+            self._done(step, *future.result(), confirm)
+
+    def _done(
+        self, step: int, code: int, payload: bytes, token: Callable[[], None] | None = None
+    ) -> None:
+        turn = self._turn
+        if turn.over or turn.partition.stopped is not None:
+            return
+        limit = turn.limits.result_bytes_max
+        if len(payload) > limit:
+            what = f"{turn.admitted.key}.{turn.admitted.request.method}: the result of a step"
+            code, payload = pack_error(Code.RESULT_TOO_LARGE, (what, len(payload), limit))
+        turn.partition.journalled.step_done(turn.admitted, step, code, payload, token)
+        self.grown()
+        self.pump()
+        turn.flush()

@@ -1,0 +1,324 @@
+"""Methods with steps, on a real node that crashes: what is finished is not made again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.loop import on_loop
+from harness.nodes import Caller, running, settings
+from harness.tally import settled
+
+from perdure import DurableContext, DurableObject, ServiceError, durable
+from perdure.errors import Code, NonDeterministic, Parked, ServiceNotFound
+from perdure_node.node import Node
+
+GATES: dict[str, asyncio.Event] = {}
+MADE: list[str] = []
+"""What was really done, in this process."""
+
+
+@durable.service("till")
+class Till:
+    async def charge(self, payload: dict[str, Any]) -> dict[str, Any]:
+        MADE.append(f"charge {payload['amount']}")
+        return {"success": True, "amount": payload["amount"]}
+
+    async def refuse(self) -> None:
+        MADE.append("refuse")
+        raise ValueError("closed")
+
+
+@durable.object
+class Pot(DurableObject):
+    def __init__(self, object_id: str) -> None:
+        super().__init__(object_id)
+        self.n = 0
+
+    async def add(self, amount: int) -> int:
+        self.n += amount
+        return self.n
+
+    async def give(self, other: str, amount: int) -> int:
+        self.n -= amount
+        await self.save()
+        return await durable.ref(Pot, other).add(amount)
+
+
+@durable.object
+class Works(DurableObject):
+    def __init__(self, object_id: str) -> None:
+        super().__init__(object_id)
+        self.status = "idle"
+        self.steps: list[Any] = []
+
+    async def roll(self, ctx: DurableContext) -> list[Any]:
+        self.steps.append("begun")
+        self.steps.append(await ctx.run("dice", self._dice))
+        await GATES["go"].wait()
+        self.steps.append("ended")
+        return self.steps
+
+    def _dice(self) -> int:
+        MADE.append("dice")
+        return len(MADE)
+
+    async def pay(self, ctx: DurableContext, amount: int) -> list[Any]:
+        self.status = "paying"
+        self.steps.append("pay")
+        await self.save()
+        result = await ctx.call("till", "charge", {"amount": amount})
+        self.status = "paid" if result["success"] else "failed"
+        self.steps.append(result["amount"])
+        await self.save()
+        await GATES["go"].wait()
+        again = await ctx.call("till", "charge", {"amount": amount + 1})
+        self.steps.append(again["amount"])
+        return self.steps
+
+    async def fill(self, pot: str) -> int:
+        self.steps.append("fill")
+        filled = await durable.ref(Pot, pot).add(5)
+        await GATES["go"].wait()
+        self.steps.append(filled)
+        return filled
+
+    async def leave_open(self, pot: str) -> None:
+        durable.ref(Pot, pot).add(7)
+        self.steps.append("left")
+
+    async def race(self, ctx: DurableContext) -> str:
+        first = asyncio.ensure_future(ctx.run("slow", self._wait_for))
+        second = asyncio.ensure_future(ctx.run("fast", self._fast))
+        done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+        self.steps.append("slow" if first in done else "fast")
+        await first
+        await GATES["go"].wait()
+        return self.steps[-1]
+
+    async def _wait_for(self) -> str:
+        await GATES["slow"].wait()
+        return "slow"
+
+    async def _fast(self) -> str:
+        return "fast"
+
+    async def change_mind(self, ctx: DurableContext) -> str:
+        await ctx.run(MIND[0], lambda: MADE.append(MIND[0]))
+        await GATES["go"].wait()
+        return MIND[0]
+
+    async def unknown(self, ctx: DurableContext) -> None:
+        await ctx.call("nobody", "there")
+
+    async def refused(self, ctx: DurableContext) -> str:
+        try:
+            await ctx.call("till", "refuse")
+        except ServiceError as error:
+            return f"{error.type}: {error.message}"
+        return "no error"
+
+    async def nap(self, ctx: DurableContext, seconds: float) -> float:
+        before = ctx.now()
+        await ctx.sleep(seconds)
+        return (ctx.now() - before).total_seconds()
+
+    async def add(self) -> str:
+        self.steps.append("add")
+        return "added"
+
+
+MIND = ["one"]
+
+
+def fresh() -> None:
+    GATES.clear()
+    GATES.update(go=asyncio.Event(), slow=asyncio.Event())
+    MADE.clear()
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await settled()
+
+
+def events_of(node: Node, type: str) -> list[Any]:
+    for host in node._hosts:
+        for key, progress in host.partition.memory.progress.items():
+            if key.type == type:
+                return progress.events
+    return []
+
+
+async def state_when(caller: Caller, type: str, **wanted: Any) -> dict[str, Any]:
+    """Wait until an object's committed state has these values."""
+    while True:
+        found = await caller.state(type)
+        if all(found[name] == value for name, value in wanted.items()):
+            return found
+        await settled()
+
+
+@on_loop
+async def test_a_finished_step_is_answered_from_the_journal_after_a_crash(tmp_path: Path) -> None:
+    fresh()
+    async with running(settings(tmp_path), crash=True) as (node, caller):
+        await caller.create("Works")
+        caller.send("Works", "roll")
+        await until(lambda: any(event.tag == "d" for event in events_of(node, "Works")))
+        await caller.create("Pot")  # A later record: the one before it is durable too.
+    fresh()
+    GATES["go"].set()
+    MADE.append("not the first")
+    async with running(settings(tmp_path)) as (_, caller):
+        found = await state_when(caller, "Works", steps=["begun", 1, "ended"])
+    assert found["steps"] == ["begun", 1, "ended"]
+    assert MADE == ["not the first"], "the dice were rolled before the crash only"
+
+
+@on_loop
+async def test_saves_and_service_calls_are_skipped_by_a_second_run(tmp_path: Path) -> None:
+    fresh()
+    async with running(settings(tmp_path), crash=True) as (node, caller):
+        await caller.create("Works")
+        caller.send("Works", "pay", 10)
+        await until(lambda: sum(event.tag == "v" for event in events_of(node, "Works")) == 2)
+        await caller.create("Pot")
+        assert (await caller.state("Works"))["status"] == "paid"
+    assert MADE == ["charge 10"]
+    fresh()
+    async with running(settings(tmp_path)) as (_, caller):
+        assert (await caller.state("Works"))["status"] == "paid", "it never goes back in time"
+        GATES["go"].set()
+        found = await state_when(caller, "Works", steps=["pay", 10, 11])
+    assert MADE == ["charge 11"]
+    assert found["status"] == "paid"
+
+
+@on_loop
+async def test_a_nested_call_is_applied_once_whatever_crashes(tmp_path: Path) -> None:
+    fresh()
+    async with running(settings(tmp_path), crash=True) as (node, caller):
+        await caller.create("Works")
+        await caller.create("Pot", "p1")
+        caller.send("Works", "fill", "p1")
+        await until(lambda: any(event.tag == "s" for event in events_of(node, "Works")))
+        assert await caller.call("Pot", "add", 0, id="p1") in (0, 5)
+    fresh()
+    GATES["go"].set()
+    async with running(settings(tmp_path)) as (_, caller):
+        await state_when(caller, "Works", steps=["fill", 5])
+        assert await caller.call("Pot", "add", 0, id="p1") == 5
+
+
+@on_loop
+async def test_a_nested_call_left_open_is_delivered_after_the_method_has_returned(
+    tmp_path: Path,
+) -> None:
+    fresh()
+    async with running(settings(tmp_path), crash=True) as (_, caller):
+        await caller.create("Works")
+        await caller.create("Pot", "p1")
+        await caller.call("Works", "leave_open", "p1")
+    async with running(settings(tmp_path)) as (node, caller):
+        await until_pot(caller, "p1", 7)
+        await until(lambda: not any(h.partition.memory.underway.outbox for h in node._hosts))
+    async with running(settings(tmp_path)) as (_, caller):
+        assert await caller.call("Pot", "add", 0, id="p1") == 7
+
+
+async def until_pot(caller: Caller, pot: str, amount: int) -> None:
+    while await caller.call("Pot", "add", 0, id=pot) != amount:
+        await settled()
+
+
+@on_loop
+async def test_a_race_has_the_same_winner_in_every_run(tmp_path: Path) -> None:
+    fresh()
+    async with running(settings(tmp_path), crash=True) as (node, caller):
+        await caller.create("Works")
+        caller.send("Works", "race")
+        await until(lambda: any(event.tag == "d" for event in events_of(node, "Works")))
+        GATES["slow"].set()
+        await until(lambda: sum(event.tag == "d" for event in events_of(node, "Works")) == 2)
+        await caller.create("Pot")
+    fresh()
+    GATES["go"].set()
+    async with running(settings(tmp_path)) as (_, caller):
+        await state_when(caller, "Works", steps=["fast"])
+
+
+@on_loop
+async def test_other_steps_than_those_in_the_journal_park_the_call(tmp_path: Path) -> None:
+    fresh()
+    MIND[0] = "one"
+    async with running(settings(tmp_path), crash=True) as (node, caller):
+        await caller.create("Works")
+        caller.send("Works", "change_mind")
+        await until(lambda: any(event.tag == "d" for event in events_of(node, "Works")))
+        await caller.create("Pot")
+    fresh()
+    MIND[0] = "two"
+    async with running(settings(tmp_path), crash=True) as (node, caller):
+        await until(lambda: any(event.tag == "p" for event in events_of(node, "Works")))
+        assert MADE == [], "nothing of the other code was done"
+        with pytest.raises(Parked, match="step 1 is run one in the journal"):
+            await caller.call("Works", "add")
+        await caller.create("Pot")
+    MIND[0] = "one"
+    GATES["go"].set()
+    async with running(settings(tmp_path)) as (node, caller):
+        [host] = [h for h in node._hosts if h.partition.journalled.all_parked]
+        [call] = host.partition.journalled.all_parked
+        assert host.partition.journalled.retry(call.key)
+        node._ran(host.partition)
+        while True:
+            try:
+                assert await caller.call("Works", "add") == "added"
+                break
+            except Parked:
+                await settled()
+
+
+@on_loop
+async def test_other_steps_without_anything_done_fail_the_call_and_free_the_object(
+    tmp_path: Path,
+) -> None:
+    fresh()
+    async with running(settings(tmp_path)) as (_, caller):
+        await caller.create("Works")
+        answer = await caller.send("Works", "unknown")
+        assert answer.code == Code.SERVICE_NOT_FOUND
+        with pytest.raises(ServiceNotFound):
+            await caller.call("Works", "unknown")
+        assert await caller.call("Works", "add") == "added"
+    assert issubclass(NonDeterministic, Exception)
+
+
+@on_loop
+async def test_an_error_that_a_service_gives_as_its_answer_is_recorded(tmp_path: Path) -> None:
+    fresh()
+    async with running(settings(tmp_path)) as (_, caller):
+        await caller.create("Works")
+        assert await caller.call("Works", "refused") == "ValueError: closed"
+    assert MADE == ["refuse"]
+
+
+@on_loop
+async def test_a_sleep_lasts_as_long_as_it_says(tmp_path: Path) -> None:
+    fresh()
+    async with running(settings(tmp_path)) as (_, caller):
+        await caller.create("Works")
+        assert 0.05 <= await caller.call("Works", "nap", 0.05) < 5
+
+
+@on_loop
+async def test_objects_that_give_to_one_another_keep_the_sum(tmp_path: Path) -> None:
+    fresh()
+    async with running(settings(tmp_path)) as (_, caller):
+        await caller.create("Pot", "p1")
+        await caller.create("Pot", "p2")
+        assert await caller.call("Pot", "give", "p2", 3, id="p1") == 3
+        assert await caller.call("Pot", "add", 0, id="p1") == -3
