@@ -6,13 +6,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from perdure.answers import Answer, PendingAnswer
 from perdure.errors import Code, DeadlineExceeded
 from perdure.frames import AnswerFrame, Encoding, Kind, Reply, pack_error, unpack_reply
-from perdure.ids import ObjectKey
+from perdure.ids import CallId, ObjectKey
 from perdure.open_call import OpenCall
 from perdure.session import Session, SessionLimits
 from perdure.transport import Transport, Welcome
@@ -83,12 +83,20 @@ class Client:
         chain: Sequence[Sequence[str]] = (),
         partition: int | None = None,
         due_ms: int = 0,
+        origin: CallId | None = None,
     ) -> PendingAnswer:
         """Send a call; it takes its place in the order now, connected or not.
 
         Without `timeout_s` it is sent again for a day if need be. `partition` is only for
         `Kind.LIST`, which asks one partition; its `target` is the type and the prefix of ids.
         `due_ms` is only for `Kind.SEND`.
+
+        With `origin` the call leaves a partition: this is its id, from that partition's journal,
+        with the session `partition_session_id`. Numbers ascend from 1 for each target partition;
+        after a crash the open calls may be made again in any order. Infrastructure that fails is
+        waited for without end if there is no `timeout_s`. With one, no room at the target ends the
+        call too, and it is for the target to say that the call did not start in time, if it may
+        have got it. The outcome is kept until `confirm`.
 
         The future always gets an `Answer`, whatever goes wrong. Cancelling it ends the waiting,
         not the call.
@@ -112,12 +120,50 @@ class Client:
             partition,
             deadline_ms,
             due_ms,
+            origin,
         )
         future.sent_as(call)
         self._session.call(call)
         if not self._flushing:
             self._flush_soon()
         return future
+
+    def confirm(self, origin: CallId) -> None:
+        """Have a target forget a call that left a partition: its outcome is durable there.
+
+        A call that has no answer yet is given up. Confirming twice does nothing.
+        """
+        self._session.confirm(origin)
+        if self._session.wants_frames and not self._flushing:
+            self._flush_soon()
+        else:
+            self._set_timer()
+
+    def resume_origin(
+        self, session: bytes, partition: int, next_sequence: int, open_sequences: Iterable[int]
+    ) -> None:
+        """Take over the calls of a partition to another one, before the first is made here.
+
+        Args:
+            session: The calling partition's session.
+            partition: The target.
+            next_sequence: The first number that no call has.
+            open_sequences: Those below it whose outcomes are not durable: each will be called
+                again or confirmed. Everything else below it is settled.
+
+        Raises:
+            ValueError: There are calls of this session to that partition here already.
+        """
+        self._session.resume_origin(session, partition, next_sequence, open_sequences)
+        self._set_timer()
+
+    def leave_origin(self, session: bytes) -> None:
+        """Let go of a partition that is not owned here any more.
+
+        Its calls end with `OWNER_LOST` here, and may go on where `resume_origin` is called next.
+        """
+        self._session.leave_origin(session)
+        self._deliver()
 
     def fail(self, error: Exception) -> None:
         """End: there will never be a connection. Every call raises `error`, now and later."""

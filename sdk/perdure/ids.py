@@ -14,8 +14,10 @@ __all__ = [
     "CallId",
     "ObjectKey",
     "check_object_id",
+    "is_partition_session",
     "new_session_id",
     "partition_of",
+    "partition_session_id",
     "session_birth_ms",
 ]
 
@@ -23,6 +25,9 @@ OBJECT_ID_BYTES_MAX: Final = 512
 """Bytes of UTF-8 in an object id. Ids are part of every key on disk and of every call."""
 
 SESSION_ID_BYTES: Final = 16
+
+_NEVER_BORN: Final = b"\xff" * 6
+"""Where other session ids have their birth: it sorts behind every time there will be."""
 
 
 class ObjectKey(NamedTuple):
@@ -88,5 +93,22 @@ def new_session_id(now_ms: int, random: bytes) -> bytes:
 
 
 def session_birth_ms(session: bytes) -> int:
-    """Return when a session was born: milliseconds of the wall clock of its client."""
+    """Return when a session was born: milliseconds of the wall clock of its client.
+
+    For a partition's session that is later than every time there will be.
+    """
     return int.from_bytes(session[:6], "big")
+
+
+def partition_session_id(cluster_id: str, partition: int) -> bytes:
+    """Return the id of the session of all calls that leave a partition, whoever owns it.
+
+    Such a session never expires.
+    """
+    cluster = xxhash.xxh3_64_digest(cluster_id.encode())
+    return _NEVER_BORN + cluster + partition.to_bytes(2, "big")
+
+
+def is_partition_session(session: bytes) -> bool:
+    """Tell whether a session is a partition's, and no client's."""
+    return session.startswith(_NEVER_BORN)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
+from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request
 from perdure.ids import CallId, ObjectKey
+from perdure.refusals import RETRIED
 from perdure.settled import Settled
 
-__all__ = ["Lane", "OpenCall", "Window"]
+__all__ = ["Ended", "Lane", "OpenCall", "Window"]
 
 T = TypeVar("T")
 
 _UNNUMBERED: Final = frozenset({Kind.GET, Kind.EXISTS, Kind.LIST, Kind.CANCEL})
+_NO_ROOM: Final = frozenset({int(Code.BACKPRESSURE), int(Code.DISK_FULL)})
 
 
 class Window:
@@ -57,6 +60,8 @@ class OpenCall(Generic[T]):
     deadline_ms: int | None = None
     due_ms: int = 0
     """For `Kind.SEND`: when it is to run, wall clock; 0 at once."""
+    origin: CallId | None = None
+    """Its id, if it is not given here: the call leaves a partition, whose journal says it."""
 
     serial: int = 0
     """Counts all calls of this client: their order."""
@@ -94,6 +99,14 @@ class OpenCall(Generic[T]):
     def may_have_run(self) -> bool:
         """Whether a copy is open."""
         return self.copies > 0 or self.lost
+
+    @property
+    def outlives_deadline(self) -> bool:
+        """Whether only its target may say that its time was over before it began.
+
+        The caller is a partition, which acts on the answer: "perhaps" is none.
+        """
+        return self.origin is not None and self.may_have_run
 
     def open_before(self) -> OpenCall[T] | None:
         """Return the latest earlier call to the same object that is still open."""
@@ -151,6 +164,15 @@ class OpenCall(Generic[T]):
 
     def __str__(self) -> str:
         return f"{self.target}.{self.method or self.kind.name.lower()}"
+
+
+class Ended(NamedTuple, Generic[T]):
+    """The end of a call."""
+
+    token: T
+    code: int
+    body: bytes
+    """A packed `Reply`."""
 
 
 class Lane(Generic[T]):

@@ -14,24 +14,34 @@ Invariants:
     run" is believed, and told, only when no copy is open.
   * A session id is used for new calls for an hour and for copies for a day: servers remember it
     for longer. A call of a new id waits until no call of an old id to its object is open.
+  * A call that leaves a partition has its id from there, and is settled when `confirm` says so:
+    see `origins`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 from perdure.confirmations import Confirmations
 from perdure.deadlines import Deadlines
 from perdure.errors import Code
 from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, Kind, pack_request
-from perdure.ids import SESSION_ID_BYTES, ObjectKey, new_session_id, partition_of, session_birth_ms
-from perdure.open_call import Lane, OpenCall, Window
-from perdure.refusals import REFUSALS, RETRIED, name_of, pack_refusal
+from perdure.given_up import give_up, overloaded
+from perdure.ids import (
+    SESSION_ID_BYTES,
+    CallId,
+    ObjectKey,
+    new_session_id,
+    partition_of,
+    session_birth_ms,
+)
+from perdure.open_call import Ended, Lane, OpenCall, Window
+from perdure.origins import LaneKey, Origins
+from perdure.refusals import REFUSALS, pack_refusal
 from perdure.retries import Retries
-from perdure.transport import CALL_BYTES_MAX
+from perdure.session_limits import SessionLimits
 
 __all__ = ["Ended", "Session", "SessionLimits"]
 
@@ -41,47 +51,6 @@ _CLOCK_STEP_MS: Final = 60_000
 """A wall clock may be set back by so much without a new session id."""
 
 _by_serial: Final = attrgetter("serial")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Bounds of one client."""
-
-    open_calls_max: int = 1_000_000
-    """Calls without an answer: about 1 GB. Beyond this they are refused."""
-
-    sent_calls_max: int = 1_000
-    """Calls on their way to one partition; more wait here. Servers refuse over 1,024."""
-
-    call_bytes_max: int = CALL_BYTES_MAX
-    """Bytes of one packed call. A larger one is refused."""
-
-    new_calls_ms: int = 3_600_000
-    """Age of a session id from which new calls get a new one."""
-
-    copies_ms: int = 24 * 3_600_000
-    """Age of a session id from which no copy of its calls is sent any more."""
-
-    confirm_ms: int = 1_000
-    """How long a server waits to hear that answers came when no other call tells it."""
-
-    retry_min_ms: int = 10
-    """The wait before a refused call is sent again, doubled each time."""
-
-    retry_max_ms: int = 250
-    """The longest such wait."""
-
-    prompt_retries: int = 3
-    """So often a call that came before its predecessor is sent again at once."""
-
-
-class Ended(NamedTuple, Generic[T]):
-    """The end of a call."""
-
-    token: T
-    code: int
-    body: bytes
-    """A packed `Reply`."""
 
 
 class Session(Generic[T]):
@@ -106,7 +75,9 @@ class Session(Generic[T]):
         self._number = 0
 
         self._arrived: dict[OpenCall[T], None] = {}
-        self._lanes: dict[int, Lane[T]] = {}
+        self._lanes: dict[LaneKey, Lane[T]] = {}
+        self.origins: Origins[T] = Origins(self._lanes)
+        """Of the calls that leave partitions."""
         self._roomy: dict[Lane[T], None] = {}
         self._tails: dict[ObjectKey, OpenCall[T]] = {}
         self._held: dict[ObjectKey, dict[OpenCall[T], None]] = {}
@@ -140,18 +111,60 @@ class Session(Generic[T]):
 
     def call(self, call: OpenCall[T]) -> None:
         """Take a new call, which takes its place in the order now."""
-        if self._count >= self._limits.open_calls_max:
+        if call.origin is not None:
+            self._roomy[self.origins.take(call)] = None
+        elif self._count < self._limits.open_calls_max:
+            self._arrived[call] = None
+            call.place = self._arrived
+        else:
             call.ended = True
-            code, body = _overloaded()
+            code, body = overloaded()
             self._ended.append(Ended(call.token, code, body))
             return
         self._count += 1
         self._serial += 1
         call.serial = self._serial
         self._deadlines.add(call)
-        self._arrived[call] = None
-        call.place = self._arrived
         self.wants_frames = True
+
+    def confirm(self, origin: CallId) -> None:
+        """Settle a call that left a partition: nothing will ever ask for its outcome again.
+
+        A call without an answer is given up. One that is settled already stays as it is.
+        """
+        lane = self.origins.lane(origin)
+        if lane is None or origin.sequence not in lane.unsettled:
+            return
+        call = lane.settle(origin.sequence)
+        if call is not None:
+            self._sent.pop(call.number, None)
+            self._end(call, *pack_refusal(Code.DEADLINE_EXCEEDED, f"{call} was given up"))
+            self._confirmations.make_urgent(lane.window)
+            self.wants_frames = True
+        if lane.queue:
+            self._make_room(lane)
+        if not lane.window.untold:
+            self._confirmations.note(lane.window, self._now_ms)
+
+    def resume_origin(
+        self, session: bytes, partition: int, next_sequence: int, open_sequences: Iterable[int]
+    ) -> None:
+        """Take over a partition's calls to another one: see `Origins.resume`."""
+        window = self.origins.resume(session, partition, next_sequence, open_sequences)
+        if window.last:
+            # Whoever settled them has perhaps not come to tell it.
+            self._confirmations.note(window, self._now_ms)
+
+    def leave_origin(self, session: bytes) -> None:
+        """Let go of a partition that somebody else owns from now on, or nobody.
+
+        Its calls here end with `OWNER_LOST`, and nothing is settled by that.
+        """
+        for lane in self.origins.leave(session):
+            for call in [*lane.open, *lane.queue]:
+                self._sent.pop(call.number, None)
+                self._end(call, *pack_refusal(Code.OWNER_LOST, f"{call}: its caller moved away"))
+            self._roomy.pop(lane, None)
 
     def opened(self, cluster_id: str, partition_count: int) -> None:
         """A stream is open: everything without an answer is sent on it, in order."""
@@ -195,7 +208,7 @@ class Session(Generic[T]):
             if call.ended:
                 continue
             if code:
-                if code in REFUSALS:
+                if code in REFUSALS or (code == Code.SESSION_EXPIRED and call.origin is not None):
                     self._refused(call, code, body)
                     continue
                 window = call.window
@@ -207,7 +220,8 @@ class Session(Generic[T]):
         """Let time pass: calls whose time is over are given up."""
         self._now_ms = now_ms
         for call in self._deadlines.take_due(now_ms):
-            self._give_up(call)
+            if not call.outlives_deadline:
+                self._give_up(call)
         retry_ms = self._retries.next_ms
         if retry_ms is not None and retry_ms <= now_ms:
             self.wants_frames = True
@@ -271,7 +285,9 @@ class Session(Generic[T]):
         if self._roomy:
             roomy, self._roomy = self._roomy, {}
             for lane in roomy:
-                while lane.queue and len(lane.open) < self._limits.sent_calls_max:
+                if lane.unsorted:
+                    self.origins.sort(lane)
+                while lane.queue and len(lane.open) + lane.kept < self._limits.sent_calls_max:
                     self._depart(lane.queue.popitem(last=False)[0], lane)
         if self._arrived:
             arrived, self._arrived = self._arrived, {}
@@ -301,24 +317,27 @@ class Session(Generic[T]):
 
     def _depart(self, call: OpenCall[T], lane: Lane[T]) -> None:
         window = lane.window
-        if window.session is not self._id:
-            assert self._id is not None
-            window = lane.window = Window(self._id, lane.partition)
         before = None
-        if not call.is_unnumbered:
-            target = call.target
-            before = self._tails.get(target)
-            if before is not None and before.window is not window:
-                # Order holds within one session id only.
-                self._hold(call)
-                return
-            if self._held and target in self._held:
-                self._hold(call)
-                return
-            self._tails[target] = call
-            call.before = before
-            window.last += 1
-            call.sequence = window.last
+        if call.origin is not None:
+            before = self.origins.link(call)
+        else:
+            if window.session is not self._id:
+                assert self._id is not None
+                window = lane.window = Window(self._id, lane.partition)
+            if not call.is_unnumbered:
+                target = call.target
+                before = self._tails.get(target)
+                if before is not None and before.window is not window:
+                    # Order holds within one session id only.
+                    self._hold(call)
+                    return
+                if self._held and target in self._held:
+                    self._hold(call)
+                    return
+                self._tails[target] = call
+                call.before = before
+                window.last += 1
+                call.sequence = window.last
         call.window = window
         if call.when_numbered is not None:
             call.when_numbered()
@@ -355,8 +374,10 @@ class Session(Generic[T]):
         if call.deadline_ms is not None:
             left_ms = min(call.deadline_ms - self._now_ms, TIME_LEFT_MAX_MS)
             if left_ms <= 0:
-                self._give_up(call)
-                return
+                if not call.outlives_deadline:
+                    self._give_up(call)
+                    return
+                left_ms = 0
         if call.lost and wall_ms - session_birth_ms(window.session) >= self._limits.copies_ms:
             text = f"{call}: no answer within a day, and servers forget calls: it may have run"
             self._end(call, *pack_refusal(Code.SESSION_EXPIRED, text))
@@ -386,15 +407,10 @@ class Session(Generic[T]):
             call.lost = True
         if call.copies:
             return  # Another copy will tell.
-        if code == Code.DEADLINE_EXCEEDED:
-            # That server's clock is a little ahead of ours; or there was no deadline.
-            if call.deadline_ms is not None:
-                self._end(call, code, body)
-                return
-        elif code not in RETRIED and not call.lost:
+        if call.is_ended_by(code):
             self._end(call, code, body)
-            return
-        self._retry(call, code)
+        else:
+            self._retry(call, code)
 
     def _retry(self, call: OpenCall[T], code: int) -> None:
         call.attempts += 1
@@ -409,25 +425,9 @@ class Session(Generic[T]):
         self._retry_at(call, self._now_ms + wait_ms)
 
     def _give_up(self, call: OpenCall[T]) -> None:
-        """Its time is over. Say that it did not run if that is certain."""
-        if call.may_have_run:
-            hint = "" if call.refusal is None else f" (the last copy: {name_of(call.refusal[0])})"
-            text = f"{call}: no answer in time{hint}; it may have run, or may yet run"
-            code, body = pack_refusal(Code.DEADLINE_EXCEEDED, text)
-        elif call.refusal is not None and call.refusal[0] != Code.NOT_OWNER:
-            code, body = call.refusal
-        elif self._cluster is None:
-            text = f"{call}: not sent in time: {self._away}"
-            code, body = pack_refusal(Code.DEADLINE_EXCEEDED, text)
-        elif call.lane is None and self._streaming:
-            code, body = _overloaded()
-        else:
-            partition = call.partition
-            if partition is None:
-                partition = partition_of(call.target, self._cluster[1])
-            code, body = pack_refusal(Code.NO_OWNER, partition)
+        count = None if self._cluster is None else self._cluster[1]
         self._sent.pop(call.number, None)
-        self._end(call, code, body)
+        self._end(call, *give_up(call, count, self._away if not self._streaming else None))
 
     def _end(self, call: OpenCall[T], code: int, body: bytes) -> None:
         call.ended = True
@@ -440,10 +440,15 @@ class Session(Generic[T]):
         if lane is None:
             return
         if lane.queue:
-            self._roomy[lane] = None
-            self.wants_frames = True
-        if not call.is_unnumbered:
+            self._make_room(lane)
+        if call.origin is not None:
+            self.origins.unlink(call)
+        elif not call.is_unnumbered:
             self._settle(call, ran=code not in REFUSALS)
+
+    def _make_room(self, lane: Lane[T]) -> None:
+        self._roomy[lane] = None
+        self.wants_frames = True
 
     def _settle(self, call: OpenCall[T], *, ran: bool) -> None:
         window = call.window
@@ -472,7 +477,7 @@ class Session(Generic[T]):
         """The address now belongs to another cluster, which has seen none of our calls."""
         text = f"the server now belongs to another cluster ({cluster_id})"
         for lane in self._lanes.values():
-            for call in list(lane.open):
+            for call in [*lane.open, *(call for call in lane.queue if call.origin is not None)]:
                 code = Code.OWNER_LOST if call.may_have_run else Code.NO_OWNER
                 what = f"{call}: {text}" if call.may_have_run else call.partition
                 self._end(call, *pack_refusal(code, what))
@@ -493,7 +498,3 @@ class Session(Generic[T]):
         """Calls that know their partition and are not on their way."""
         queued = [call for lane in self._lanes.values() for call in lane.queue]
         return queued + [call for held in self._held.values() for call in held]
-
-
-def _overloaded() -> tuple[int, bytes]:
-    return pack_refusal(Code.BACKPRESSURE, "answers to earlier calls of this client", 1.0)

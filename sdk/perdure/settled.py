@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 
 __all__ = ["Settled"]
 
@@ -18,6 +19,28 @@ class Settled:
 
     def __init__(self) -> None:
         self.spans: list[int] = [0]
+
+    @classmethod
+    def up_to(cls, last: int, but: Iterable[int]) -> Settled:
+        """Return all numbers from 1 to `last` but these, which may be any numbers."""
+        settled = cls()
+        spans: list[int] = []
+        first = 1
+        for number in [*sorted(n for n in but if n <= last), last + 1]:
+            if first < number:
+                spans += (first, number - 1)
+            first = number + 1
+        if spans and spans[0] == 1:
+            settled.spans = spans[1:]
+        else:
+            settled.spans = [0, *spans]
+        return settled
+
+    def __contains__(self, number: int) -> bool:
+        spans = self.spans
+        # Odd: behind a `first` that is below. Else it is in only if it is a `first` itself.
+        at = bisect_left(spans, number, 1)
+        return number <= spans[0] or at % 2 == 0 or (at < len(spans) and spans[at] == number)
 
     def add(self, number: int) -> None:
         """Put a number in. It is not in yet."""
