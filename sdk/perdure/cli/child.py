@@ -69,6 +69,11 @@ class Child:
         self._ending = asyncio.Event()
         self._refusal = ""
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that runs now; None when none does."""
+        return None if self._process is None else self._process.pid
+
     async def keep_alive(self) -> None:
         """Run the program, again and again, until `end` is called.
 

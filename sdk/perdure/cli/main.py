@@ -366,5 +366,47 @@ def where(
     print_place(description, target, as_json=json)
 
 
+@app.command()
+def check(
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            "-a",
+            help="host:port of a cluster that runs perdure.check.app; else one of its own.",
+            show_default=False,
+        ),
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, max=100, help="Of the check's own cluster.")] = 3,
+    faults: Annotated[
+        str, typer.Option(help="kill9,pause,restart: some of these, or none.")
+    ] = "none",
+    minutes: Annotated[float, typer.Option(min=0.05, help="How long to call.")] = 1.0,
+    callers: Annotated[int, typer.Option(min=1, max=1_000, help="Who call at once.")] = 24,
+    objects: Annotated[int, typer.Option(min=1, max=10_000, help="That are called at once.")] = 32,
+    seed: Annotated[
+        int | None, typer.Option(help="Of calls and faults; else any.", show_default=False)
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(help="Where to write all figures as JSON.", show_default=False),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="Where to write all calls as JSON lines.", show_default=False),
+    ] = None,
+) -> None:
+    """Call a cluster, break it, and decide whether it lost, doubled or reordered anything.
+
+    Exit 0: every object was linearizable and every effect happened once. 1: not so; a smallest
+    history shows it. 3: the run shows nothing, because too few calls succeeded.
+    """
+    from perdure.cli.check import check_cluster
+
+    raise typer.Exit(
+        check_cluster(address, nodes, faults, minutes, callers, objects, seed, json, history)
+    )
+
+
 if __name__ == "__main__":
     main()

@@ -64,6 +64,12 @@ class Supervisor:
             child.kill()
 
     @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of the programs that run now, by name."""
+        pids = ((child.program.name, child.pid) for child in self._children)
+        return {name: pid for name, pid in pids if pid is not None}
+
+    @property
     def killed(self) -> list[str]:
         """The programs that did not end in their time and had to be killed."""
         return [child.program.name for child in self._children if child.was_killed]

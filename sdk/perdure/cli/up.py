@@ -28,7 +28,7 @@ from perdure.directory import DirectoryLock
 if TYPE_CHECKING:
     from perdure.wire.v1 import cluster_pb2
 
-__all__ = ["DATA_DIRECTORY", "run_cluster"]
+__all__ = ["DATA_DIRECTORY", "cluster_programs", "run_cluster"]
 
 DATA_DIRECTORY: Final = Path(".perdure-cluster")
 
@@ -57,18 +57,25 @@ def run_cluster(config: Config, node_count: int | None, port: int) -> int:
             raise CommandFailed(
                 f"the port {port} is in use: stop what listens there, or give another --port"
             )
-        groups = _programs(config, config.app, directory, plan, address)
+        groups = cluster_programs(config, config.app, directory, plan, address)
         return asyncio.run(_run(groups, address))
     finally:
         lock.close()
 
 
-def _programs(
+def cluster_programs(
     config: Config, app: str, directory: Path, plan: ClusterPlan, address: str
 ) -> list[list[Program]]:
     """Return the router and the nodes, in groups as they are to end.
 
     The router goes first: what it has sent on is then still answered.
+
+    Args:
+        config: For bounds, services and the level of logs.
+        app: What the nodes run.
+        directory: Of the plan.
+        plan: Who the nodes are.
+        address: Where the router is to listen.
     """
     nodes = dict(zip(plan.nodes, free_addresses(len(plan.nodes)), strict=True))
     log_level = config.log_level or "warning"

@@ -1,0 +1,117 @@
+"""A cluster of the check's own: as `perdure up` runs it, in this process and a folder of its own.
+
+Its nodes and router end with this process, however that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from perdure.cli.connection import Connection, RequestFailed
+from perdure.cli.failure import CommandFailed
+from perdure.cli.plan import open_plan
+from perdure.cli.printing import served_partitions
+from perdure.cli.servers import free_addresses
+from perdure.cli.supervisor import Supervisor
+from perdure.cli.up import cluster_programs
+from perdure.config import Config
+from perdure.directory import DirectoryLock
+from perdure.wire.v1 import cluster_pb2
+
+__all__ = ["OwnCluster", "describe_when_served", "own_cluster"]
+
+_APP: Final = "perdure.check.app"
+_START_S: Final = 60.0
+_LINES_KEPT: Final = 1_000
+_ASK_S: Final = 1.0
+_ASK_AGAIN_S: Final = 0.1
+
+
+class OwnCluster:
+    """A running cluster."""
+
+    def __init__(self, address: str, supervisor: Supervisor, lines: deque[str]) -> None:
+        self.address = address
+        """Of its router."""
+        self.lines = lines
+        """The last lines that its processes have printed."""
+        self._supervisor = supervisor
+
+    def nodes(self) -> dict[str, int]:
+        """Return the process ids of the nodes that run now, by name."""
+        pids = self._supervisor.pids
+        return {name: pid for name, pid in pids.items() if name != "router"}
+
+
+@asynccontextmanager
+async def own_cluster(nodes: int) -> AsyncIterator[OwnCluster]:
+    """Start a cluster, and end and forget it afterwards.
+
+    Raises:
+        CommandFailed: It does not start.
+    """
+    lines: deque[str] = deque(maxlen=_LINES_KEPT)
+    with tempfile.TemporaryDirectory(prefix="perdure-check-") as folder:
+        lock = DirectoryLock(Path(folder), make=True)
+        try:
+            plan = open_plan(Path(folder), nodes, None)
+            [address] = free_addresses(1)
+            groups = cluster_programs(Config(), _APP, Path(folder), plan, address)
+            supervisor = Supervisor(groups, lambda name, line: lines.append(f"{name} | {line}"))
+            stop = asyncio.Event()
+            served = asyncio.Event()
+            running = asyncio.create_task(supervisor.run(_wait(served), stop))
+            try:
+                await _until_served(address, running, lines)
+                served.set()
+                yield OwnCluster(address, supervisor, lines)
+            finally:
+                stop.set()
+                await asyncio.wait([running])
+                supervisor.kill()
+        finally:
+            lock.close()
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _until_served(address: str, running: asyncio.Task[None], lines: deque[str]) -> None:
+    asking = asyncio.create_task(describe_when_served(address, _START_S))
+    await asyncio.wait([asking, running], return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        asking.cancel()
+        running.result()
+        raise CommandFailed("the cluster has ended:\n" + "\n".join(lines))
+    asking.result()
+
+
+async def describe_when_served(address: str, at_most_s: float) -> cluster_pb2.Description:
+    """Ask a router or node until every partition is served, and return what it says.
+
+    Raises:
+        CommandFailed: Not all are, after so long.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_s = loop.time() + at_most_s
+    with Connection(address, _ASK_S) as connection:
+        while True:
+            try:
+                description = await asyncio.to_thread(connection.describe)
+            except RequestFailed as failure:
+                why = str(failure)
+            else:
+                served, count = len(served_partitions(description)), description.partition_count
+                if served == count > 0:
+                    return description
+                why = f"{served} of {count} partitions are served"
+            if loop.time() > give_up_s:
+                raise CommandFailed(why)
+            await asyncio.sleep(_ASK_AGAIN_S)
