@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -80,19 +80,22 @@ class HttpServices:
                 body = jsonvalue.to_json(codec.decode(attempt.payload))
             except (codec.NotEncodable, PerdureError) as error:
                 return failed(attempt, "BadArguments", f"the payload cannot be sent: {error}")
-        scope = asyncio.timeout(attempt.timeout_s)
+        address = f"{url}/{quote(attempt.method)}"
         try:
-            async with scope:
-                return await self._post(attempt, url, body)
+            # A host that cannot be is found out only when it is read.
+            httpx.URL(address).host  # noqa: B018
+        except (httpx.InvalidURL, ValueError) as error:
+            return failed(attempt, "InvalidURL", f"{address}: {error}")
+        try:
+            async with asyncio.timeout(attempt.timeout_s):
+                return await self._post(attempt, address, body)
         except TimeoutError:
             return Again("TimeoutError", f"no answer within {attempt.timeout_s:g} s")
-        except httpx.InvalidURL as error:
-            return failed(attempt, "InvalidURL", f"{url}: {error}")
         except httpx.TransportError as error:
             what = type(error).__name__
             return Again(what, f"{what}: {error}" if str(error) else what)
 
-    async def _post(self, attempt: Attempt, url: str, body: bytes | None) -> StepResult | Again:
+    async def _post(self, attempt: Attempt, address: str, body: bytes | None) -> StepResult | Again:
         headers = {
             "Accept": "application/json",
             # A small answer that is a large one once unpacked could not be bounded.
@@ -102,7 +105,6 @@ class HttpServices:
         }
         if body is not None:
             headers["Content-Type"] = "application/json"
-        address = f"{url}/{quote(attempt.method)}"
         async with self._client.stream("POST", address, content=body, headers=headers) as response:
             status = response.status_code
             if status in _RETRIED or status >= 500:
@@ -146,8 +148,7 @@ async def _reason(response: httpx.Response) -> str:
         where = response.headers.get("location", "")
         return f"a redirect to {where:.200}, which is not followed: set it as the url"
     content = bytearray()
-    chunks: AsyncIterator[bytes] = response.aiter_raw()
-    async for chunk in chunks:
+    async for chunk in response.aiter_raw():
         content += chunk
         if len(content) >= _REASON_BYTES_MAX:
             break
