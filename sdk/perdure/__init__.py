@@ -2,7 +2,7 @@
 
 from perdure import durable, sync
 from perdure.call import Call
-from perdure.context import DurableContext, ctx
+from perdure.context import DurableContext, Timer, ctx
 from perdure.errors import (
     BadArguments,
     BadKey,
@@ -47,6 +47,7 @@ from perdure.errors import (
 )
 from perdure.handle import Handle
 from perdure.objects import DurableObject
+from perdure.racing import wait_for
 from perdure.runtime import connect
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "StateTooLarge",
     "StorageHeld",
     "Superseded",
+    "Timer",
     "TooLarge",
     "TooManySteps",
     "TooManyTimers",
@@ -98,4 +100,5 @@ __all__ = [
     "ctx",
     "durable",
     "sync",
+    "wait_for",
 ]

@@ -16,12 +16,13 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from perdure.answers import Answer, PendingAnswer
 from perdure.errors import Code, error_from_wire
 from perdure.frames import Reply, unpack_error
+from perdure.ids import ObjectKey
 from perdure.raised import unpack_exception
-
-if TYPE_CHECKING:
-    from perdure.client import Answer
+from perdure.step_waiter import StepWaiter
+from perdure.turn import current_turn
 
 __all__ = ["Call", "error_of"]
 
@@ -41,7 +42,16 @@ class Call(Coroutine[Any, Any, _R_co]):
     method. An error that nobody ever awaits is logged.
     """
 
-    __slots__ = ("_arrived", "_drivers", "_future", "_label", "_read", "_unseen", "_waiters")
+    __slots__ = (
+        "_arrived",
+        "_drivers",
+        "_future",
+        "_label",
+        "_read",
+        "_target",
+        "_unseen",
+        "_waiters",
+    )
 
     def __init__(
         self,
@@ -49,6 +59,7 @@ class Call(Coroutine[Any, Any, _R_co]):
         future: asyncio.Future[Answer],
         read: Callable[[Reply], _R_co],
         arrived: Callable[[Answer], None] | None = None,
+        target: ObjectKey | None = None,
     ) -> None:
         """Wrap the future of a call's answer.
 
@@ -57,11 +68,13 @@ class Call(Coroutine[Any, Any, _R_co]):
             future: What the caller's `call` returned.
             read: Makes the result of a reply without error; once for each await.
             arrived: Called once with the answer when it comes, an error too.
+            target: The object that is called, where the call can be cancelled.
         """
         self._label = label
         self._future = future
         self._read = read
         self._arrived = arrived
+        self._target = target
         self._waiters: list[asyncio.Future[None]] | None = []
         """None once the answer has been taken."""
         self._drivers: dict[asyncio.Task[Any] | None, Generator[Any, None, _R_co]] | None = None
@@ -76,10 +89,14 @@ class Call(Coroutine[Any, Any, _R_co]):
         """Wait for the answer; return the result or raise the error."""
         if not self._future.done():
             assert self._waiters is not None
-            waiter: asyncio.Future[None] = self._future.get_loop().create_future()
+            waiter = self._waiter()
             self._waiters.append(waiter)
             try:
                 yield from waiter
+            except asyncio.CancelledError:
+                if type(waiter) is StepWaiter and waiter.timed_out:
+                    raise waiter.refusal(self._label) from None
+                raise
             finally:
                 if self._waiters:
                     self._waiters.remove(waiter)
@@ -117,6 +134,25 @@ class Call(Coroutine[Any, Any, _R_co]):
         driver = self._drop(_current_task())
         if driver is not None:
             driver.close()
+
+    @property
+    def id(self) -> str | None:
+        """The call's id, `session:partition:sequence`. None until it has one, and for reads.
+
+        A call has its id once it is on its way, about when the loop comes round next. One that a
+        method makes has none that its method can see.
+        """
+        if isinstance(self._future, PendingAnswer):
+            call_id = self._future.call_id
+            return None if call_id is None else str(call_id)
+        return None
+
+    def _waiter(self) -> asyncio.Future[None]:
+        loop = self._future.get_loop()
+        # A client's calls know nothing of a journal. What a turn has sent is a step in it.
+        if current_turn.get() is None or isinstance(self._future, PendingAnswer):
+            return loop.create_future()
+        return StepWaiter(loop=loop)
 
     def _driver(self, task: asyncio.Task[Any] | None) -> Generator[Any, None, _R_co]:
         if self._drivers is None:

@@ -1,153 +1,54 @@
-"""The running call, as a method and as handles see it: `ctx`, and who sends nested calls.
+"""The running call, as its method sees it: `ctx`, its steps and its timers.
 
 Invariants:
-  * `current_turn` is set exactly while a method runs, and in the tasks that it starts.
   * A context is made by the runtime and never travels: callers may pass one, it is dropped.
+  * What a context asks for belongs to the turn that runs here, which must be its own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
+import functools
 import logging
 import random as chance
-from collections.abc import Callable
-from contextvars import ContextVar
+import time
+from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid4
 
-from perdure.frames import Encoding, Kind
+from perdure import step, timers
+from perdure.call import Call
+from perdure.codec import decode, encode
 from perdure.ids import ObjectKey
-from perdure.schedules import TimerSetting
-
-if TYPE_CHECKING:
-    from perdure.client import Answer
+from perdure.schedules import TimerSetting, due_at, due_of, every_of, next_due
+from perdure.timers import Timer
+from perdure.turn import Caller, StepResult, Turn, current_turn
 
 __all__ = [
     "Caller",
     "DurableContext",
     "StepResult",
+    "Timer",
     "TimerSetting",
     "Turn",
     "ctx",
     "current_turn",
 ]
 
-
-class Caller(Protocol):
-    """Whoever can send calls: a client, or the turn of a running method."""
-
-    @property
-    def partition_count(self) -> int | None:
-        """How many partitions the cluster has; None before the first welcome."""
-        ...
-
-    def call(
-        self,
-        target: ObjectKey,
-        kind: Kind,
-        method: str = "",
-        *,
-        arguments: bytes = b"",
-        encoding: Encoding = Encoding.MSGPACK,
-        key: str | None = None,
-        timeout_s: float | None = 30.0,
-        have: tuple[int, int] | None = None,
-        partition: int | None = None,
-    ) -> asyncio.Future[Answer]:
-        """Send a call now: it takes its place in the order before this returns.
-
-        Args:
-            target: The object. For LIST: the type, and the prefix in place of an id.
-            kind: What is asked of it.
-            method: The method's name. For LIST: the id to go on after. For GET: `*` asks
-                for every attribute however large.
-            arguments: The encoded arguments.
-            encoding: How the arguments are written, and the result is to be.
-            key: The user's idempotency key.
-            timeout_s: How long the caller wants the answer; None for ever.
-            have: The version of the state that the caller has, `(0, 0)` for none yet; None
-                when it wants no state.
-            partition: Where to ask, for LIST only: else the target's own.
-
-        Returns:
-            A future that is always answered, with a code for errors. Cancelling it ends
-            only the waiting.
-        """
-        ...
-
-
-class StepResult(NamedTuple):
-    """How a step ended, as an answer says it."""
-
-    code: int
-    """0: `payload` is the encoded value. RAISED: a packed exception. Else: an error's args."""
-    payload: bytes
-
-
-class Turn(Caller, Protocol):
-    """The turn of one call in its object: set in `current_turn` while the method runs.
-
-    What makes a step numbers it at once, in the order of the asks, and performs it when the
-    record that schedules it is durable.
-    """
-
-    @property
-    def context(self) -> DurableContext:
-        """What the method's `ctx` is."""
-        ...
-
-    def save(self) -> None:
-        """Make a commit point of the object's state as it is now. Does not wait for the disk."""
-        ...
-
-    def service(
-        self, service: str, method: str, payload: bytes | None
-    ) -> asyncio.Future[StepResult]:
-        """Call a named service as a step. `payload` is encoded; None: it gets none."""
-        ...
-
-    def run_step(self, name: str, function: Callable[[], Any]) -> asyncio.Future[StepResult]:
-        """Run a function, whose result may be awaitable, as a step."""
-        ...
-
-    def sleep(self, until_ms: int) -> asyncio.Future[StepResult]:
-        """Wait, as a step, until the wall clock shows this."""
-        ...
-
-    def value(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """Return what `make` returned when the method first came here."""
-        ...
-
-    def set_timer(self, timer: TimerSetting) -> None:
-        """Set a timer of the object, in place of one of the same name, with the next commit."""
-        ...
-
-    def cancel_timer(self, name: str) -> bool:
-        """Cancel a timer with the next commit. False: there is none of that name."""
-        ...
-
-    def timers(self) -> list[TimerSetting]:
-        """Return the object's timers as this method has set them, by name."""
-        ...
-
-    def send(
-        self, target: ObjectKey, method: str, arguments: bytes, due_ms: int, key: str | None
-    ) -> asyncio.Future[Answer]:
-        """Enqueue a call durably, with the next commit. `due_ms`: wall clock; 0: at once."""
-        ...
-
-
-current_turn: Final[ContextVar[Turn | None]] = ContextVar("perdure_turn", default=None)
-"""The turn of the method that this code runs in; None at top level."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class DurableContext:
-    """What a method may know of its call. Injected for a parameter annotated with this class.
+    """What a method may know and ask for. Injected for a parameter annotated with this class.
 
-    `now()`, `uuid()` and `random()` give the same values to every attempt of one call when
-    asked in the same order, so that a call run again decides as it did before.
+    `call`, `run` and `sleep` are steps. Each is sent when it is called, awaited or not, and its
+    result is recorded: a call that is resumed after a crash gets it from there. So the same steps
+    must be asked for in the same order whenever a method runs again. `now()`, `uuid()` and
+    `random()` give the same values to every attempt of one call when asked in the same order.
+
+    Timers are set and cancelled in the same commit as the state of the object.
     """
 
     __slots__ = ("_attempt", "_call_id", "_key", "_logger", "_method", "_object", "_random")
@@ -184,6 +85,8 @@ class DurableContext:
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a DurableContext belongs to one running call and cannot be pickled")
 
+    # What is known of the call.
+
     @property
     def call_id(self) -> str:
         """The id of the call: equal for all its copies and attempts, for no other call."""
@@ -216,9 +119,15 @@ class DurableContext:
             )
         return self._logger
 
+    # Values that are decided once.
+
     def now(self) -> dt.datetime:
         """Return the time, aware, in UTC."""
-        return dt.datetime.now(dt.UTC)
+        turn = current_turn.get()
+        if turn is None or turn.context is not self:
+            return dt.datetime.now(dt.UTC)
+        recorded: dt.datetime = decode(turn.value("now", _encoded_now))
+        return recorded
 
     def uuid(self) -> UUID:
         """Return a random UUID (version 4)."""
@@ -232,6 +141,206 @@ class DurableContext:
         if self._random is None:
             self._random = Random(self._call_id)
         return self._random
+
+    # Steps.
+
+    def call(
+        self,
+        service: str,
+        method: str,
+        payload: Any = step.NOTHING,
+    ) -> Call[Any]:
+        """Call a named service: `await ctx.call("payment", "charge", {"cents": 500})`.
+
+        It is attempted at least once, always with the same idempotency key, and its answer is
+        recorded once.
+
+        Args:
+            service: The name given to `@durable.service`, or that of an HTTP service in the
+                configuration.
+            method: What of it is called.
+            payload: What it gets. Left out: it gets none.
+
+        Returns:
+            The answer, when awaited. Then it raises `ServiceError` for an error that the service
+            answered with, and `ServiceNotFound`.
+
+        Raises:
+            TypeError: A name is no text.
+            BadArguments: The payload cannot be sent; nothing is.
+        """
+        return step.call_service(self._turn("call"), service, method, payload)
+
+    @overload
+    def run(
+        self,
+        name: str,
+        function: Callable[_P, Awaitable[_R]],
+        /,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> Call[_R]: ...
+    @overload
+    def run(
+        self, name: str, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Call[_R]: ...
+    def run(
+        self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Call[Any]:
+        """Run a function as a step: `await ctx.run("quote", fetch_quote, symbol)`.
+
+        Whatever has an effect outside of the object, or another outcome each time, belongs in
+        one. It runs at least once, on the object's node, and there may be no steps in it. What
+        it returned or raised is recorded once.
+
+        Args:
+            name: What the step is called in logs and in the journal.
+            function: Sync or async. A sync one holds up the whole node while it runs.
+            args: For the function.
+            kwargs: For the function.
+
+        Raises:
+            TypeError: `name` is no text or `function` cannot be called.
+        """
+        turn = self._turn("run")
+        return step.run(turn, name, function, functools.partial(function, *args, **kwargs))
+
+    def sleep(self, delay: dt.timedelta | float) -> Call[None]:
+        """Wait durably: a crash meanwhile makes it no longer. A number means seconds.
+
+        Raises:
+            TypeError: The delay is something else.
+            ValueError: It is no number (NaN), or more than ten years.
+            RuntimeError: No method runs here.
+        """
+        turn = self._turn("sleep") or _refuse("sleep", "use asyncio.sleep here")
+        return step.sleep(turn, due_of(delay, _now_ms()))
+
+    # Timers.
+
+    def after(
+        self,
+        delay: dt.timedelta | float,
+        method: Callable[..., Any],
+        /,
+        *args: Any,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Have a method of this object called later: `ctx.after(3600, self.expire)`.
+
+        The timer is set with the next commit of the state, in place of one of the same name. It
+        fires at least once, and what the method does is done exactly once.
+
+        Args:
+            delay: A number means seconds. A negative one is over now.
+            method: A public method of this object, as it is: `self.expire`.
+            args: For the method.
+            name: What to cancel it by; the method's name by default. An argument of the method
+                that is called `name` is given by its position.
+            kwargs: For the method.
+
+        Returns:
+            The timer's name.
+
+        Raises:
+            TypeError: `delay` is no delay, or `method` is no such method.
+            ValueError: `delay` or `name` has no possible value.
+            BadArguments: The arguments do not fit the method, or cannot be stored.
+            RuntimeError: No method runs here.
+        """
+        turn = self._turn_of_object("after")
+        due_ms = due_of(delay, _now_ms())
+        return timers.set_timer(turn, "after", name, due_ms, method, args, kwargs)
+
+    def at(
+        self,
+        when: dt.datetime,
+        method: Callable[..., Any],
+        /,
+        *args: Any,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Have a method of this object called at a time, which is aware; see `after`.
+
+        Raises:
+            TypeError: `when` is no datetime with a time zone, or as for `after`.
+            ValueError: It is more than ten years away, or as for `after`.
+            BadArguments: As for `after`.
+            RuntimeError: No method runs here.
+        """
+        turn = self._turn_of_object("at")
+        due_ms = due_at(when, _now_ms())
+        return timers.set_timer(turn, "at", name, due_ms, method, args, kwargs)
+
+    def every(
+        self,
+        schedule: str | dt.timedelta,
+        method: Callable[..., Any],
+        /,
+        *args: Any,
+        name: str | None = None,
+        tz: str | dt.tzinfo | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Have a method of this object called again and again; see `after`.
+
+        What was missed in an outage is made up for by one call.
+
+        Args:
+            schedule: A cron expression of five fields, or six with seconds first; or an interval,
+                the first of which begins now.
+            method: As for `after`.
+            args: For the method.
+            name: As for `after`.
+            tz: The time zone of a cron expression; UTC by default.
+            kwargs: For the method.
+
+        Raises:
+            TypeError: As for `after`.
+            ValueError: There is no such schedule or time zone, or as for `after`.
+            BadArguments: As for `after`.
+            RuntimeError: No method runs here.
+        """
+        turn = self._turn_of_object("every")
+        every = every_of(schedule, tz)
+        due_ms = next_due(every, _now_ms())
+        return timers.set_timer(turn, "every", name, due_ms, method, args, kwargs, every)
+
+    def cancel(self, name: str) -> bool:
+        """Cancel a timer of this object, with the next commit of the state.
+
+        Returns:
+            Whether there was one of that name.
+
+        Raises:
+            RuntimeError: No method runs here.
+        """
+        turn = self._turn_of_object("cancel")
+        return turn.cancel_timer(timers.check_name(name))
+
+    def timers(self) -> list[Timer]:
+        """Return the timers of this object, as they are set by now, by name.
+
+        Raises:
+            RuntimeError: No method runs here.
+        """
+        return [timers.timer_of(setting) for setting in self._turn_of_object("timers").timers()]
+
+    def _turn(self, name: str) -> Turn | None:
+        """Return who performs what this context is asked for; None: nobody records it.
+
+        Raises:
+            RuntimeError: Another call runs here, or none.
+        """
+        turn = current_turn.get()
+        if turn is None or turn.context is not self:
+            raise RuntimeError(f"ctx.{name}: the call of {self!r} is not running here")
+        return turn
+
+    def _turn_of_object(self, name: str) -> Turn:
+        return self._turn(name) or _refuse(name, "timers belong to an object")
 
 
 class _AmbientContext(DurableContext):
@@ -275,6 +384,9 @@ class _AmbientContext(DurableContext):
         turn = current_turn.get()
         return super().now() if turn is None else turn.context.now()
 
+    def _turn(self, name: str) -> Turn | None:  # noqa: ARG002 - whichever runs is the right one
+        return current_turn.get()
+
 
 def _running(name: str) -> DurableContext:
     turn = current_turn.get()
@@ -283,7 +395,20 @@ def _running(name: str) -> DurableContext:
     return turn.context
 
 
+def _refuse(name: str, hint: str) -> NoReturn:
+    raise RuntimeError(f"ctx.{name} works inside the methods of durable objects only: {hint}")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _encoded_now() -> bytes:
+    return encode(dt.datetime.now(dt.UTC))
+
+
 _TOP_LEVEL_LOGGER: Final = logging.LoggerAdapter(logging.getLogger("perdure"), {})
 
 ctx: Final[DurableContext] = _AmbientContext()
-"""The context of the method that runs; at top level it has `now`, `uuid`, `random`, `logger`."""
+"""The context of the method that runs. At top level it has `call` and `run`, which nobody records
+there, and `now`, `uuid`, `random`, `logger`."""

@@ -7,11 +7,12 @@ class or a handle is a function here.
 from __future__ import annotations
 
 import builtins
+import datetime as dt
 from collections.abc import AsyncIterator, Callable, Coroutine
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
 
-from perdure import services, values
+from perdure import cancelling, services, values
 from perdure.call import Call
 from perdure.codec import decode
 from perdure.errors import BadKey, Code
@@ -22,6 +23,7 @@ from perdure.listing import list_ids
 from perdure.objects import STATE_BYTES_MAX, DurableObject, Persist, type_of
 from perdure.registration import register_type
 from perdure.remote import RemoteMethod, current_caller
+from perdure.sending import Sender, SentMethod
 from perdure.services import Retry
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Retry",
     "call",
+    "cancel",
     "delete",
     "error",
     "exists",
@@ -39,6 +42,7 @@ __all__ = [
     "partition",
     "ref",
     "refresh",
+    "send",
     "service",
     "shared",
     "value",
@@ -332,13 +336,72 @@ def call(method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Call[Any]:
     Raises:
         TypeError: It is no method of a handle.
     """
-    if not (isinstance(method, MethodType) and isinstance(method.__func__, RemoteMethod)):
+    function = method.__func__ if isinstance(method, MethodType) else None
+    if not isinstance(function, (RemoteMethod, SentMethod)):
         raise TypeError(
             "durable.call takes a method of a handle, such as cart.total; "
             "inside of the object call self.total() as it is"
         )
     result: Call[Any] = method(*args, **kwargs)
     return result
+
+
+def send(handle: _T, delay: dt.timedelta | float | None = None, key: str | None = None) -> _T:
+    """Have a method called without waiting for it: `await durable.send(order).ship("x")`.
+
+    Awaiting gives None once the call is durably enqueued; not awaited it is still sent. Sent in a
+    method, it leaves with the next commit of the state, and is undone with it. An error of the
+    call is nobody's to see but the log's.
+
+    Args:
+        handle: Any handle to the object.
+        delay: Enqueue it only after this time, which outlives every process; a number means
+            seconds. None, or what is not positive: at once.
+        key: An idempotency key, see `options`, whose key it replaces.
+
+    Raises:
+        TypeError: `delay` is no delay.
+        ValueError: `delay` is no number (NaN), or more than ten years.
+        BadKey: The key is not possible.
+    """
+    target = check_handle(handle, "durable.send")
+    if key is not None:
+        _check_key(key)
+    return cast("_T", Sender(target, delay, key))
+
+
+@overload
+def cancel(call: Call[Any], /, *, kill: bool = False) -> Coroutine[Any, Any, bool]: ...
+@overload
+def cancel(
+    handle: DurableObject, id: str, /, *, kill: bool = False
+) -> Coroutine[Any, Any, bool]: ...
+async def cancel(
+    target: Call[Any] | DurableObject, id: str | None = None, /, *, kill: bool = False
+) -> bool:
+    """End a call that waits or runs: `await durable.cancel(call)`.
+
+    Args:
+        target: A call that this process made, outside of methods. Or a handle to the object.
+        id: With a handle: the call's id, as `call.id` or `ctx.call_id` said it.
+        kill: Do not let the method catch the cancellation and clean up.
+
+    Returns:
+        True: it was waiting or running, and will end with `CallCancelled`. What it has saved
+        stays. False: there is no such call, or it has ended.
+
+    Raises:
+        TypeError: It is no call that can be cancelled, or no handle with an id.
+        ValueError: That is no id of a call.
+    """
+    if type(target) is Call:
+        if id is not None:
+            raise TypeError("durable.cancel takes a call, or a handle and an id, not all of them")
+        return await cancelling.cancel_call(target, kill=kill)
+    handle = check_handle(target, "durable.cancel")
+    if id is None:
+        raise TypeError("durable.cancel with a handle takes the id of the call too")
+    return await cancelling.cancel_by_id(handle._perdure_key, id, kill=kill)
 
 
 def _bool(reply: Reply) -> bool:

@@ -21,6 +21,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from perdure.codec import NotEncodable, encode
 from perdure.context import DurableContext
 from perdure.errors import BadArguments
 from perdure.hints import did_you_mean
@@ -32,6 +33,7 @@ _POSITIONAL: Final = (
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
 _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_ARGUMENT: Final = re.compile(r"\[0\]\[(\d+)\](.*)|\[1\]\['(\w+)'\](.*)", re.DOTALL)
 _UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(\w+)'")
 _CONTEXT_NAME: Final = re.compile(r"(?:\w+\s*\.\s*)*DurableContext")
 _OPTIONAL: Final = re.compile(r"(?:\w+\s*\.\s*)*(?:Optional|Union)\s*\[(.*)\]", re.DOTALL)
@@ -155,6 +157,22 @@ class Method:
             kwargs = {key: value for key, value in kwargs.items() if key != name}
         return args, kwargs
 
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Return a caller's arguments as they travel; empty: there are none.
+
+        Raises:
+            BadArguments: They do not fit the method, or cannot travel.
+        """
+        try:
+            if self.context_parameter is not None:
+                args, kwargs = self.drop_context(args, kwargs)
+            self.check(*args, **kwargs)
+            return encode([[*args], kwargs]) if args or kwargs else b""
+        except NotEncodable as error:
+            raise self._bad_argument(error) from None
+        except TypeError as error:
+            raise self.bad_arguments(error) from None
+
     def from_json(self, value: Any) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments that a JSON array (by position) or object (by name) means.
 
@@ -188,6 +206,28 @@ class Method:
             names = [p.name for p in self.signature.parameters.values() if p.kind in _BY_NAME]
             text += did_you_mean(match[1], names)
         return BadArguments(text)
+
+    def _bad_argument(self, error: NotEncodable) -> BadArguments:
+        """Return what to raise for `[args, kwargs]` of which a part cannot travel.
+
+        It says where that is in the caller's words.
+        """
+        where = error.path
+        if match := _ARGUMENT.fullmatch(where):
+            position, rest, name, rest_named = match.groups()
+            if position is None:
+                where = f"{name}{rest_named}"
+            else:
+                names = [
+                    parameter.name
+                    for parameter in self.signature.parameters.values()
+                    if parameter.kind in _POSITIONAL
+                ]
+                index = int(position)
+                where = names[index] if index < len(names) else f"args[{index - len(names)}]"
+                where += rest
+        label = f"{self.type_name}.{self.name}()"
+        return BadArguments(f"{label} argument {where}: {error.problem} cannot be sent")
 
     def _arguments_of_json(self, value: Any) -> tuple[list[Any], dict[str, Any]]:
         if value is None:

@@ -6,23 +6,20 @@ What all calls of a method have in common is made once, when its class is regist
 from __future__ import annotations
 
 import inspect
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.call import Call
-from perdure.codec import NotEncodable, decode, encode
-from perdure.context import Caller, current_turn
-from perdure.errors import BadArguments
+from perdure.codec import decode
 from perdure.frames import Kind, Reply
 from perdure.methods import Method
 from perdure.runtime import current_client
+from perdure.turn import Caller, current_turn
 
 if TYPE_CHECKING:
     from perdure.handle import Handle
 
 __all__ = ["RemoteMethod", "current_caller"]
 
-_ARGUMENT: Final = re.compile(r"\[0\]\[(\d+)\](.*)|\[1\]\['(\w+)'\](.*)", re.DOTALL)
 _SELF: Final = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
 
 
@@ -54,8 +51,8 @@ class RemoteMethod:
         self._method = method
         self._name = method.name
         self._label = f"{method.type_name}.{method.name}()"
-        self._has_context = method.context_parameter is not None
-        self._check = method.check
+        self.pack = method.pack
+        """Returns a caller's arguments as they travel."""
         self.__name__ = method.name
         self.__qualname__ = f"{method.type_name}.{method.name}"
         self.__module__ = method.function.__module__
@@ -76,18 +73,11 @@ class RemoteMethod:
         Raises:
             BadArguments: They do not fit the method, or cannot travel; nothing is sent.
         """
-        try:
-            if self._has_context:
-                args, kwargs = self._method.drop_context(args, kwargs)
-            self._check(*args, **kwargs)
-            arguments = encode([[*args], kwargs]) if args or kwargs else b""
-        except NotEncodable as error:
-            raise self._bad_argument(error) from None
-        except TypeError as error:
-            raise self._method.bad_arguments(error) from None
+        arguments = self.pack(args, kwargs)
         snapshot = handle._perdure_snapshot
+        key = handle._perdure_key
         future = current_caller().call(
-            handle._perdure_key,
+            key,
             _CALL,
             self._name,
             arguments=arguments,
@@ -95,26 +85,7 @@ class RemoteMethod:
             timeout_s=handle._perdure_timeout_s,
             have=snapshot.have(),
         )
-        return Call(self._label, future, _result, snapshot.take)
-
-    def _bad_argument(self, error: NotEncodable) -> BadArguments:
-        """Say where in the arguments something is that cannot travel, in the caller's words."""
-        where = error.path
-        if match := _ARGUMENT.fullmatch(where):
-            position, rest, name, rest_named = match.groups()
-            if position is None:
-                where = f"{name}{rest_named}"
-            else:
-                names = [
-                    parameter.name
-                    for parameter in self._method.signature.parameters.values()
-                    if parameter.kind
-                    in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-                ]
-                index = int(position)
-                where = names[index] if index < len(names) else f"args[{index - len(names)}]"
-                where += rest
-        return BadArguments(f"{self._label} argument {where}: {error.problem} cannot be sent")
+        return Call(self._label, future, _result, snapshot.take, key)
 
 
 def _result(reply: Reply) -> Any:

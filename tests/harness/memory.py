@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from perdure.client import Answer
@@ -55,6 +56,9 @@ class MemoryObjects:
 
     def save(self) -> None:
         raise AssertionError("nothing runs at top level")
+
+    def value(self, name: str, make: Callable[[], bytes]) -> bytes:
+        return make()
 
     def call(
         self,
@@ -110,6 +114,9 @@ class _Request:
 
     def save(self) -> None:
         self._commit()
+
+    def value(self, name: str, make: Callable[[], bytes]) -> bytes:
+        return make()
 
     def read(self) -> Answer:
         stored = self._objects._objects.get(self._target)

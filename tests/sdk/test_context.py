@@ -8,23 +8,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from harness.recording_turn import RecordingTurn
 
 from perdure import DurableContext, ctx
-from perdure.context import current_turn
 from perdure.ids import ObjectKey
-
-
-class Turn:
-    partition_count = 4
-
-    def __init__(self, context: DurableContext) -> None:
-        self.context = context
-
-    def call(self, *args, **kwargs):
-        raise AssertionError("not asked here")
-
-    def save(self) -> None:
-        raise AssertionError("not asked here")
 
 
 def context(call_id: str = "call 1", **options) -> DurableContext:
@@ -33,10 +20,8 @@ def context(call_id: str = "call 1", **options) -> DurableContext:
 
 @pytest.fixture
 def turn():
-    made = Turn(context("call 7", attempt=2, key="pay-789"))
-    token = current_turn.set(made)
-    yield made
-    current_turn.reset(token)
+    with RecordingTurn(attempt=2, key="pay-789").running() as made:
+        yield made
 
 
 def test_every_attempt_of_a_call_draws_the_same():

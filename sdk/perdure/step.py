@@ -1,0 +1,89 @@
+"""Steps of a method, asked for by its context: how they are sent and what awaiting them gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from perdure.call import Call
+from perdure.codec import NotEncodable, decode, encode
+from perdure.errors import BadArguments
+from perdure.frames import Reply
+from perdure.turn import StepResult, Turn
+
+if TYPE_CHECKING:
+    from perdure.answers import Answer
+
+__all__ = ["NOTHING", "call_service", "run", "sleep"]
+
+
+class _Nothing:
+    """The type of `NOTHING`."""
+
+    def __repr__(self) -> str:
+        return "no payload"
+
+
+NOTHING: Final = _Nothing()
+"""Stands for a payload that is not given, which is something else than None."""
+
+
+def call_service(turn: Turn | None, service: str, method: str, payload: object) -> Call[Any]:
+    """Call a service, as a step where there is a turn; see `DurableContext.call`."""
+    label = f"ctx.call({service!r}, {method!r})"
+    for what, name in (("service", service), ("method", method)):
+        if type(name) is not str:
+            raise TypeError(f"ctx.call: the name of a {what} is a str, not {type(name).__name__}")
+    try:
+        packed = None if payload is NOTHING else encode(payload)
+    except NotEncodable as error:
+        raise BadArguments(f"{label} payload{error.path}: {error.problem} cannot be sent") from None
+    if turn is None:
+        from perdure import unrecorded
+
+        return _step(label, unrecorded.call_service(service, method, packed), _value)
+    return _step(label, turn.service(service, method, packed), _value)
+
+
+def run(turn: Turn | None, name: str, function: object, bound: Callable[[], Any]) -> Call[Any]:
+    """Run a function, as a step where there is a turn; see `DurableContext.run`.
+
+    Args:
+        turn: Of the method that asks.
+        name: The step's.
+        function: What was given, to be named in errors.
+        bound: The same with its arguments.
+    """
+    if type(name) is not str:
+        raise TypeError(f"ctx.run takes a name and a function: {name!r:.100} is no str")
+    if not callable(function):
+        hint = ": give its arguments behind it" if asyncio.iscoroutine(function) else ""
+        raise TypeError(f"ctx.run({name!r}): {function!r:.100} is no function{hint}")
+    label = f"ctx.run({name!r})"
+    if turn is None:
+        from perdure import unrecorded
+
+        future, result = unrecorded.run(bound)
+        return _step(label, future, lambda _: result())
+    return _step(label, turn.run_step(name, bound), _value)
+
+
+def sleep(turn: Turn, until_ms: int) -> Call[None]:
+    """Wait until the wall clock shows this, as a step."""
+    return _step("ctx.sleep()", turn.sleep(until_ms), _none)
+
+
+def _step(
+    label: str, future: asyncio.Future[StepResult], read: Callable[[Reply], Any]
+) -> Call[Any]:
+    # A step's result has what a Call wants of an answer: the code and the reply.
+    return Call(label, cast("asyncio.Future[Answer]", future), read)
+
+
+def _value(reply: Reply) -> Any:
+    return decode(reply.payload)
+
+
+def _none(_: Reply) -> None:
+    return None
