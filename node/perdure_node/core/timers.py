@@ -19,7 +19,7 @@ from perdure.ids import ObjectKey
 from perdure.schedules import TimerSetting
 from perdure_node.core import timer_rows as rows
 from perdure_node.core.damage import DamageFound
-from perdure_node.core.firing import PARKED_MS, TimerChange
+from perdure_node.core.firing import PARKED_MS, TimerChange, is_same
 from perdure_node.core.limits import Limits
 
 if TYPE_CHECKING:
@@ -55,26 +55,35 @@ class _Change(NamedTuple):
     timer: TimerSetting | None
 
 
+class _HandedOut(NamedTuple):
+    number: int
+    """Tells each handing out from every other."""
+    timer: TimerSetting
+
+
 class Timers:
     """The timers of one partition. All times are milliseconds of the wall clock."""
 
     def __init__(self, store: StoreReader, limits: Limits) -> None:
         """Begin with what the store has. Nothing is read before it is needed."""
         self._store = store
-        self._limits = limits
+        self._window_max = limits.timers_window_max
+        self._page = max(1, min(_PAGE, limits.timers_window_max // 4))
         self._recent: dict[ObjectKey, dict[str, _Entry]] = {}
         self._recent_number = 0
         self._changes: deque[_Change] = deque()
         """Those that no batch has, in order."""
         self._taken: list[_Change] = []
-        """Those that the batch on its way to the store has, one for each name."""
+        """Those that the batches on their way to the store have, in each one for each name."""
         self._queue: list[bytes] = []
         """A heap of `_queued`, and of keys that have left it."""
         self._queued: set[bytes] = set()
         self._horizon = b""
-        self._handed: dict[tuple[ObjectKey, str], TimerSetting] = {}
-        self._put_off: list[tuple[int, ObjectKey, str, TimerSetting]] = []
-        """A heap of timers put back for later, each of them handed out until then."""
+        self._handed: dict[tuple[ObjectKey, str], _HandedOut] = {}
+        self._handed_number = 0
+        self._put_off: list[tuple[int, int, ObjectKey, TimerSetting]] = []
+        """A heap by time of what was put back for later, each of it handed out until then; with
+        the number of its handing out."""
         self._counts: dict[ObjectKey, int] = {}
         self._generation = 0
 
@@ -210,7 +219,8 @@ class Timers:
             timer = self.get(key, name)
             if timer is None or timer.due_ms != rows.due_of_key(head):
                 raise DamageFound(f"the timer {name!r} of {key} is not in the store")
-            self._handed[key, name] = timer
+            self._handed_number += 1
+            self._handed[key, name] = _HandedOut(self._handed_number, timer)
             found.append((key, timer))
         return found
 
@@ -231,15 +241,17 @@ class Timers:
             timer: What `due` has returned.
             until_ms: Not before this time. Others are handed out meanwhile.
         """
-        if self._handed.get((key, timer.name)) is not timer:
-            return
-        heapq.heappush(self._put_off, (until_ms, key, timer.name, timer))
-        self._bring_back(0)
+        handed = self._handed.get((key, timer.name))
+        if handed is not None and is_same(timer, handed.timer):
+            heapq.heappush(self._put_off, (until_ms, handed.number, key, timer))
+            self._bring_back(0)
 
     def _bring_back(self, now_ms: int) -> None:
         while self._put_off and self._put_off[0][0] <= now_ms:
-            _, key, name, timer = heapq.heappop(self._put_off)
-            if self._handed.get((key, name)) is timer:
+            _, number, key, timer = heapq.heappop(self._put_off)
+            name = timer.name
+            handed = self._handed.get((key, name))
+            if handed is not None and handed.number == number:
                 del self._handed[key, name]
                 due_key = rows.due_key(timer.due_ms, key, name)
                 # Beyond the horizon it is read when its turn comes.
@@ -263,12 +275,12 @@ class Timers:
             self._read_page()
 
     def _read_page(self) -> None:
-        page = self._store.scan(rows.DUE_PREFIX, self._horizon, _PAGE)
+        page = self._store.scan(rows.DUE_PREFIX, self._horizon, self._page)
         for due_key, _ in page:
             key, name = rows.timer_of_due_key(due_key)
             if name not in self._recent.get(key, {}) and (key, name) not in self._handed:
                 self._enqueue(due_key)
-        self._horizon = page[-1][0] if len(page) == _PAGE else _END
+        self._horizon = page[-1][0] if len(page) == self._page else _END
 
     # To the store.
 
@@ -318,8 +330,8 @@ class Timers:
                 due_key = rows.due_key(entry.timer.due_ms, key, name)
                 if due_key > self._horizon:
                     self._queued.discard(due_key)
-        self._taken = []
-        if len(self._queued) > self._limits.timers_window_max + self._recent_number:
+        self._taken = [change for change in self._taken if change.record > applied]
+        if len(self._queued) > self._window_max + self._recent_number:
             self._forget_later_ones()
         if len(self._queue) > 2 * len(self._queued) + _PAGE:
             self._queue = sorted(self._queued)
@@ -327,7 +339,7 @@ class Timers:
     def _forget_later_ones(self) -> None:
         """Move the horizon back, so that half a window is left of what the store has."""
         stored = sorted(due_key for due_key in self._queued if not self._is_recent(due_key))
-        self._horizon = stored[self._limits.timers_window_max // 2]
+        self._horizon = stored[self._window_max // 2]
         self._queued.difference_update(k for k in stored if k > self._horizon)
 
     def _is_recent(self, due_key: bytes) -> bool:
