@@ -7,12 +7,14 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from harness.loop import on_loop
+from harness.nodes import running, settings
 
-from perdure import ctx, durable, services
+from perdure import CallCycle, DurableObject, ctx, durable, services
 from perdure.codec import decode, encode
 from perdure.context import StepResult, current_turn
 from perdure.errors import (
@@ -29,6 +31,17 @@ from perdure.service_settings import ServiceSettings
 from perdure_node.services import RESULT_BYTES_MAX, Services
 
 KEY = "0193-call/1"
+
+
+@durable.object
+class ServiceLedger(DurableObject):
+    def __init__(self, ledger_id: str) -> None:
+        super().__init__(ledger_id)
+        self.total = 0
+
+    async def add(self, amount: int) -> int:
+        self.total += amount
+        return self.total
 
 
 class Given(NamedTuple):
@@ -439,3 +452,39 @@ async def test_why_a_service_raised_is_in_the_log(caplog: pytest.LogCaptureFixtu
 
     assert "in charge" in caplog.text
     assert KEY in caplog.text
+
+
+@on_loop
+async def test_a_service_may_call_objects_through_its_node(tmp_path: Path) -> None:
+    @durable.service("books")
+    async def book(payload: Any) -> int:
+        ledger = await ServiceLedger.get_or_create("x")
+        return await durable.options(ledger, key=ctx.idempotency_key).add(payload)
+
+    async with running(settings(tmp_path)) as (node, caller):
+        made = Services({}, node.client)
+        for _ in range(2):
+            assert outcome(await made.call("books", "book", encode(5), KEY, 1)) == 5
+        assert await caller.state("ServiceLedger") == {"total": 5}
+
+
+@on_loop
+async def test_a_service_that_calls_back_into_its_caller_hears_that_it_is_a_cycle(
+    tmp_path: Path,
+) -> None:
+    heard = []
+
+    @durable.service("books")
+    async def book() -> None:
+        try:
+            await durable.ref(ServiceLedger, "x").add(1)
+        except CallCycle as error:
+            heard.append(error)
+
+    async with running(settings(tmp_path)) as (node, caller):
+        await caller.create("ServiceLedger")
+        made = Services({}, node.client)
+        chain = [["ServiceLedger", "x", "add"]]
+        await made.call("books", "book", None, KEY, 1, chain=chain)
+
+    assert len(heard) == 1

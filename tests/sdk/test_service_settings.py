@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from harness.loop import on_loop
 
+from perdure.cli.servers import node_command, node_of
 from perdure.config import load_config
 from perdure.errors import ConfigError
 from perdure.service_settings import ServiceSettings, setting_words
 from perdure_node.__main__ import services_of_words
+from perdure_node.embedded import open_embedded
 
 
 @pytest.fixture
@@ -99,3 +103,31 @@ def test_a_secret_in_a_url_is_refused_and_not_shown(file: Path) -> None:
         load_config(file, {}, {})
 
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_node_of_a_described_cluster_is_told_how_services_are_called(file: Path) -> None:
+    file.write_text(
+        'app = "shop.py"\ndata = "data"\n[cluster]\nid = "shop"\nrouters = ["127.0.0.1:7400"]\n'
+        f'[cluster.nodes]\nn1 = "127.0.0.1:7401"\n{WHOLE}'
+    )
+    node = node_of(load_config(file, {}, {}), "n1", None, init=True)
+
+    command = node_command(node)
+
+    words = [after for word, after in pairwise(command) if word == "--service"]
+    assert "payment_service.url=https://payments.example/v1" in words
+    assert services_of_words(words) == PARSED
+
+
+@on_loop
+async def test_a_program_without_a_cluster_reads_the_file_of_its_folder(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(WHOLE)
+    monkeypatch.chdir(file.parent)
+
+    embedded = await open_embedded(file.parent / "data")
+    try:
+        assert embedded.node.settings.services == PARSED
+    finally:
+        await embedded.close()
