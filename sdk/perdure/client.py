@@ -131,9 +131,12 @@ class Client:
     def confirm(self, origin: CallId) -> None:
         """Have a target forget a call that left a partition: its outcome is durable there.
 
-        A call that has no answer yet is given up. Confirming twice does nothing.
+        A call that has no answer yet is given up: its future is cancelled, and it does not run
+        if it has not begun. Confirming twice does nothing.
         """
+        self._deliver()
         self._session.confirm(origin)
+        self._cancel_ended()
         if self._session.wants_frames and not self._flushing:
             self._flush_soon()
         else:
@@ -157,13 +160,15 @@ class Client:
         self._session.resume_origin(session, partition, next_sequence, open_sequences)
         self._set_timer()
 
-    def leave_origin(self, session: bytes) -> None:
-        """Let go of a partition that is not owned here any more.
+    def leave_origin(self, session: bytes | None) -> None:
+        """Let go of a partition that is not owned here any more. None: of all.
 
-        Its calls end with `OWNER_LOST` here, and may go on where `resume_origin` is called next.
+        Its calls get no answer here: their futures are cancelled. They go on where
+        `resume_origin` is called next.
         """
-        self._session.leave_origin(session)
         self._deliver()
+        self._session.leave_origin(session)
+        self._cancel_ended()
 
     def fail(self, error: Exception) -> None:
         """End: there will never be a connection. Every call raises `error`, now and later."""
@@ -194,11 +199,13 @@ class Client:
         """Wait for the answers of all calls made, then leave.
 
         Calls that have none after `timeout_s` may yet run; their futures get an answer that says
-        so. Calling it again waits for nothing.
+        so. Calls that leave partitions are not waited for: see `leave_origin`. Calling it again
+        waits for nothing.
         """
         if self.closed:
             return
         self.closed = True
+        self.leave_origin(None)
         if self._session.open_count:
             self._idle = self._loop.create_future()
             await asyncio.wait([self._idle], timeout=timeout_s)
@@ -274,6 +281,11 @@ class Client:
         self._timer = None
         self._session.tick(self._now_ms())
         self._flush()
+
+    def _cancel_ended(self) -> None:
+        for future, _, _ in self._session.take_ended():
+            future.ended()
+            future.cancel()
 
     def _deliver(self) -> None:
         for future, code, body in self._session.take_ended():

@@ -160,11 +160,11 @@ class Origins(Generic[T]):
         lane.window.last = next_sequence - 1
         return lane.window
 
-    def leave(self, session: bytes) -> list[OriginLane[T]]:
-        """Take out and return the lanes of a session."""
+    def leave(self, session: bytes | None) -> list[OriginLane[T]]:
+        """Take out and return the lanes of a session; None: of all."""
         left: list[OriginLane[T]] = []
         for key, lane in list(self._lanes.items()):
-            if isinstance(lane, OriginLane) and lane.window.session == session:
+            if isinstance(lane, OriginLane) and session in (None, lane.window.session):
                 del self._lanes[key]
                 left.append(lane)
         return left

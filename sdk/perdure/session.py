@@ -155,8 +155,8 @@ class Session(Generic[T]):
             # Whoever settled them has perhaps not come to tell it.
             self._confirmations.note(window, self._now_ms)
 
-    def leave_origin(self, session: bytes) -> None:
-        """Let go of a partition that somebody else owns from now on, or nobody.
+    def leave_origin(self, session: bytes | None) -> None:
+        """Let go of a partition that somebody else owns from now on, or nobody; None: of all.
 
         Its calls here end with `OWNER_LOST`, and nothing is settled by that.
         """

@@ -129,10 +129,13 @@ class World:
         else:
             assert frames == []
         for token, code, _ in self.session.take_ended():
-            assert token not in self.ends, "a call ends once"
-            self.ends[token] = code
             if code == Code.OK:
                 assert token in self.node.durable_log(), "answered means durable"
+            self.end(token, code)
+
+    def end(self, token: int, code: int) -> None:
+        assert token not in self.ends, "a call ends once"
+        self.ends[token] = code
 
     def call(self, which: int, time_ms: int | None) -> None:
         self.calls += 1
