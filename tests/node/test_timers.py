@@ -155,6 +155,7 @@ def test_a_batch_taken_before_the_last_one_was_written_is_let_go_of_later() -> N
     assert [t.name for t in timers.of(A)] == ["x", "y"]
     rows.write(*second, 2)
     timers.written(2)
+    assert timers.held == 2
     assert names(timers.due(NOW, 9)) == ["x", "y"]
 
 
@@ -473,6 +474,32 @@ class TimersAgainstAModel(RuleBasedStateMachine):
         self.the_same_timers_are_there()
         self.timers.written(batch[2])
 
+    @rule(then_open_again=st.booleans())
+    def write_everything(self, then_open_again: bool) -> None:
+        self.record += 1
+        self.durable = self.record - 1
+        self.take_a_batch()
+        while self.taken:
+            self.write_a_batch()
+        if then_open_again:
+            self.crash(written=True)
+
+    @rule(
+        number=st.integers(2, 12), first=st.integers(0, 9), step=st.integers(0, 3),
+        settled=st.booleans(),
+    )  # fmt: skip
+    def set_many(self, number: int, first: int, step: int, settled: bool) -> None:
+        for n in range(number):
+            self.set(B, f"many{n}", first + n * step, "")
+        if settled:
+            self.write_everything(then_open_again=False)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def set_again_for_the_same_time(self, data: st.DataObject) -> None:
+        key, name = data.draw(st.sampled_from(sorted(self.model)))
+        self.set(key, name, max(0, self.model[key, name].due_ms - self.now_ms), "")
+
     @rule(written=st.booleans())
     def crash(self, written: bool) -> None:
         if self.taken and written:
@@ -522,7 +549,7 @@ class TimersAgainstAModel(RuleBasedStateMachine):
 
 
 TestTimersAgainstAModel = TimersAgainstAModel.TestCase
-TestTimersAgainstAModel.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestTimersAgainstAModel.settings = settings(max_examples=250, stateful_step_count=60, deadline=None)
 
 
 # Firing.
