@@ -8,7 +8,6 @@ Invariants:
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import logging
 import random as chance
 import time
@@ -202,8 +201,7 @@ class DurableContext:
         Raises:
             TypeError: `name` is no text or `function` cannot be called.
         """
-        turn = self._turn("run")
-        return step.run(turn, name, function, functools.partial(function, *args, **kwargs))
+        return step.run(self._turn("run"), name, function, args, kwargs)
 
     def sleep(self, delay: dt.timedelta | float) -> Call[None]:
         """Wait durably: a crash meanwhile makes it no longer. A number means seconds.

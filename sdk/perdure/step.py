@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -46,21 +47,21 @@ def call_service(turn: Turn | None, service: str, method: str, payload: object) 
     return _step(label, turn.service(service, method, packed), _value)
 
 
-def run(turn: Turn | None, name: str, function: object, bound: Callable[[], Any]) -> Call[Any]:
-    """Run a function, as a step where there is a turn; see `DurableContext.run`.
-
-    Args:
-        turn: Of the method that asks.
-        name: The step's.
-        function: What was given, to be named in errors.
-        bound: The same with its arguments.
-    """
+def run(
+    turn: Turn | None,
+    name: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Call[Any]:
+    """Run a function, as a step where there is a turn; see `DurableContext.run`."""
     if type(name) is not str:
         raise TypeError(f"ctx.run takes a name and a function: {name!r:.100} is no str")
     if not callable(function):
         hint = ": give its arguments behind it" if asyncio.iscoroutine(function) else ""
         raise TypeError(f"ctx.run({name!r}): {function!r:.100} is no function{hint}")
     label = f"ctx.run({name!r})"
+    bound = functools.partial(function, *args, **kwargs)
     if turn is None:
         from perdure import unrecorded
 
