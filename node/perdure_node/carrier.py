@@ -87,10 +87,15 @@ class Carrier:
         self._client.confirm(self._origin(session, entry))
 
     def service(
-        self, service: str, method: str, payload: bytes | None, key: str, attempt: int
+        self,
+        service: str,
+        method: str,
+        payload: bytes | None,
+        key: str,
+        chain: list[list[str]],
     ) -> Coroutine[Any, Any, StepResult]:
         """Call a service."""
-        return self._services.call(service, method, payload, key, attempt)
+        return self._services.call(service, method, payload, key, 1, chain=chain)
 
     def start(
         self, work: Coroutine[Any, Any, StepResult], done: Callable[[StepResult], None]

@@ -18,6 +18,8 @@ __all__ = ["Types"]
 
 _TARGETS = {(s, d): Target(s, d) for s in (False, True) for d in (False, True)}
 
+_METHODS = frozenset((Kind.CALL, Kind.SEND))
+
 _PLAIN = _TARGETS[False, False]
 
 
@@ -28,7 +30,7 @@ class Types:
         """Return what a call is for, or why there is no such thing."""
         try:
             object_type = find_type(request.type)
-            if request.kind != Kind.CALL:
+            if request.kind not in _METHODS:
                 return _PLAIN
             method = object_type.method(request.method)
         except (UnknownType, UnknownMethod) as error:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import types
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +38,7 @@ from perdure_node.core.events import Effect
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.inlining import never_waits
+from perdure_node.method_task import MethodTask, run_to_its_end, watched
 from perdure_node.signals import CannotGoOn
 from perdure_node.steps import Performer
 from perdure_node.turn import MethodTurn
@@ -51,24 +51,7 @@ __all__ = ["Executor"]
 _log = logging.getLogger("perdure.node")
 
 
-_NOT_BEGUN: Final = object()
-
 _TRAVEL_AS_THEY_ARE: Final = frozenset(CODE_OF) - {RemoteError}
-
-
-class _MethodTask(asyncio.Task[None]):
-    """A method's task. A loop that ends does not cancel a method.
-
-    `asyncio.run` cancels all tasks when it has stopped its loop, and then waits for them.
-    Whoever cancels while the loop runs is the method's own code, a timeout or a task group.
-    """
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        return self.get_loop().is_running() and super().cancel(msg)
-
-    def end(self) -> None:
-        """Cancel it after all: the node closes and has waited long enough."""
-        super().cancel("the node is shutting down")
 
 
 class Executor:
@@ -88,7 +71,7 @@ class Executor:
         self._limits = limits
         self._flush = flush
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[_MethodTask] = set()
+        self._tasks: set[MethodTask] = set()
         self._shared: dict[Call, MethodTurn] = {}
         self._at_once: dict[Method, bool] = {}
         self._closing = False
@@ -112,7 +95,7 @@ class Executor:
             if object_type.has_on_activate:
                 self._start(coroutine, turn)
             else:
-                _run_to_its_end(coroutine, turn)
+                run_to_its_end(coroutine, turn)
         else:
             assert method is not None
             try:
@@ -154,12 +137,12 @@ class Executor:
         """Run a call in a task of its own."""
         context = copy_context()
         context.run(current_turn.set, turn)
-        task = _MethodTask(coroutine, loop=self._loop, context=context, name=str(turn.admitted.key))
+        task = MethodTask(coroutine, loop=self._loop, context=context, name=str(turn.admitted.key))
         turn.task = task
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def _ended(self, task: _MethodTask) -> None:
+    def _ended(self, task: MethodTask) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # What methods raise never comes here.
@@ -262,7 +245,7 @@ class Executor:
         """Go on with a method that has been driven up to its first wait."""
         assert turn.activation is not None
         try:
-            result = await _watched(coroutine, turn, waits_for)
+            result = await watched(coroutine, turn, waits_for)
             await _open_steps(turn)
             payload, values = self._returned(turn, result)
         except BaseException as error:
@@ -286,7 +269,7 @@ class Executor:
             context: Any = turn.context if method.context_parameter is not None else None
             result = method.invoke(activation.instance, context, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
-                result = await _watched(result, turn)
+                result = await watched(result, turn)
             await _open_steps(turn)
             payload, values = self._returned(turn, result)
         except BaseException as error:
@@ -397,7 +380,7 @@ class Executor:
             turn.waking = True
             try:
                 hook = activation.instance.on_activate()  # type: ignore[attr-defined]
-                await _watched(hook, turn)
+                await watched(hook, turn)
                 activation.pending = False
             finally:
                 turn.waking = False
@@ -465,47 +448,7 @@ class Executor:
         return int(Code.RAISED), payload
 
 
-def _run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
-    """Run what awaits nothing that waits."""
-    token = current_turn.set(turn)
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    finally:
-        current_turn.reset(token)
-    raise AssertionError(f"{coroutine} waits")
-
-
 async def _open_steps(turn: MethodTurn) -> None:
     """Wait for steps that nobody awaits: they run to their end."""
     if turn.has_steps and (open_steps := turn.steps.finished()) is not None:
         await open_steps
-
-
-@types.coroutine
-def _watched(
-    coroutine: Coroutine[Any, Any, Any], turn: MethodTurn, waits_for: Any = _NOT_BEGUN
-) -> Generator[Any, Any, Any]:
-    """Await a method, and tell its turn each time that it suspends.
-
-    Args:
-        coroutine: The method's.
-        turn: Its turn.
-        waits_for: What it has yielded, if it has been driven up to its first wait.
-    """
-    value: Any = None
-    error: BaseException | None = None
-    while True:
-        if waits_for is _NOT_BEGUN:
-            try:
-                waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
-            except StopIteration as stop:
-                return stop.value
-        turn.suspended()
-        error = None
-        try:
-            value = yield waits_for
-        except BaseException as thrown:
-            error = thrown
-        waits_for = _NOT_BEGUN

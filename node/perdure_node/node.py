@@ -40,6 +40,7 @@ from perdure.frames import (
 )
 from perdure.ids import ObjectKey, check_object_id, partition_of
 from perdure.transport import CALL_BYTES_MAX, Transport, Welcome
+from perdure_node.alarm import Alarm
 from perdure_node.carrier import Carrier
 from perdure_node.clock import Clock, SystemClock
 from perdure_node.core.calls import Answer, Refusal
@@ -110,6 +111,7 @@ class Node:
         self._failure: str | None = None
         self._carrier: Carrier | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._clock, self._ring)
 
     # Life.
 
@@ -212,6 +214,7 @@ class Node:
         await self.client.close()
         if self._timer is not None:
             self._timer.cancel()
+        self._alarm.cancel()
         await self._journal.close()
         self._hosts.close()
         self._identity.close()
@@ -399,6 +402,8 @@ class Node:
             due_ms = partition.next_time_ms
             if due_ms is not None and (next_ms is None or due_ms < next_ms):
                 next_ms = due_ms
+            if partition.memory.timers_due_ms is not None:
+                self._alarm.set(partition.memory.timers_due_ms, wall_ms)
         self._upkeep.appended(bytes, weight)
         self._journal.flush()
         if next_ms is not None and self._timer is None:
@@ -407,6 +412,17 @@ class Node:
         if self._residents.are_too_many:
             self._upkeep.passivate()
         self._upkeep.watch_limits()
+
+    def _ring(self, wall_ms: int) -> None:
+        """Let timers fire."""
+        for host in [] if self._failure is not None else self._hosts:
+            due_ms = host.partition.memory.timers_due_ms
+            if due_ms is not None and due_ms <= wall_ms:
+                host.partition.now_ms = host.partition.memory.now_ms = self._clock.monotonic_ms()
+                host.partition.fire(wall_ms)
+                self._note(host)
+            elif due_ms is not None:
+                self._alarm.set(due_ms, wall_ms)
 
     def _time_passed(self) -> None:
         self._timer = None

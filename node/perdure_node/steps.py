@@ -47,7 +47,12 @@ class Performer(Protocol):
         ...
 
     def service(
-        self, service: str, method: str, payload: bytes | None, key: str, attempt: int
+        self,
+        service: str,
+        method: str,
+        payload: bytes | None,
+        key: str,
+        chain: list[list[str]],
     ) -> Coroutine[Any, Any, StepResult]:
         """Call a service."""
         ...
@@ -132,7 +137,7 @@ class Steps:
 
         def perform(step: int, data: Any) -> None:
             key = f"{self._turn.context.idempotency_key}/{step}"
-            work = self._performer.service(data[0], data[1], data[2], key, 1)
+            work = self._performer.service(data[0], data[1], data[2], key, self._turn.chain)
             self._start(step, work)
 
         data = [service, method, payload]
@@ -164,16 +169,21 @@ class Steps:
         self._values.append(Scheduled(step, "value", name, made))
         return made
 
-    def commit_with(self, kind: str, name: str, make: Callable[[], Effect | None]) -> bool:
-        """Do something together with the next commit of the state. False: it is done already."""
+    def commit_with(self, kind: str, name: str, make: Callable[[], tuple[Any, Effect]]) -> Any:
+        """Do something together with the next commit of the state, once.
+
+        Args:
+            kind: Of the step.
+            name: Of what it does.
+            make: Returns what the method is told, and what is done.
+        """
         step, recorded = self._number(kind, name)
         if recorded is not None:
-            return False
-        self.events.append(Scheduled(step, kind, name, None))
-        effect = make()
-        if effect is not None:
-            self.effects.append(effect)
-        return True
+            return recorded.data
+        told, effect = make()
+        self.events.append(Scheduled(step, kind, name, told))
+        self.effects.append(effect)
+        return told
 
     # At the end of the method.
 

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from perdure import codec
 from perdure.client import Answer
-from perdure.context import DurableContext, StepResult
+from perdure.context import DurableContext, StepResult, TimerSetting
+from perdure.errors import TooManyTimers
 from perdure.frames import Encoding, Kind, Reply, unpack_reply
 from perdure.ids import CallId, ObjectKey, partition_of
 from perdure.objects import Method
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.core.calls import Call
 from perdure_node.core.events import Effect, Event, OutboxEntry, Saved
+from perdure_node.core.firing import TimerChange
+from perdure_node.core.firings import SENT
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.core.reader import READS
@@ -281,12 +284,16 @@ class MethodTurn:
     ) -> OutboxEntry:
         count = self.partition_count
         assert count is not None
-        request = self.admitted.request
-        chain = [*request.chain, [request.type, request.id, request.method]]
         return OutboxEntry(
             partition_of(target, count), 0, *target, int(kind), method, 0, arguments, key, None,
-            chain, 0,
+            self.chain, 0,
         )  # fmt: skip
+
+    @property
+    def chain(self) -> list[list[str]]:
+        """The calls that whatever this one calls is inside of."""
+        request = self.admitted.request
+        return [*request.chain, [request.type, request.id, request.method]]
 
     @property
     def _may_have_steps(self) -> bool:
@@ -322,6 +329,43 @@ class MethodTurn:
             return make()
         return self.steps.value(name, make)
 
+    def set_timer(self, timer: TimerSetting) -> None:
+        """See `context.Turn`.
+
+        Raises:
+            TooManyTimers: The object has as many as it may have.
+        """
+        memory, key = self.partition.memory, self.admitted.key
+
+        def make() -> tuple[None, TimerChange]:
+            known = {known.name for known in self.timers()}
+            limit = self.limits.timers_per_object_max
+            if timer.name not in known and len(known) >= limit:
+                raise TooManyTimers(str(key), limit)
+            generation = memory.timers.new_generation(self.partition.record)
+            return None, TimerChange(timer.name, timer._replace(generation=generation))
+
+        self.steps.commit_with("timer", timer.name, make)
+
+    def cancel_timer(self, name: str) -> bool:
+        """See `context.Turn`."""
+
+        def make() -> tuple[bool, TimerChange]:
+            return any(known.name == name for known in self.timers()), TimerChange(name, None)
+
+        return bool(self.steps.commit_with("cancel", name, make))
+
+    def timers(self) -> list[TimerSetting]:
+        """See `context.Turn`."""
+        known = {t.name: t for t in self.partition.memory.timers.of(self.admitted.key)}
+        for effect in self._steps.effects if self._steps is not None else ():
+            if isinstance(effect, TimerChange):
+                if effect.timer is None:
+                    known.pop(effect.name, None)
+                else:
+                    known[effect.name] = effect.timer
+        return [known[name] for name in sorted(known) if not name.startswith(SENT)]
+
     def send(
         self, target: ObjectKey, method: str, arguments: bytes, due_ms: int, key: str | None
     ) -> asyncio.Future[Answer]:
@@ -330,9 +374,9 @@ class MethodTurn:
         # What was sent is not inside of this call: it may come back to this object.
         entry = entry._replace(chain=[], due_ms=due_ms)
 
-        def make() -> OutboxEntry:
+        def make() -> tuple[None, OutboxEntry]:
             sequence = self.partition.memory.underway.next_sequence(entry.partition)
-            return entry._replace(sequence=sequence)
+            return None, entry._replace(sequence=sequence)
 
         self.steps.commit_with("send", f"{target}.{method}", make)
         sent: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

@@ -266,7 +266,7 @@ async def test_other_steps_than_those_in_the_journal_park_the_call(tmp_path: Pat
         assert MADE == [], "nothing of the other code was done"
         with pytest.raises(Parked, match="step 1 is run one in the journal"):
             await caller.call("Works", "add")
-        await caller.create("Pot")
+        await caller.call("Pot", "add", 1)
     MIND[0] = "one"
     GATES["go"].set()
     async with running(settings(tmp_path)) as (node, caller):

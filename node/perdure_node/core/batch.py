@@ -9,6 +9,8 @@ from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
 from perdure_node.core.events import Effect, OutboxEntry
+from perdure_node.core.firing import TimerChange
+from perdure_node.core.underway import Leaves
 
 __all__ = ["Batch", "BatchBuilder", "Images"]
 
@@ -51,12 +53,12 @@ class BatchBuilder:
         self._progress: dict[ObjectKey, Progress | None] = {}
         self._deletes: list[bytes] = []
 
-    def add(self, commit: Commit, events: int, time_ms: int) -> None:
+    def add(self, commit: Commit, leaves: Leaves, time_ms: int) -> None:
         """Add the rows of a commit that leaves more than an image.
 
         Args:
             commit: In the order of commits.
-            events: How many events its object's call in progress had before it.
+            leaves: What became of its object's call in progress.
             time_ms: Of its record.
         """
         for effect in commit.effects:
@@ -69,7 +71,7 @@ class BatchBuilder:
                 name = rows.keyed_key(time_ms, key, outcome.method, outcome.key)
                 row = (outcome.digest, outcome.code, outcome.payload, time_ms)
                 self._keyed[name] = rows.pack_row(row)
-        self._add_progress(commit, key, events)
+        self._add_progress(commit, key, leaves)
         if commit.gone:
             self._deletes += self._large_rows_of(key)
             prefix = rows.attribute_key(key, "")
@@ -78,20 +80,22 @@ class BatchBuilder:
             if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
                 self._large[rows.attribute_key(key, attribute)] = value
 
-    def _add_progress(self, commit: Commit, key: ObjectKey, events: int) -> None:
+    def _add_progress(self, commit: Commit, key: ObjectKey, leaves: Leaves) -> None:
         if commit.progress is not None:
             self._progress[key] = commit.progress
-        elif commit.outcomes and (key in self._progress or key in self._progress_rows):
+        elif leaves.ended:
             self._progress[key] = None
-            for number in range(events):
+            for number in range(leaves.events):
                 row_key = rows.event_key(key, number)
                 self._others.pop(row_key, None)
                 self._deletes.append(row_key)
             return
-        for number, event in enumerate(commit.events, events):
+        for number, event in enumerate(commit.events, leaves.events):
             self._others[rows.event_key(key, number)] = rows.pack_event(event)
 
     def _add_effect(self, effect: Effect) -> None:
+        if isinstance(effect, TimerChange):
+            return  # `Timers` writes its own rows.
         row_key = rows.outbox_key(effect.partition, effect.sequence)
         if isinstance(effect, OutboxEntry):
             self._others[row_key] = rows.pack_event(effect)
@@ -99,10 +103,15 @@ class BatchBuilder:
             self._others.pop(row_key, None)
             self._deletes.append(row_key)
 
-    def build(self, others: Iterable[tuple[bytes, bytes]], applied: int) -> Batch:
-        """Return the batch: the images, what was added, and `others`."""
+    def build(
+        self,
+        others: Iterable[tuple[bytes, bytes]],
+        applied: int,
+        more_deletes: Iterable[bytes] = (),
+    ) -> Batch:
+        """Return the batch: the images, what was added, `others` and `more_deletes`."""
         puts = [*others, *self._large.items(), *self._keyed.items(), *self._others.items()]
-        deletes = self._deletes
+        deletes = [*self._deletes, *more_deletes]
         for key, (state_version, image) in self.images.items():
             if image is None:
                 deletes.append(rows.object_key(key))

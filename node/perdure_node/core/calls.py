@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from perdure.errors import Code
 from perdure.frames import AnswerFrame, Request
 from perdure.ids import ObjectKey
+from perdure.schedules import TimerSetting
 from perdure_node.core.commits import Progress
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
@@ -68,6 +69,8 @@ class Call:
         "copies",
         "deadline_ms",
         "digest",
+        "fired",
+        "firing",
         "followers",
         "key",
         "parked",
@@ -76,6 +79,7 @@ class Call:
         "shared",
         "state",
         "target",
+        "timer",
         "turn",
         "window",
     )
@@ -103,6 +107,12 @@ class Call:
         """Set while it runs."""
         self.progress: Progress | None = None
         """What the journal knows of it already."""
+        self.firing = False
+        """Nobody waits for it: a timer has fired, or it was sent."""
+        self.timer: TimerSetting | None = None
+        """The timer that has fired, until a record says so."""
+        self.fired: TimerSetting | None = None
+        """The same afterwards."""
         self.turn: Any = None
         """The run of its method. The shell's business."""
         self.parked: str | None = None

@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from perdure.ids import ObjectKey
+from perdure_node.core.firing import TimerChange, unpack_change
 
 __all__ = [
     "CALL",
     "Cancelled",
     "Done",
     "Effect",
+    "Ended",
     "Event",
+    "Fired",
     "OutboxEntry",
     "OutboxGone",
     "Parked",
@@ -79,7 +82,21 @@ class Unparked(NamedTuple):
     tag: str = "u"
 
 
-Event = Scheduled | Done | Saved | Cancelled | Parked | Unparked
+class Fired(NamedTuple):
+    """The call is the firing of a timer, which was this before it fired."""
+
+    timer: list[Any]
+    """The fields of a `TimerSetting`."""
+    tag: str = "f"
+
+
+class Ended(NamedTuple):
+    """The call is over, and has no outcome that anybody could ask for."""
+
+    tag: str = "e"
+
+
+Event = Scheduled | Done | Saved | Cancelled | Parked | Unparked | Fired | Ended
 
 _EVENTS: Final[dict[str, Any]] = {
     "s": Scheduled,
@@ -88,6 +105,8 @@ _EVENTS: Final[dict[str, Any]] = {
     "c": Cancelled,
     "p": Parked,
     "u": Unparked,
+    "f": Fired,
+    "e": Ended,
 }
 
 
@@ -138,12 +157,11 @@ class OutboxGone(NamedTuple):
     tag: str = "g"
 
 
-Effect = OutboxEntry | OutboxGone
-
-_EFFECTS: Final[dict[str, Any]] = {"o": OutboxEntry, "g": OutboxGone}
+Effect = OutboxEntry | OutboxGone | TimerChange
 
 
 def unpack_effect(row: list[Any]) -> Effect:
     """Return an effect from its fields."""
-    effect: Effect = _EFFECTS[row[-1]](*row)
-    return effect
+    if row[-1] == "o":
+        return OutboxEntry(*row)
+    return OutboxGone(*row) if row[-1] == "g" else unpack_change(row)

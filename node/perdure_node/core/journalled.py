@@ -13,6 +13,7 @@ from typing import Protocol
 from perdure.errors import Code
 from perdure.frames import Request, pack_error
 from perdure.ids import CallId, ObjectKey
+from perdure.schedules import TimerSetting
 from perdure_node.core.calls import Call, Catalog, Refusal, Target
 from perdure_node.core.commits import Progress
 from perdure_node.core.damage import stops_on_damage
@@ -21,12 +22,14 @@ from perdure_node.core.events import (
     Done,
     Effect,
     Event,
+    Fired,
     OutboxEntry,
     OutboxGone,
     Parked,
     Saved,
     Unparked,
 )
+from perdure_node.core.firings import NOBODY, Firings
 from perdure_node.core.gate import Gate
 from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
@@ -73,7 +76,9 @@ class Journalled:
         recorder: Recorder,
         gate: Gate,
         mailboxes: Mailboxes,
+        firings: Firings,
     ) -> None:
+        self._firings = firings
         self._owner = owner
         self._memory = memory
         self._catalog = catalog
@@ -113,8 +118,10 @@ class Journalled:
         """
         if self._owner.stopped is not None:
             return
-        begun = self._begin(call, start)
-        self._recorder.commit_progress(call, values, state_version, begun, events, effects)
+        begun, first, more = self._begin(call, start)
+        self._recorder.commit_progress(
+            call, values, state_version, begun, [*first, *events], [*more, *effects]
+        )
 
     @stops_on_damage
     def step(
@@ -134,7 +141,8 @@ class Journalled:
         """
         if self._owner.stopped is not None:
             return
-        self._recorder.commit_events(call, self._begin(call, start), events)
+        begun, first, effects = self._begin(call, start)
+        self._recorder.commit_events(call, begun, [*first, *events], effects)
         self._gate.let_out(perform, self._recorder.record)
 
     def step_done(
@@ -155,11 +163,15 @@ class Journalled:
             self._recorder.commit_effects([OutboxGone(entry.partition, entry.sequence)])
             self._gate.let_out(token, self._recorder.record)
 
-    def _begin(self, call: Call, start: tuple[dict[str, bytes], int]) -> Progress | None:
-        if call.progress is None:
-            call.progress = Progress(list(call.request), *start, [])
-            return call.progress
-        return None
+    def _begin(
+        self, call: Call, start: tuple[dict[str, bytes], int]
+    ) -> tuple[Progress | None, list[Event], list[Effect]]:
+        """Return what the first record of a call holds that goes on after it."""
+        if call.progress is not None:
+            return None, [], []
+        call.progress = Progress(list(call.request), *start, [])
+        events, effects = self._firings.begun(call) if call.firing else ([], [])
+        return call.progress, events, effects
 
     @stops_on_damage
     def _add(self, call: Call, event: Event) -> None:
@@ -176,13 +188,17 @@ class Journalled:
         """
         request = Request(*progress.request)
         target = self._catalog.find(request)
-        window = self._memory.open_window(request.session)
-        plain = Target(shared=False, deferred=False)
-        call = Call(
-            key, request, plain if isinstance(target, Refusal) else target, window, _FOR_EVER_MS
-        )
+        if request.session == NOBODY:
+            call = self._firings.call_of(key, request)
+        else:
+            window = self._memory.open_window(request.session)
+            plain = Target(shared=False, deferred=False)
+            known = plain if isinstance(target, Refusal) else target
+            call = Call(key, request, known, window, _FOR_EVER_MS)
         call.progress = progress
         for event in progress.events:
+            if isinstance(event, Fired):
+                call.fired = TimerSetting(*event.timer)
             if isinstance(event, Parked):
                 call.parked = event.reason
             elif isinstance(event, Unparked):

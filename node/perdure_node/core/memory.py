@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
 from perdure.ids import ObjectKey, session_birth_ms
@@ -19,10 +19,13 @@ from perdure_node.core import rows
 from perdure_node.core.batch import Batch, BatchBuilder, Images
 from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.damage import DamageFound
+from perdure_node.core.events import Effect
+from perdure_node.core.firing import TimerChange
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
-from perdure_node.core.underway import Underway
+from perdure_node.core.timers import Timers
+from perdure_node.core.underway import Leaves, Underway
 from perdure_node.core.window import SessionWindow
 
 __all__ = ["USED_AGAIN_MS", "Keyed", "Memory", "StoreReader"]
@@ -46,6 +49,9 @@ class StoreReader(Protocol):
         ...
 
 
+_NOTHING: Final = Leaves(0, ended=False)
+
+
 class Keyed(NamedTuple):
     """An outcome under an idempotency key."""
 
@@ -61,7 +67,7 @@ class _Entry(NamedTuple):
 
     record: int
     images: Images
-    others: list[tuple[Commit, int]]
+    others: list[tuple[Commit, Leaves]]
     """Commits that leave more than an image, with what `BatchBuilder.add` wants to know. Few
     do, so the rest of them need not be kept."""
     bytes: int
@@ -82,6 +88,9 @@ class Memory:
         self.windows: dict[bytes, SessionWindow[Any]] = {}
         """Those in memory. `window` looks further."""
         self._keyed: dict[tuple[ObjectKey, str, str], Keyed] = {}
+        self.timers = Timers(store, limits)
+        self.timers_due_ms = self.timers.next_due_ms
+        """When the earliest of them is due, or a little earlier: wall clock. None: never."""
         self.underway = Underway(lambda prefix: _all_rows(store, prefix))
         self.progress = self.underway.progress
         self.dirty_windows: set[bytes] = set()
@@ -90,7 +99,7 @@ class Memory:
         self.making: list[Commit] = []
         """Commits that wait for a record."""
         self._images: Images = {}
-        self._others: list[tuple[Commit, int]] = []
+        self._others: list[tuple[Commit, Leaves]] = []
         self._entries: deque[_Entry] = deque()
         self.now_ms = 0
         """Monotonic time, for the order of use."""
@@ -209,12 +218,13 @@ class Memory:
             if outcome.key is not None and key is not None:
                 self.note_key(outcome, key, record)
                 keyed = True
+        leaves = None
         if commit.events or commit.effects or commit.progress is not None or self.progress:
-            changed, events = self.underway.take(commit)
-        else:
-            changed, events = False, 0
+            leaves = self.underway.take(commit)
+            if commit.effects and key is not None:
+                self._set_timers(commit.effects, key, record)
         if (
-            changed
+            leaves is not None
             or keyed
             or commit.gone
             or (
@@ -223,7 +233,7 @@ class Memory:
                 and _has_large(commit.values)
             )
         ):
-            self._others.append((commit, events))
+            self._others.append((commit, leaves or _NOTHING))
         self.making.append(commit)
         return state
 
@@ -237,6 +247,7 @@ class Memory:
         size = state.size
         if commit.gone:
             state.delete(self.number)
+            self.timers.remove_all(key, record)
         elif commit.created:
             state.create(commit.values, commit.state_version, self.number)
         else:
@@ -248,6 +259,16 @@ class Memory:
         self._pinned[key] = state
         self._images[key] = state.state_version, state.image
         return state
+
+    def _set_timers(self, effects: Iterable[Effect], key: ObjectKey, record: int) -> None:
+        for effect in effects:
+            if isinstance(effect, TimerChange):
+                self.timers.apply(key, effect, record)
+                timer = effect.timer
+                if timer is not None and (
+                    self.timers_due_ms is None or timer.due_ms < self.timers_due_ms
+                ):
+                    self.timers_due_ms = timer.due_ms
 
     def _end(self, outcome: Outcome, record: int) -> None:
         session, sequence, confirmed, code, payload = outcome[:5]
@@ -300,6 +321,7 @@ class Memory:
     def use_store(self, store: StoreReader) -> None:
         """Read from this store from now on. It holds what the one before it held."""
         self._store = store
+        self.timers.use_store(store)
 
     # To the store.
 
@@ -319,8 +341,8 @@ class Memory:
             applied = entry.record
             self.unapplied_bytes -= entry.bytes
             builder.images.update(entry.images)
-            for commit, events in entry.others:
-                builder.add(commit, events, entry.time_ms)
+            for commit, leaves in entry.others:
+                builder.add(commit, leaves, entry.time_ms)
         others = [(rows.TIME_KEY, rows.pack_row([self.time_ms])), *self.underway.take_rows()]
         waiting: set[bytes] = set()
         for session in self.dirty_windows:
@@ -329,11 +351,13 @@ class Memory:
             if any(ended.record > applied for ended in window.ended.values()):
                 waiting.add(session)
         self.dirty_windows = waiting
-        return builder.build(others, applied)
+        puts, deletes = self.timers.rows_for(applied)
+        return builder.build([*others, *puts], applied, deletes)
 
     def batch_written(self, batch: Batch) -> None:
         """Let go of what the store has now."""
         self.applied = batch.applied
+        self.timers.written(batch.applied)
         for key, state in list(self._pinned.items()):
             if state.last_record <= batch.applied:
                 del self._pinned[key]

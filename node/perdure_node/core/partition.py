@@ -22,6 +22,7 @@ from perdure_node.core.calls import Call, Catalog, Copy, Ready, Refusal, Target
 from perdure_node.core.commits import MARK
 from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.events import Effect
+from perdure_node.core.firings import Firings
 from perdure_node.core.gate import Gate
 from perdure_node.core.journalled import Journalled
 from perdure_node.core.keys import Keys
@@ -39,7 +40,7 @@ __all__ = ["Partition"]
 
 # Members of an enum cost ten times as much to look up.
 _CALL, _GET_OR_CREATE = Kind.CALL, Kind.GET_OR_CREATE
-_DELETE, _CONFIRM = Kind.DELETE, Kind.CONFIRM
+_DELETE, _CONFIRM, _SEND = Kind.DELETE, Kind.CONFIRM, Kind.SEND
 
 
 class Partition:
@@ -61,8 +62,18 @@ class Partition:
         self.recorder = Recorder(memory, limits)
         self._reader = Reader(memory, catalog, self._gate, self.recorder, limits)
         self._keys = Keys(memory, catalog, self._gate, self.recorder)
+        self.firings = Firings(
+            number,
+            memory,
+            catalog,
+            self.recorder,
+            self._gate,
+            self._mailboxes,
+            self._keys,
+            limits,
+        )
         self.journalled = Journalled(
-            self, memory, catalog, self.recorder, self._gate, self._mailboxes
+            self, memory, catalog, self.recorder, self._gate, self._mailboxes, self.firings
         )
         self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.room = True
@@ -140,10 +151,15 @@ class Partition:
             self._finish(call, *pack_error(*self.stopped))
             return
         version = state.state_version if state_version is None else state_version
-        outcome = outcome_of(call, code, payload)
         recorder = self.recorder
         # Every call comes this way: without the cost of `stops_on_damage`.
         try:
+            if call.firing:
+                effects = [*effects, *self.firings.ended(call, succeeded=code == 0)]
+                recorder.commit_firing(call, values, version, effects)
+                self._finish(call, code, payload)
+                return
+            outcome = outcome_of(call, code, payload)
             recorded = recorder.commit(
                 call, outcome, values, version, created=created, saved=saved, effects=effects
             )
@@ -152,8 +168,18 @@ class Partition:
             self.stop_damaged(str(damage))
 
     @stops_on_damage
+    def fire(self, wall_ms: int) -> None:
+        """Let timers fire that are due."""
+        self.memory.time_ms = max(self.memory.time_ms, wall_ms)
+        if self.stopped is None and not self.draining and self.room:
+            self.firings.fire(self.memory.time_ms)
+
+    @stops_on_damage
     def method_refused(self, call: Call, refusal: Refusal) -> None:
         """Take word that a call never entered its method, because its arguments do not fit."""
+        if call.firing:
+            self.method_returned(call, *pack_error(*refusal), {})
+            return
         error = pack_error(*refusal)
         self.recorder.mark(call, *error, 0)
         self._finish(call, *error)
@@ -336,6 +362,9 @@ class Partition:
         assert isinstance(target, Target)
         call = Call(key, request, target, window, deadline_ms)
         call.copies.append(copy)
+        if request.kind == _SEND:
+            self.firings.accept(request, copy, call)
+            return
         if request.key is not None and request.kind == _CALL and not self._keys.claim(call):
             return
         if request.kind == _GET_OR_CREATE:
@@ -379,6 +408,8 @@ class Partition:
 
     def _start(self, call: Call, mailbox: Mailbox) -> None:
         """Run a call, or answer it if there is nothing to run."""
+        if call.firing and not self.firings.may_start(call):
+            return
         if self.now_ms > call.deadline_ms:
             heir = self._keys.pass_on(call)
             if heir is not None:

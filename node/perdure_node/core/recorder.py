@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perdure.ids import ObjectKey
 from perdure_node.core.calls import Call
 from perdure_node.core.commits import Commit, Outcome, Progress
-from perdure_node.core.events import Effect, Event
+from perdure_node.core.events import Effect, Ended, Event
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.state import ObjectState
@@ -88,12 +89,39 @@ class Recorder:
         self._add(Commit(call.key, False, False, state_version, values, [], begun, events, effects))
         self._went_on(call)
 
-    def commit_events(self, call: Call, begun: Progress | None, events: Sequence[Event]) -> None:
+    def commit_events(
+        self,
+        call: Call,
+        begun: Progress | None,
+        events: Sequence[Event],
+        effects: Sequence[Effect] = (),
+    ) -> None:
         """Commit an addition to a call's journal. It changes no state."""
         state = call.state
         version = 1 if state is None else state.state_version
-        self._add(Commit(call.key, False, False, version, {}, [], begun, events))
+        self._add(Commit(call.key, False, False, version, {}, [], begun, events, effects))
         self._went_on(call)
+
+    def commit_outcome(
+        self, key: ObjectKey, state: ObjectState, outcome: Outcome, effects: Sequence[Effect]
+    ) -> None:
+        """Commit an outcome that changes nothing of the object's state."""
+        self._add(Commit(key, False, False, state.state_version, {}, [outcome], None, (), effects))
+
+    def commit_firing(
+        self,
+        call: Call,
+        values: dict[str, bytes],
+        state_version: int,
+        effects: Sequence[Effect],
+    ) -> None:
+        """Commit the end of a call that has no outcome."""
+        state = call.state
+        assert state is not None
+        if call.target.deferred:
+            self.commit_deferred(state)
+        events = () if call.progress is None else [Ended()]
+        self._add(Commit(call.key, False, False, state_version, values, [], None, events, effects))
 
     def commit_effects(self, effects: Sequence[Effect]) -> None:
         """Commit what belongs to no object."""

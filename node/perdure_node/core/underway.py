@@ -8,13 +8,25 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
-from perdure_node.core.events import CALL, Event, OutboxEntry, Scheduled
+from perdure_node.core.events import CALL, Ended, Event, OutboxEntry, Scheduled
+from perdure_node.core.firing import TimerChange
 
-__all__ = ["Underway"]
+__all__ = ["Leaves", "Underway"]
+
+
+class Leaves(NamedTuple):
+    """What `BatchBuilder.add` wants to know of a commit."""
+
+    events: int
+    """How many events its object's call in progress had before it."""
+    ended: bool
+    """It ends that call."""
+
 
 Scan = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
 """Returns all rows of a store whose keys begin with something, in order."""
@@ -48,40 +60,37 @@ class Underway:
         self._dirty.add(partition)
         return sequence
 
-    def take(self, commit: Commit) -> tuple[bool, int]:
-        """Take over a commit.
-
-        Returns:
-            Whether the store gets rows because of it, and how many events the journal of its
-            object's call in progress had before.
-        """
+    def take(self, commit: Commit) -> Leaves | None:
+        """Take over a commit. Returns what it leaves in the store beside images; None: nothing."""
         key = commit.key
-        changed = bool(commit.effects)
         for effect in commit.effects:
+            if isinstance(effect, TimerChange):
+                continue
             place = (effect.partition, effect.sequence)
             if isinstance(effect, OutboxEntry):
                 self.outbox[place] = effect
                 self._given(*place)
             else:
                 self.outbox.pop(place, None)
+        leaves = Leaves(0, ended=False) if commit.effects else None
         if key is None:
-            return changed, 0
+            return leaves
         if commit.progress is not None:
             self.progress[key] = commit.progress._replace(events=list(commit.events))
             self._note(commit.events)
-            return True, 0
-        if not self.progress:
-            return changed, 0
-        if commit.outcomes:
-            ended = self.progress.pop(key, None)
-            return changed or ended is not None, 0 if ended is None else len(ended.events)
+            return Leaves(0, ended=False)
+        progress = self.progress.get(key)
+        if progress is None:
+            return leaves
+        before = len(progress.events)
+        if _ends(commit, progress):
+            del self.progress[key]
+            return Leaves(before, ended=True)
         if commit.events:
-            events = self.progress[key].events
-            before = len(events)
-            events += commit.events
+            progress.events.extend(commit.events)
             self._note(commit.events)
-            return True, before
-        return changed, 0
+            return Leaves(before, ended=False)
+        return leaves
 
     def take_rows(self) -> list[tuple[bytes, bytes]]:
         """Return the rows of sequences given since the last time.
@@ -111,3 +120,11 @@ class Underway:
         if sequence > self.sequences.get(partition, 0):
             self.sequences[partition] = sequence
         self._dirty.add(partition)
+
+
+def _ends(commit: Commit, progress: Progress) -> bool:
+    """Tell whether a commit is the end of the call in progress of its object."""
+    if len(commit.events) == 1 and isinstance(commit.events[0], Ended):
+        return True
+    session, sequence = progress.request[1:3]
+    return any(o.session == session and o.sequence == sequence for o in commit.outcomes)

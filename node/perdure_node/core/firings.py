@@ -1,0 +1,173 @@
+"""Timers that fire, and calls that come without anybody who waits for their result.
+
+A call that was sent is accepted as a timer of its target, due at once or later. A firing is a
+call without a caller: it has no outcome, and what it does to its timer is part of its first
+record. So a timer fires until its effect is durable, and the effect is there once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from perdure.errors import Code
+from perdure.frames import Encoding, Kind, Request
+from perdure.ids import CallId, ObjectKey
+from perdure.schedules import TimerSetting
+from perdure_node.core import firing
+from perdure_node.core.calls import Call, Catalog, Copy, Refusal, Target
+from perdure_node.core.events import Effect, Event, Fired
+from perdure_node.core.firing import TimerChange
+from perdure_node.core.limits import Limits
+from perdure_node.core.memory import Memory
+from perdure_node.core.recorder import Recorder, outcome_of
+from perdure_node.core.window import SessionWindow
+
+if TYPE_CHECKING:
+    from perdure_node.core.keys import Keys
+    from perdure_node.core.mailboxes import Mailboxes
+
+__all__ = ["NOBODY", "SENT", "Firings"]
+
+NOBODY: Final = b"\xff" * 6 + b"firings\0\0\0"
+"""The session of firings: no caller has it."""
+
+SENT: Final = "send:"
+"""What the names of timers that are sent calls begin with."""
+
+_NONE: Final = b"\xc0"
+"""None, encoded: what the sender of a call is told."""
+
+_AT_ONCE_MAX: Final = 200
+_LATER_MS: Final = 500
+"""How long a firing waits whose object takes no calls now."""
+
+_FOR_EVER_MS: Final = 1 << 62
+
+
+class Answering(Protocol):
+    """The gate, as far as it is needed here."""
+
+    def answer(self, copies: Any, state: Any, code: int, payload: bytes, record: int = 0) -> None:
+        """Answer copies of a call."""
+        ...
+
+    def refuse(self, copy: Copy, refusal: Refusal) -> None:
+        """Refuse a copy of a call."""
+        ...
+
+
+class Firings:
+    """The firings of one partition's timers."""
+
+    def __init__(
+        self,
+        number: int,
+        memory: Memory,
+        catalog: Catalog,
+        recorder: Recorder,
+        gate: Answering,
+        mailboxes: Mailboxes,
+        keys: Keys,
+        limits: Limits,
+    ) -> None:
+        self._number = number
+        self._memory = memory
+        self._catalog = catalog
+        self._recorder = recorder
+        self._gate = gate
+        self._mailboxes = mailboxes
+        self._keys = keys
+        self._limits = limits
+
+    def accept(self, request: Request, copy: Copy, call: Call) -> None:
+        """Take a call that was sent: it is a timer of its object from now on."""
+        memory = self._memory
+        state = memory.state(call.key)
+        if request.encoding != Encoding.MSGPACK:
+            text = "a call without a result has its arguments in MessagePack"
+            self._gate.refuse(copy, Refusal(Code.MALFORMED, (text,)))
+            return
+        if state is None or state.image is None:
+            self._gate.refuse(copy, Refusal(Code.OBJECT_NOT_FOUND, tuple(call.key)))
+            return
+        if memory.timers.count_of(call.key) >= self._limits.timers_per_object_max:
+            args = (f"timers of {call.key}", self._limits.retry_after_s)
+            self._gate.refuse(copy, Refusal(Code.BACKPRESSURE, args))
+            return
+        if request.key is not None and not self._keys.claim(call):
+            return
+        id = CallId(request.session, self._number, request.sequence)
+        generation = memory.timers.new_generation(self._recorder.record)
+        due_ms = max(request.due_ms, memory.time_ms)
+        timer = TimerSetting(
+            f"{SENT}{id}", due_ms, request.method, request.arguments, "", generation
+        )
+        outcome = outcome_of(call, 0, _NONE)
+        self._recorder.commit_outcome(call.key, state, outcome, [TimerChange(timer.name, timer)])
+        self._keys.give_up(call)
+        self._gate.answer([copy], None, 0, _NONE, self._recorder.record)
+        if due_ms <= memory.time_ms:
+            # Before any later call, so that calls come in the order in which they were sent.
+            self.fire(memory.time_ms)
+
+    def fire(self, wall_ms: int) -> None:
+        """Let timers fire that are due."""
+        memory = self._memory
+        timers = memory.timers
+        for key, timer in timers.due(wall_ms, _AT_ONCE_MAX):
+            mailbox = self._mailboxes.get(key)
+            full = mailbox is not None and len(mailbox.waiting) >= self._limits.mailbox_calls_max
+            if full or self._mailboxes.paused:
+                timers.put_back(key, timer, wall_ms + _LATER_MS)
+            else:
+                self._mailboxes.put(self._call(key, timer))
+        memory.timers_due_ms = timers.next_due_ms
+
+    def _call(self, key: ObjectKey, timer: TimerSetting) -> Call:
+        request = Request(
+            int(Kind.CALL), NOBODY, 0, 0, [0], *key, timer.method, int(Encoding.MSGPACK),
+            timer.arguments, None, None, [],
+        )  # fmt: skip
+        call = self.call_of(key, request)
+        call.timer = timer
+        return call
+
+    def call_of(self, key: ObjectKey, request: Request) -> Call:
+        """Return the call of a firing."""
+        target = self._catalog.find(request)
+        if isinstance(target, Refusal):
+            target = Target(shared=False, deferred=False)
+        window: SessionWindow[Call] = SessionWindow(0)
+        call = Call(key, request, target._replace(shared=False), window, _FOR_EVER_MS)
+        call.firing = True
+        return call
+
+    def may_start(self, call: Call) -> bool:
+        """Tell whether a firing still has something to do."""
+        timer = call.timer
+        state = self._memory.state(call.key)
+        if state is None or state.image is None:
+            return False
+        if timer is None:
+            return True  # It has begun before a crash.
+        return firing.is_same(timer, self._memory.timers.get(call.key, timer.name))
+
+    def begun(self, call: Call) -> tuple[list[Event], list[Effect]]:
+        """Return what the first record of a firing holds that goes on after it."""
+        timer = call.timer
+        assert timer is not None
+        call.timer, call.fired = None, timer
+        after = firing.fired(timer, self._memory.time_ms)
+        return [Fired(list(timer))], [TimerChange(timer.name, after)]
+
+    def ended(self, call: Call, *, succeeded: bool) -> list[Effect]:
+        """Return what the end of a firing does to its timer."""
+        timer = call.timer
+        if succeeded:
+            if timer is None:
+                return []
+            return [TimerChange(timer.name, firing.fired(timer, self._memory.time_ms))]
+        timer = timer or call.fired
+        assert timer is not None
+        again = firing.failed(timer, self._memory.time_ms, self._limits)
+        return [TimerChange(timer.name, again or firing.parked(timer))]

@@ -1,0 +1,72 @@
+"""How the coroutine of a method is driven: at once, or in a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final
+
+from perdure.context import current_turn
+
+if TYPE_CHECKING:
+    from perdure_node.turn import MethodTurn
+
+__all__ = ["MethodTask", "run_to_its_end", "watched"]
+
+_NOT_BEGUN: Final = object()
+
+
+class MethodTask(asyncio.Task[None]):
+    """A method's task. A loop that ends does not cancel a method.
+
+    `asyncio.run` cancels all tasks when it has stopped its loop, and then waits for them.
+    Whoever cancels while the loop runs is the method's own code, a timeout or a task group.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        return self.get_loop().is_running() and super().cancel(msg)
+
+    def end(self) -> None:
+        """Cancel it after all: the node closes and has waited long enough."""
+        super().cancel("the node is shutting down")
+
+
+def run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
+    """Run what awaits nothing that waits."""
+    token = current_turn.set(turn)
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    finally:
+        current_turn.reset(token)
+    raise AssertionError(f"{coroutine} waits")
+
+
+@types.coroutine
+def watched(
+    coroutine: Coroutine[Any, Any, Any], turn: MethodTurn, waits_for: Any = _NOT_BEGUN
+) -> Generator[Any, Any, Any]:
+    """Await a method, and tell its turn each time that it suspends.
+
+    Args:
+        coroutine: The method's.
+        turn: Its turn.
+        waits_for: What it has yielded, if it has been driven up to its first wait.
+    """
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        if waits_for is _NOT_BEGUN:
+            try:
+                waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+        turn.suspended()
+        error = None
+        try:
+            value = yield waits_for
+        except BaseException as thrown:
+            error = thrown
+        waits_for = _NOT_BEGUN
