@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final, NoReturn, TypeVar, cast
 
@@ -21,7 +22,7 @@ from perdure.frames import Kind
 from perdure.hints import did_you_mean
 from perdure.ids import ObjectKey, check_object_id
 from perdure.objects import DurableObject, ObjectType, all_types, find_type, type_of
-from perdure.remote import current_caller
+from perdure.remote import RemoteMethod, current_caller
 from perdure.snapshot import Snapshot
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "get_or_create",
     "make_handle",
     "reference",
+    "remote_methods",
     "with_options",
 ]
 
@@ -174,6 +176,15 @@ def check_handle(value: object, user: str) -> Handle:
     if type(value) is not Handle:
         raise TypeError(f"{user} takes a handle, not {type(value).__name__}")
     return value
+
+
+def remote_methods(handle: Handle) -> Mapping[str, RemoteMethod]:
+    """Return the methods that can be called through a handle, by name.
+
+    Raises:
+        UnknownType: This process does not know the object's type.
+    """
+    return _type_of(handle).remote
 
 
 def get_or_create(cls: type[_T], object_id: str) -> Call[_T]:

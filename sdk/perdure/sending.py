@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import time
 from types import MethodType
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from perdure.call import Call
+from perdure.errors import UnknownMethod
 from perdure.frames import Kind, Reply
-from perdure.handle import Handle
+from perdure.handle import Handle, remote_methods
+from perdure.hints import did_you_mean
 from perdure.runtime import current_client
 from perdure.schedules import due_of
 from perdure.turn import current_turn
@@ -44,18 +46,19 @@ class Sender:
         _set(self, "_perdure_key", handle._perdure_call_key if key is None else key)
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._perdure_handle, name)
-        if isinstance(method, MethodType):
-            return MethodType(SentMethod(cast("RemoteMethod", method.__func__)), self)
-        raise AttributeError(f"{self!r} has methods only: read {name!r} from the handle")
+        methods = remote_methods(self._perdure_handle)
+        method = methods.get(name)
+        if method is not None:
+            return MethodType(SentMethod(method), self)
+        type_name = self._perdure_handle._perdure_key.type
+        raise UnknownMethod(type_name, name, did_you_mean(name, list(methods)))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{self!r}.{name} cannot be set: state changes in methods only")
 
     def __dir__(self) -> list[str]:
         """List what can be sent."""
-        handle = self._perdure_handle
-        return [name for name in dir(handle) if isinstance(getattr(handle, name), MethodType)]
+        return sorted(remote_methods(self._perdure_handle))
 
     def __repr__(self) -> str:
         return f"<send to {self._perdure_handle!r}>"

@@ -372,5 +372,5 @@ async def _answer_paid(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 
 @on_loop
 async def test_at_top_level_a_sleep_says_where_it_works():
-    with pytest.raises(RuntimeError, match="ctx.sleep works inside the methods .* asyncio.sleep"):
+    with pytest.raises(RuntimeError, match=r"ctx.sleep works inside the methods .* asyncio.sleep"):
         ctx.sleep(1)

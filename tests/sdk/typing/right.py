@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import assert_type
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
 
-from perdure import Call, DurableContext, DurableObject, ctx, durable, sync
+import perdure
+from perdure import Call, DurableContext, DurableObject, Timer, ctx, durable, sync
 
 
 @durable.object
@@ -37,6 +39,49 @@ class TypedOther(DurableObject):
     @durable.shared
     def read(self) -> int:
         return 1
+
+
+@durable.object
+class TypedOrder(DurableObject):
+    async def expire(self, reason: str = "") -> None:
+        assert_type(ctx.after(timedelta(hours=1), self.expire), str)
+        assert_type(ctx.after(0.5, self.expire, "late", name="soon"), str)
+        assert_type(ctx.at(datetime.now(UTC), self.note, text="x"), str)
+        assert_type(ctx.every("0 9 * * *", self.note, "x", tz="Europe/Berlin"), str)
+        assert_type(ctx.every(timedelta(minutes=1), self.expire), str)
+        assert_type(ctx.cancel("soon"), bool)
+        assert_type(ctx.timers(), list[Timer])
+
+    def note(self, text: str) -> int:
+        return len(text)
+
+    async def pay(self, ctx: DurableContext) -> str:
+        assert_type(ctx.call("payment", "charge", {"cents": 5}), Call[Any])
+        assert_type(ctx.run("twice", twice, 5), Call[int])
+        assert_type(await ctx.run("fetch", fetch, "x", times=2), str)
+        assert_type(await ctx.sleep(timedelta(seconds=1)), None)
+        assert_type(await perdure.wait_for(ctx.run("fetch", fetch, "x"), 5), str)
+        assert_type(await perdure.wait_for(fetch("x"), timedelta(seconds=5)), str)
+        return await fetch("x")
+
+
+def twice(number: int) -> int:
+    return 2 * number
+
+
+async def fetch(symbol: str, *, times: int = 1) -> str:
+    return symbol * times
+
+
+async def send_and_cancel() -> None:
+    order = await TypedOrder.get_or_create("o1")
+    await durable.send(order).expire("x")
+    await durable.send(order, delay=timedelta(days=1), key="k").expire()
+    await durable.call(durable.send(order, 5).note, "x")
+    call = durable.call(order.expire, "x")
+    assert_type(call.id, str | None)
+    assert_type(await durable.cancel(call), bool)
+    assert_type(await durable.cancel(order, "id", kill=True), bool)
 
 
 async def main() -> None:

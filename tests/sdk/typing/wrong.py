@@ -45,6 +45,15 @@ async def main() -> None:
     durable.options(cart, key=5)  # refused
     durable.ref(int, "u1")  # refused
     print(ctx.call_idd)  # refused
+    await durable.send(cart).add(5)  # refused
+    durable.send("cart").add("x")  # refused
+    durable.send(cart, delay="soon").add("x")  # refused
+    await durable.cancel(cart)  # refused
+    await ctx.run("add", len, 5)  # refused
+    await ctx.run(len, "x")  # refused
+    await ctx.sleep("1")  # refused
+    ctx.after("soon", cart.add)  # refused
+    ctx.every(5, cart.add)  # refused
 
 
 @durable.object(persist="never")  # refused
