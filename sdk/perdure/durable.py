@@ -371,11 +371,9 @@ def send(handle: _T, delay: dt.timedelta | float | None = None, key: str | None 
 
 
 @overload
-def cancel(call: Call[Any], /, *, kill: bool = False) -> Coroutine[Any, Any, bool]: ...
+async def cancel(call: Call[Any], /, *, kill: bool = False) -> bool: ...
 @overload
-def cancel(
-    handle: DurableObject, id: str, /, *, kill: bool = False
-) -> Coroutine[Any, Any, bool]: ...
+async def cancel(handle: DurableObject, id: str, /, *, kill: bool = False) -> bool: ...
 async def cancel(
     target: Call[Any] | DurableObject, id: str | None = None, /, *, kill: bool = False
 ) -> bool:

@@ -15,6 +15,8 @@ from perdure.frames import Encoding, Kind, Reply, pack_error
 from perdure.ids import ObjectKey
 from perdure.raised import pack_exception
 
+CART = ObjectKey("Cart", "u1")
+
 
 class RecordingTurn:
     """Keeps every ask; a step ends when the test calls `finish` or `fail` with its number."""
@@ -23,7 +25,7 @@ class RecordingTurn:
 
     def __init__(
         self,
-        object: ObjectKey = ObjectKey("Cart", "u1"),
+        object: ObjectKey = CART,
         *,
         values: list[bytes] | None = None,
         refuses: bool = False,

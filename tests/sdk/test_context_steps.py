@@ -160,7 +160,7 @@ async def test_what_cannot_be_sent_is_refused_and_nothing_is_asked_for(turn):
         ctx.call("payment", "charge", {"on": object()})
     with pytest.raises(TypeError, match="the name of a service is a str, not type"):
         ctx.call(StepShop, "sell")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="ctx.run takes a name and a function"):
+    with pytest.raises(TypeError, match=r"ctx.run takes a name and a function"):
         ctx.run(len, "x")  # type: ignore[arg-type,call-overload]
     with pytest.raises(TypeError, match=r"ctx.run\('x'\): 5 is no function"):
         ctx.run("x", 5)  # type: ignore[call-overload]

@@ -210,6 +210,7 @@ def test_at_top_level_timers_say_where_they_work(order):
 
 
 def test_where_the_turn_refuses_timers_its_error_passes_through(order):
-    with RecordingTurn(ObjectKey("TimedOrder", "o1"), refuses=True).running():
-        with pytest.raises(RuntimeError, match="no steps here"):
-            ctx.after(1, order.expire)
+    turn = RecordingTurn(ObjectKey("TimedOrder", "o1"), refuses=True)
+
+    with turn.running(), pytest.raises(RuntimeError, match="no steps here"):
+        ctx.after(1, order.expire)
