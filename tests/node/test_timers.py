@@ -354,6 +354,26 @@ def test_a_timer_set_again_with_every_call_takes_the_memory_of_one() -> None:
     assert names(timers.due(NOW + 49_999, 9)) == ["expire"]
 
 
+@pytest.mark.parametrize("record_of_the_first", [1, 2])
+def test_a_timer_that_fires_while_many_earlier_ones_are_set_comes_once(
+    record_of_the_first: int,
+) -> None:
+    rows = Rows()
+    for comes_back in (False, True):
+        timers = Timers(rows, LIMITS)
+        timers.set(B, timer("first", NOW), record_of_the_first)
+        ((_, first),) = timers.due(NOW, 1)
+        for n in range(30):
+            timers.set(A, timer(f"t{n:02}", NOW - 100 + n), 1)
+        write(timers, rows, 1)
+        if comes_back:
+            timers.put_back(B, first)
+
+        expected = [f"t{n:02}" for n in range(30)] + ["first"] * comes_back
+        assert names(timers.due(NOW, 99)) == expected
+        assert timers.next_due_ms is None
+
+
 # Against a model: whatever happens, each timer comes when it is its turn, once.
 
 Keyed = tuple[ObjectKey, str]
