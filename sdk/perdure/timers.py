@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final
 
+from perdure import values
 from perdure.schedules import TimerSetting, schedule_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class Timer:
     """An interval, or a cron expression and its time zone. None: it fires once."""
     attempts: int
     """How often it has fired since its method last succeeded."""
+
+
+# So that a method may return them. A program may have a class of the plain name.
+values.register(Timer, "perdure.Timer")
 
 
 def timer_of(setting: TimerSetting) -> Timer:

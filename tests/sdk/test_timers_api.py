@@ -10,7 +10,7 @@ import pytest
 from harness.recording_turn import RecordingTurn
 
 from perdure import BadArguments, DurableContext, DurableObject, Timer, ctx, durable
-from perdure.codec import decode
+from perdure.codec import decode, encode
 from perdure.context import TimerSetting
 from perdure.ids import ObjectKey
 
@@ -122,6 +122,12 @@ def test_timers_shows_what_is_set(turn, order):
     assert c.due.tzinfo is UTC
     with pytest.raises(dataclasses.FrozenInstanceError):
         a.name = "other"  # type: ignore[misc]
+
+
+def test_timers_can_be_returned_from_a_method_and_stored(turn, order):
+    ctx.every("0 9 * * *", order.remind, "x")
+
+    assert decode(encode(ctx.timers())) == ctx.timers()
 
 
 def test_cancel_says_whether_there_was_one(turn, order):
