@@ -62,7 +62,7 @@ class Carrier:
             arguments=entry.arguments,
             encoding=Encoding(entry.encoding),
             key=entry.key,
-            timeout_s=None,
+            timeout_s=self._left_s(entry),
             have=None if entry.have is None else (entry.have[0], entry.have[1]),
             chain=entry.chain,
             due_ms=entry.due_ms,
@@ -140,6 +140,12 @@ class Carrier:
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
         await self._services.close()
+
+    def _left_s(self, entry: OutboxEntry) -> float | None:
+        """Return how long a call may wait for its start, in seconds; None: for ever."""
+        if not entry.start_by_ms:
+            return None
+        return max(0.001, (entry.start_by_ms - self._clock.wall_ms()) / 1_000)
 
     def _origin(self, session: int, entry: OutboxEntry) -> CallId:
         id = partition_session_id(self._cluster_id, session)

@@ -25,6 +25,7 @@ class MethodTask(asyncio.Task[None]):
     """
 
     def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the method, unless it is its loop that ends."""
         return self.get_loop().is_running() and super().cancel(msg)
 
     def end(self) -> None:

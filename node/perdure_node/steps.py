@@ -341,8 +341,7 @@ class Steps:
 
         self._calls.pop(step, None)
         if turn.over:
-            turn.partition.journalled.delivered(entry, confirm)
-            turn.flush()
+            turn.arrived(entry, future)
         else:
             self._done(step, *future.result(), confirm)
 

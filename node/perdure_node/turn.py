@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from perdure import codec
 from perdure.client import Answer
 from perdure.context import DurableContext, StepResult, TimerSetting
-from perdure.errors import TooManyTimers
-from perdure.frames import Encoding, Kind, Reply, unpack_reply
+from perdure.errors import Code, TooManyTimers, error_from_wire
+from perdure.frames import Encoding, Kind, Reply, unpack_error, unpack_reply
 from perdure.ids import CallId, ObjectKey, partition_of
 from perdure.objects import Method
 from perdure_node.activation import Activation, changed_attributes
@@ -28,7 +29,11 @@ from perdure_node.steps import Performer, Steps
 if TYPE_CHECKING:
     from perdure.client import Client
 
-__all__ = ["MethodTurn"]
+__all__ = ["MethodTurn", "arrived", "deliver"]
+
+_DID_NOT_RUN = frozenset((Code.NOT_STARTED, Code.BACKPRESSURE, Code.DISK_FULL, Code.PARKED))
+
+_log = logging.getLogger("perdure.node")
 
 
 class MethodTurn:
@@ -217,6 +222,10 @@ class MethodTurn:
     def _deliver(self, entry: OutboxEntry) -> None:
         deliver(self._performer, self.partition, entry, self._flush)
 
+    def arrived(self, entry: OutboxEntry, future: asyncio.Future[StepResult]) -> None:
+        """Take the answer to a call that the method has not waited for."""
+        arrived(self._performer, self.partition, entry, self._flush, future)
+
     def flush(self) -> None:
         """Tell the node that the partition has something to do."""
         self._flush(self.partition)
@@ -391,15 +400,34 @@ def deliver(
     flush: Callable[[Partition], None],
 ) -> None:
     """Send an entry of a partition's outbox until its target has it."""
+    performer.send(partition.number, entry).add_done_callback(
+        lambda future: arrived(performer, partition, entry, flush, future)
+    )
 
-    def arrived(future: asyncio.Future[StepResult]) -> None:
-        if not future.cancelled() and partition.stopped is None:
-            partition.journalled.delivered(
-                entry, lambda: performer.confirm(entry, partition.number)
-            )
-            flush(partition)
 
-    performer.send(partition.number, entry).add_done_callback(arrived)
+def arrived(
+    performer: Performer,
+    partition: Partition,
+    entry: OutboxEntry,
+    flush: Callable[[Partition], None],
+    future: asyncio.Future[StepResult],
+) -> None:
+    """Take the answer to a call of which nobody awaits the result."""
+    if future.cancelled() or partition.stopped is not None:
+        return  # It is sent again after the next start.
+    code, body = future.result()
+    again = None
+    if code in _DID_NOT_RUN:
+        # Whoever made it has been told that it is on its way: it goes again, as another call.
+        sequence = partition.memory.underway.next_sequence(entry.partition)
+        again = entry._replace(sequence=sequence, start_by_ms=0)
+    elif code and entry.kind == Kind.SEND:
+        error = error_from_wire(code, unpack_error(unpack_reply(body).payload))
+        _log.error("%s.%s was sent and cannot run: %s", entry.target, entry.method, error)
+    partition.journalled.delivered(entry, again, lambda: performer.confirm(entry, partition.number))
+    if again is not None:
+        partition.hold_all(lambda: deliver(performer, partition, again, flush))
+    flush(partition)
 
 
 def _as_answer(step: asyncio.Future[StepResult]) -> asyncio.Future[Answer]:

@@ -10,6 +10,7 @@ PerdureError
         Draining            (hidden by the client until the deadline)
         ObjectNotFound      create the object first (also a LookupError)
         Superseded          a later call of the same caller has run already
+        NotStarted          another call held the object all the time (also a TimeoutError)
         Parked              a call that cannot go on holds the object: `perdure calls`
     OutcomeUnknown          it may have run: send again only with the same key
         DeadlineExceeded    the caller's time is over (also a TimeoutError)
@@ -50,6 +51,19 @@ from __future__ import annotations
 import enum
 from typing import Any, Final, NamedTuple
 
+from perdure.error_families import CallFailed, CallRejected, OutcomeUnknown, PerdureError
+from perdure.journal_errors import (
+    CallCancelled,
+    NonDeterministic,
+    NotStarted,
+    Parked,
+    Poisoned,
+    ServiceError,
+    ServiceNotFound,
+    TooManySteps,
+    TooManyTimers,
+)
+
 __all__ = [
     "BadArguments",
     "BadKey",
@@ -71,6 +85,7 @@ __all__ = [
     "NonDeterministic",
     "NotLoaded",
     "NotOwner",
+    "NotStarted",
     "ObjectNotFound",
     "OutOfOrder",
     "OutcomeUnknown",
@@ -94,14 +109,6 @@ __all__ = [
     "UnknownType",
     "error_from_wire",
 ]
-
-
-class PerdureError(Exception):
-    """Anything that Perdure itself has to say."""
-
-
-class CallRejected(PerdureError):
-    """The call did not run: it is safe to send it again."""
 
 
 class NotOwner(CallRejected):
@@ -190,23 +197,8 @@ class Superseded(CallRejected):
         return "the caller has given this call up; this copy of it came too late and did not run"
 
 
-class OutcomeUnknown(PerdureError):
-    """The call may have run. Send it again only with the same key."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
-
-
 class DeadlineExceeded(OutcomeUnknown, TimeoutError):
     """The caller's time is over. The call is not cancelled: it may have run, or may yet run."""
-
-
-class CallFailed(PerdureError):
-    """The call ran and failed; its changes are undone. Sending it again repeats the failure."""
 
 
 class RemoteError(CallFailed):
@@ -343,116 +335,6 @@ class UnknownMethod(PerdureError, AttributeError):
         return f"{self.type_name} has no method {self.method!r}{self.hint}"
 
 
-class Parked(CallRejected):
-    """The object is held by a call that cannot go on until an operator decides about it."""
-
-    def __init__(self, object: str, call: str, reason: str) -> None:
-        super().__init__(object, call, reason)
-        self.object = object
-        self.call = call
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"{self.object} is held by the parked call {self.call} ({self.reason}): "
-            f"retry or drop that with `perdure calls`"
-        )
-
-
-class CallCancelled(CallFailed):
-    """Somebody cancelled or killed the call. What it had committed stays."""
-
-    def __init__(self, call: str, reason: str) -> None:
-        super().__init__(call, reason)
-        self.call = call
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.call} was cancelled: {self.reason}"
-
-
-class Poisoned(CallFailed):
-    """The call was given up: it ended its process again and again, or cannot go on."""
-
-    def __init__(self, call: str, reason: str) -> None:
-        super().__init__(call, reason)
-        self.call = call
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.call} was given up: {self.reason}"
-
-
-class NonDeterministic(CallFailed):
-    """Run again, the method asks for another step than the one in its journal."""
-
-    def __init__(self, call: str, step: int, recorded: str, asked: str) -> None:
-        super().__init__(call, step, recorded, asked)
-        self.call = call
-        self.step = step
-        self.recorded = recorded
-        self.asked = asked
-
-    def __str__(self) -> str:
-        return (
-            f"{self.call}, step {self.step}: the journal has {self.recorded}, this run asks for "
-            f"{self.asked}; deploy code that asks for the same steps, then retry the call"
-        )
-
-
-class TooManySteps(CallFailed):
-    """The journal of one call is over its limit: split the work over several calls."""
-
-    def __init__(self, call: str, what: str, limit: int) -> None:
-        super().__init__(call, what, limit)
-        self.call = call
-        self.what = what
-        self.limit = limit
-
-    def __str__(self) -> str:
-        return f"{self.call} has more {self.what} than the limit of {self.limit}: split it"
-
-
-class TooManyTimers(CallFailed):
-    """One object has more timers than allowed."""
-
-    def __init__(self, object: str, limit: int) -> None:
-        super().__init__(object, limit)
-        self.object = object
-        self.limit = limit
-
-    def __str__(self) -> str:
-        return f"{self.object} has {self.limit} timers, which is the limit"
-
-
-class ServiceError(CallFailed):
-    """A service answered with an error of its own. That answer is recorded, not retried."""
-
-    def __init__(self, service: str, method: str, type: str, message: str) -> None:
-        super().__init__(service, method, type, message)
-        self.service = service
-        self.method = method
-        self.type = type
-        """The class of the service's exception, or `HTTP 404`."""
-        self.message = message
-
-    def __str__(self) -> str:
-        return f"{self.service}.{self.method}: {self.type}: {self.message}"
-
-
-class ServiceNotFound(CallFailed):
-    """There is no such service, or it has no such method. `hint` says what there is."""
-
-    def __init__(self, service: str, method: str, hint: str = "") -> None:
-        super().__init__(service, method, hint)
-        self.service = service
-        self.method = method
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"there is no service {self.service}.{self.method}{self.hint}"
-
-
 class _Text(PerdureError):
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -562,6 +444,7 @@ class Code(enum.IntEnum):
     TOO_MANY_TIMERS = 36
     SERVICE_ERROR = 37
     SERVICE_NOT_FOUND = 38
+    NOT_STARTED = 39
 
 
 class Kind(NamedTuple):
@@ -613,6 +496,7 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.TOO_MANY_TIMERS: Kind("RESOURCE_EXHAUSTED", TooManyTimers, "unknown"),
     Code.SERVICE_ERROR: Kind("FAILED_PRECONDITION", ServiceError, "unknown"),
     Code.SERVICE_NOT_FOUND: Kind("NOT_FOUND", ServiceNotFound, "unknown"),
+    Code.NOT_STARTED: Kind("ABORTED", NotStarted, "no"),
 }
 """How each code looks to a gRPC client and to a Python caller."""
 

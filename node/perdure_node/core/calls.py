@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from perdure.errors import Code
 from perdure.frames import AnswerFrame, Request
@@ -13,7 +13,7 @@ from perdure_node.core.commits import Progress
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["Answer", "Call", "Catalog", "Copy", "Ready", "Refusal", "Target"]
+__all__ = ["PLAIN", "Answer", "Call", "Catalog", "Copy", "Ready", "Refusal", "Target"]
 
 
 class Refusal(NamedTuple):
@@ -29,6 +29,9 @@ class Target(NamedTuple):
     shared: bool
     deferred: bool
     """The type persists on save only: its answers do not wait."""
+
+
+PLAIN: Final = Target(shared=False, deferred=False)
 
 
 class Catalog(Protocol):

@@ -14,7 +14,7 @@ from perdure.frames import Encoding, Kind, Request
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
 from perdure_node.core import firing
-from perdure_node.core.calls import Call, Catalog, Copy, Refusal, Target
+from perdure_node.core.calls import PLAIN, Call, Catalog, Copy, Refusal
 from perdure_node.core.events import Effect, Event, Fired
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.limits import Limits
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from perdure_node.core.keys import Keys
     from perdure_node.core.mailboxes import Mailboxes
 
-__all__ = ["NOBODY", "SENT", "Firings"]
+__all__ = ["LATER_MS", "NOBODY", "SENT", "Firings"]
 
 NOBODY: Final = b"\xff" * 6 + b"firings\0\0\0"
 """The session of firings: no caller has it."""
@@ -38,7 +38,7 @@ _NONE: Final = b"\xc0"
 """None, encoded: what the sender of a call is told."""
 
 _AT_ONCE_MAX: Final = 200
-_LATER_MS: Final = 500
+LATER_MS: Final = 500
 """How long a firing waits whose object takes no calls now."""
 
 _FOR_EVER_MS: Final = 1 << 62
@@ -118,7 +118,7 @@ class Firings:
             mailbox = self._mailboxes.get(key)
             full = mailbox is not None and len(mailbox.waiting) >= self._limits.mailbox_calls_max
             if full or self._mailboxes.paused:
-                timers.put_back(key, timer, wall_ms + _LATER_MS)
+                timers.put_back(key, timer, wall_ms + LATER_MS)
             else:
                 self._mailboxes.put(self._call(key, timer))
         memory.timers_due_ms = timers.next_due_ms
@@ -136,7 +136,7 @@ class Firings:
         """Return the call of a firing."""
         target = self._catalog.find(request)
         if isinstance(target, Refusal):
-            target = Target(shared=False, deferred=False)
+            target = PLAIN
         window: SessionWindow[Call] = SessionWindow(0)
         call = Call(key, request, target._replace(shared=False), window, _FOR_EVER_MS)
         call.firing = True

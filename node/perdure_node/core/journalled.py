@@ -14,7 +14,7 @@ from perdure.errors import Code
 from perdure.frames import Request, pack_error
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
-from perdure_node.core.calls import Call, Catalog, Refusal, Target
+from perdure_node.core.calls import PLAIN, Call, Catalog, Refusal
 from perdure_node.core.commits import Progress
 from perdure_node.core.damage import stops_on_damage
 from perdure_node.core.events import (
@@ -157,10 +157,17 @@ class Journalled:
         """Note that a call in progress is to end."""
         self._add(call, Cancelled(reason))
 
-    def delivered(self, entry: OutboxEntry, token: object) -> None:
-        """Note that an entry of the outbox has arrived. `token` is given out when it is durable."""
+    def delivered(self, entry: OutboxEntry, again: OutboxEntry | None, token: object) -> None:
+        """Note that an entry of the outbox has arrived.
+
+        Args:
+            entry: It was in the outbox.
+            again: What takes its place there, because it did not run.
+            token: Given out when that is durable.
+        """
         if self._owner.stopped is None:
-            self._recorder.commit_effects([OutboxGone(entry.partition, entry.sequence)])
+            gone = OutboxGone(entry.partition, entry.sequence)
+            self._recorder.commit_effects([gone] if again is None else [gone, again])
             self._gate.let_out(token, self._recorder.record)
 
     def _begin(
@@ -192,8 +199,7 @@ class Journalled:
             call = self._firings.call_of(key, request)
         else:
             window = self._memory.open_window(request.session)
-            plain = Target(shared=False, deferred=False)
-            known = plain if isinstance(target, Refusal) else target
+            known = PLAIN if isinstance(target, Refusal) else target
             call = Call(key, request, known, window, _FOR_EVER_MS)
         call.progress = progress
         for event in progress.events:

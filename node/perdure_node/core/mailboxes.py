@@ -76,6 +76,15 @@ class Mailboxes:
         mailbox.waiting.appendleft(call)
         self.waiting += 1
 
+    def take_out(self, call: Call) -> bool:
+        """Take a call out that waits. False: it does not wait."""
+        mailbox = self._by_key.get(call.key)
+        if mailbox is None or call not in mailbox.waiting:
+            return False
+        mailbox.waiting.remove(call)
+        self.waiting -= 1
+        return True
+
     def drop_waiting(self, key: ObjectKey) -> list[Call]:
         """Take out the calls that wait behind the one that runs."""
         mailbox = self._by_key[key]

@@ -12,29 +12,28 @@ Invariants:
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request, pack_error
-from perdure.ids import ObjectKey
-from perdure_node.core.calls import Call, Catalog, Copy, Ready, Refusal, Target
+from perdure.ids import ObjectKey, is_partition_session
+from perdure_node.core.admission import Admission
+from perdure_node.core.calls import Call, Catalog, Copy, Ready, Refusal
 from perdure_node.core.commits import MARK
 from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.events import Effect
-from perdure_node.core.firings import Firings
+from perdure_node.core.firings import LATER_MS, Firings
 from perdure_node.core.gate import Gate
 from perdure_node.core.journalled import Journalled
 from perdure_node.core.keys import Keys
 from perdure_node.core.limits import Limits
 from perdure_node.core.mailboxes import Mailbox, Mailboxes
 from perdure_node.core.memory import USED_AGAIN_MS, Memory
-from perdure_node.core.order import OutOfOrder
 from perdure_node.core.reader import NO, READS, YES, Reader
 from perdure_node.core.recorder import Recorder, outcome_of
-from perdure_node.core.refusals import refuse_chain, refuse_full, refuse_session
 from perdure_node.core.state import ObjectState
-from perdure_node.core.window import UNRECORDED, Ended, SessionWindow
 
 __all__ = ["Partition"]
 
@@ -52,12 +51,11 @@ class Partition:
         self.number = number
         self.epoch = epoch
         self.memory = memory
-        self._catalog = catalog
-        self._limits = limits
-        self._server = server
         self._mailboxes = Mailboxes(self._start)
-        self._out_of_order = OutOfOrder(limits)
         self._runs: list[Call] = []
+        self._nested: list[tuple[int, int, Call]] = []
+        """A heap of calls from inside of others by when they have to have started: whoever
+        called them holds an object meanwhile."""
         self._gate = Gate(memory, epoch, limits)
         self.recorder = Recorder(memory, limits)
         self._reader = Reader(memory, catalog, self._gate, self.recorder, limits)
@@ -74,6 +72,20 @@ class Partition:
         )
         self.journalled = Journalled(
             self, memory, catalog, self.recorder, self._gate, self._mailboxes, self.firings
+        )
+        self._admission = Admission(
+            self,
+            memory,
+            catalog,
+            limits,
+            server,
+            gate=self._gate,
+            recorder=self.recorder,
+            reader=self._reader,
+            keys=self._keys,
+            mailboxes=self._mailboxes,
+            firings=self.firings,
+            journalled=self.journalled,
         )
         self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.room = True
@@ -107,19 +119,23 @@ class Partition:
             elif request.kind in READS:
                 self._reader.read(request, copy)
             elif request.kind == _CONFIRM:
-                self._confirm(request)
+                self._admission.confirm(request)
             else:
-                self._admit(request, copy, now_ms + time_left_ms)
-            if self._out_of_order.by_predecessor:
-                self._admit_freed(request.session)
+                self._admission.admit(request, copy, now_ms + time_left_ms)
+            if self._admission.out_of_order.by_predecessor:
+                self._admission.admit_freed(request.session)
         except DamageFound as damage:
             self.stop_damaged(str(damage))
 
     def time_passed(self, now_ms: int) -> None:
         """Refuse calls whose predecessors have not come in time."""
         self.now_ms = self.memory.now_ms = now_ms
-        for held in self._out_of_order.expired(now_ms):
+        for held in self._admission.out_of_order.expired(now_ms):
             self._gate.refuse(held.copy, Refusal(Code.OUT_OF_ORDER, ()))
+        while self._nested and self._nested[0][0] <= now_ms:
+            _, _, call = heapq.heappop(self._nested)
+            if self._mailboxes.take_out(call):
+                self._end_unstarted(call)
 
     def method_returned(
         self,
@@ -173,6 +189,8 @@ class Partition:
         self.memory.time_ms = max(self.memory.time_ms, wall_ms)
         if self.stopped is None and not self.draining and self.room:
             self.firings.fire(self.memory.time_ms)
+        else:
+            self.memory.timers_due_ms = wall_ms + LATER_MS
 
     @stops_on_damage
     def method_refused(self, call: Call, refusal: Refusal) -> None:
@@ -195,7 +213,7 @@ class Partition:
     def put_back(self, call: Call) -> None:
         """Put a call that a crash has interrupted back where it was."""
         self._keys.resume(call)
-        self._enqueue(call)
+        self.enqueue(call)
 
     def run_again(self, call: Call) -> None:
         """Run the method of a call once more, which holds its object."""
@@ -245,7 +263,7 @@ class Partition:
             return
         self.stopped = refusal
         self._gate.drop(refusal)
-        for held in self._out_of_order.expired(1 << 62):
+        for held in self._admission.out_of_order.expired(1 << 62):
             self._gate.refuse(held.copy, refusal)
         for mailbox in self._mailboxes:
             for call in [*mailbox.waiting, *mailbox.running]:
@@ -278,133 +296,35 @@ class Partition:
     @property
     def next_time_ms(self) -> int | None:
         """When `time_passed` has something to do: monotonic time. None: not at all."""
-        return self._out_of_order.next_ms
+        held_ms = self._admission.out_of_order.next_ms
+        if not self._nested:
+            return held_ms
+        nested_ms = self._nested[0][0]
+        return nested_ms if held_ms is None else min(held_ms, nested_ms)
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether no call waits or runs."""
-        return not self._mailboxes and not self._out_of_order
+        """Tell whether nothing is here that would not go on by itself after the next start."""
+        if self._admission.out_of_order:
+            return False
+        return not any(
+            mailbox.waiting or any(call.progress is None for call in mailbox.running)
+            for mailbox in self._mailboxes
+        )
 
     @property
     def has_work(self) -> bool:
         """Tell whether `take_ready` would return anything."""
         return bool(self._runs or self._gate.outputs)
 
-    # Admission: from the wire to a mailbox.
-
-    def _confirm(self, request: Request) -> None:
-        window = self.memory.window(request.session)
-        if window is not None:
-            window.confirm(request.confirmed)
-            self.memory.dirty_windows.add(request.session)
-
-    def _admit_freed(self, session: bytes) -> None:
-        """Admit the calls that have waited for what the session has sent by now."""
-        window = self.memory.window(session)
-        if window is not None:
-            for held in self._out_of_order.freed(session, window):
-                self._admit(held.request, held.copy, held.deadline_ms)
-
-    def _admit(self, request: Request, copy: Copy, deadline_ms: int) -> None:
-        window = self.memory.windows.get(request.session) or self.memory.window(request.session)
-        if window is None:
-            refusal = refuse_session(request.session, self.memory.time_ms, self._limits)
-            if refusal is not None:
-                self._gate.refuse(copy, refusal)
-                return
-            window = self.memory.open_window(request.session)
-        window.confirm(request.confirmed)
-        self.memory.dirty_windows.add(request.session)
-        sequence = request.sequence
-        if sequence == 0:
-            self._gate.refuse(copy, Refusal(Code.MALFORMED, ("a call has a sequence from 1 on",)))
-            return
-        if (past := window.ended.get(sequence)) is not None and past.code != MARK:
-            self._repeat(request, copy, past)
-            return
-        if (call := window.open.get(sequence)) is not None:
-            if len(call.copies) < self._limits.copies_max:
-                call.copies.append(copy)
-            else:
-                what = ("copies of one call", self._limits.retry_after_s)
-                self._gate.refuse(copy, Refusal(Code.BACKPRESSURE, what))
-            return
-        if window.is_settled(sequence):
-            self._gate.refuse(copy, Refusal(Code.SUPERSEDED, ()))
-            return
-        previous = request.previous
-        if previous and previous not in window.open and previous not in window.ended:
-            if window.is_settled(previous):
-                # This copy is older than the end of the one it names. What it has to follow now,
-                # a still earlier call perhaps, only a new copy says.
-                self._gate.refuse(copy, Refusal(Code.OUT_OF_ORDER, ()))
-            elif not self._out_of_order.hold(request, copy, deadline_ms, self.now_ms):
-                self._gate.refuse(copy, Refusal(Code.OUT_OF_ORDER, ()))
-            return
-        self._accept(request, copy, window, deadline_ms, again=past is not None)
-
-    def _accept(
-        self,
-        request: Request,
-        copy: Copy,
-        window: SessionWindow[Call],
-        deadline_ms: int,
-        *,
-        again: bool,
-    ) -> None:
-        """Take a call that has not been here before, or (`again`) changed nothing when it was."""
-        key = ObjectKey(request.type, request.id)
-        target = self._catalog.find(request)
-        refusal = target if isinstance(target, Refusal) else self._no_place(request, key, window)
-        if refusal is not None:
-            self._gate.refuse(copy, refusal)
-            return
-        assert isinstance(target, Target)
-        call = Call(key, request, target, window, deadline_ms)
-        call.copies.append(copy)
-        if request.kind == _SEND:
-            self.firings.accept(request, copy, call)
-            return
-        if request.key is not None and request.kind == _CALL and not self._keys.claim(call):
-            return
-        if request.kind == _GET_OR_CREATE:
-            state = self.memory.state(call.key)
-            if state is not None and state.image is not None:
-                # It is there: a read, which waits for no method.
-                self.recorder.mark(call, MARK, b"", state.last_record)
-                shown = self._reader.shown(state, request.encoding)
-                self._gate.answer([copy], state, *shown)
-                return
-        if again and not call.shared:
-            # What it read has changed since. It must not do now what it had no need to do then.
-            self._keys.give_up(call)
-            self._gate.refuse(copy, Refusal(Code.SUPERSEDED, ()))
-            return
-        if not self.room and not call.shared:
-            self._keys.give_up(call)
-            self._gate.refuse(copy, Refusal(Code.DISK_FULL, (1.0,)))
-            return
-        self._enqueue(call)
-
-    def _no_place(
-        self, request: Request, key: ObjectKey, window: SessionWindow[Call]
-    ) -> Refusal | None:
-        limits = self._limits
-        if request.chain and (refusal := refuse_chain(request, limits)) is not None:
-            return refusal
-        if self.draining:
-            return Refusal(Code.DRAINING, (self._server,))
-        if (refusal := self.journalled.refusal(key)) is not None:
-            return refusal
-        if self._mailboxes.waiting >= limits.waiting_calls_max:
-            return Refusal(Code.BACKPRESSURE, (f"partition {self.number}", limits.retry_after_s))
-        return refuse_full(key, self._mailboxes.get(key), window, limits)
-
     # Mailboxes.
 
-    def _enqueue(self, call: Call) -> None:
+    def enqueue(self, call: Call) -> None:
+        """Let a call wait for its turn."""
         call.window.open[call.request.sequence] = call
         self._mailboxes.put(call)
+        if call.state is None and call.request.chain:
+            heapq.heappush(self._nested, (call.deadline_ms + 1, id(call), call))
 
     def _start(self, call: Call, mailbox: Mailbox) -> None:
         """Run a call, or answer it if there is nothing to run."""
@@ -414,8 +334,11 @@ class Partition:
             heir = self._keys.pass_on(call)
             if heir is not None:
                 self._mailboxes.put_first(heir, mailbox)
+            if call.request.chain:
+                self._end_unstarted(call)
+                return
             text = "the caller's time was over before the call could start: it did not run"
-            self._end_unrun(call, *pack_error(Code.DEADLINE_EXCEEDED, (text,)))
+            self.end_unrun(call, *pack_error(Code.DEADLINE_EXCEEDED, (text,)))
             return
         kind = call.request.kind
         state = self.memory.state(call.key)
@@ -433,7 +356,7 @@ class Partition:
             if state is None:
                 state = ObjectState(call.key, None, 1, self.memory.number)
         elif not there or state is None:
-            self._end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), state=state)
+            self.end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), state=state)
             return
         call.state = state
         state.users += 1
@@ -446,13 +369,28 @@ class Partition:
         self.recorder.commit_deletion(call, state, outcome_of(call, 0, payload))
         self._gate.answer(call.copies, None, 0, payload, self.recorder.record)
 
-    def _end_unrun(
+    def _end_unstarted(self, call: Call) -> None:
+        """Refuse a call for good that was made inside of another, and has waited too long."""
+        mailbox = self._mailboxes.get(call.key)
+        holder = "calls before it"
+        if mailbox is not None and mailbox.running:
+            request = mailbox.running[0].request
+            links = [*request.chain, [request.type, request.id, request.method]]
+            holder = " -> ".join(f"{type}[{id}].{method}" for type, id, method in links)
+        self.end_unrun(call, *pack_error(Code.NOT_STARTED, (str(call.key), holder)))
+
+    def end_unrun(
         self, call: Call, code: int, payload: bytes, state: ObjectState | None = None
     ) -> None:
         """Answer a call that did not run. A late copy of it gets the same answer."""
-        self.recorder.mark(call, code, payload, 0 if state is None else state.last_record)
+        record = 0 if state is None else state.last_record
+        self.recorder.mark(call, code, payload, record)
+        if is_partition_session(call.request.session):
+            # It is part of its caller's journal: it must not be taken back by a crash.
+            self.recorder.flush_marks()
+            record = self.recorder.record
         self._keys.give_up(call)
-        self._gate.answer(call.copies, state, code, payload)
+        self._gate.answer(call.copies, state, code, payload, record)
         self._end_followers(call, code, payload, 0)
 
     def _finish(self, call: Call, code: int, payload: bytes, record: int = 0) -> None:
@@ -480,9 +418,3 @@ class Partition:
         for follower in call.followers:
             self.recorder.mark(follower, MARK, b"", record)
             self._gate.answer(follower.copies, call.state, code, payload, record)
-
-    def _repeat(self, request: Request, copy: Copy, past: Ended) -> None:
-        """Answer a copy of a call that has ended."""
-        state = self.memory.state(ObjectKey(request.type, request.id))
-        record = 0 if past.record == UNRECORDED else past.record
-        self._gate.answer([copy], state, past.code, past.payload, record)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from perdure.errors import Code
 from perdure.frames import Kind, Request
 from perdure.ids import ObjectKey, is_partition_session, session_birth_ms
@@ -10,7 +12,11 @@ from perdure_node.core.limits import Limits
 from perdure_node.core.mailboxes import Mailbox
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["refuse_chain", "refuse_full", "refuse_session"]
+__all__ = ["PASSING", "refuse_chain", "refuse_full", "refuse_session"]
+
+
+PASSING: Final = frozenset((Code.BACKPRESSURE, Code.DRAINING, Code.DISK_FULL))
+"""Why a call may run when it comes again."""
 
 
 def refuse_session(session: bytes, time_ms: int, limits: Limits) -> Refusal | None:
