@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,43 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Decision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECISION_UNSPECIFIED: _Decision.ValueType  # 0
+    DECISION_RETRY_CALL: _Decision.ValueType  # 1
+    """Send a parked call on its way again."""
+    DECISION_DROP_CALL: _Decision.ValueType  # 2
+    """End a parked call: it has failed, and what it has committed stays."""
+    DECISION_CANCEL_CALL: _Decision.ValueType  # 3
+    """End a call that waits or runs, as if its caller had cancelled it."""
+    DECISION_KILL_CALL: _Decision.ValueType  # 4
+    """The same, without waiting for the method to clean up."""
+    DECISION_RETRY_TIMER: _Decision.ValueType  # 5
+    """Let a parked timer fire now."""
+    DECISION_DROP_TIMER: _Decision.ValueType  # 6
+    """Remove a parked timer."""
+
+class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
+
+DECISION_UNSPECIFIED: Decision.ValueType  # 0
+DECISION_RETRY_CALL: Decision.ValueType  # 1
+"""Send a parked call on its way again."""
+DECISION_DROP_CALL: Decision.ValueType  # 2
+"""End a parked call: it has failed, and what it has committed stays."""
+DECISION_CANCEL_CALL: Decision.ValueType  # 3
+"""End a call that waits or runs, as if its caller had cancelled it."""
+DECISION_KILL_CALL: Decision.ValueType  # 4
+"""The same, without waiting for the method to clean up."""
+DECISION_RETRY_TIMER: Decision.ValueType  # 5
+"""Let a parked timer fire now."""
+DECISION_DROP_TIMER: Decision.ValueType  # 6
+"""Remove a parked timer."""
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 @_typing.final
 class DescribeRequest(_message.Message):
@@ -275,3 +313,418 @@ class ListAnswer(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAnswer: _TypeAlias = ListAnswer  # noqa: Y015
+
+@_typing.final
+class InspectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectRequest: _TypeAlias = InspectRequest  # noqa: Y015
+
+@_typing.final
+class Inspection(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    REACHABLE_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    HELD_UP_FIELD_NUMBER: _builtins.int
+    TYPE_KNOWN_FIELD_NUMBER: _builtins.int
+    EXISTS_FIELD_NUMBER: _builtins.int
+    RESIDENT_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    RUNNING_COUNT_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_WAITING_FIELD_NUMBER: _builtins.int
+    TIMERS_FIELD_NUMBER: _builtins.int
+    TIMER_COUNT_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Which node answers for the object; empty: none is known."""
+    partition: _builtins.int
+    reachable: _builtins.bool
+    """False: the node cannot be reached, and nothing below is known."""
+    stopped: _builtins.str
+    """Why the partition serves nothing, for ever or until its node is back; empty: it does."""
+    held_up: _builtins.str
+    """Why no call starts now; empty: calls start."""
+    type_known: _builtins.bool
+    """Whether the app has the type."""
+    exists: _builtins.bool
+    resident: _builtins.bool
+    """Whether its state is in memory."""
+    running_count: _builtins.int
+    waiting_count: _builtins.int
+    timer_count: _builtins.int
+    @_builtins.property
+    def running(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenCall]:
+        """The calls that hold it: one, or several that only read. At most ten of them."""
+
+    @_builtins.property
+    def oldest_waiting(self) -> Global___OpenCall:
+        """The one that has waited longest."""
+
+    @_builtins.property
+    def timers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenTimer]:
+        """Those that fire next, at most ten, and the parked ones, at most ten."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        reachable: _builtins.bool = ...,
+        stopped: _builtins.str = ...,
+        held_up: _builtins.str = ...,
+        type_known: _builtins.bool = ...,
+        exists: _builtins.bool = ...,
+        resident: _builtins.bool = ...,
+        running: _abc.Iterable[Global___OpenCall] | None = ...,
+        running_count: _builtins.int = ...,
+        waiting_count: _builtins.int = ...,
+        oldest_waiting: Global___OpenCall | None = ...,
+        timers: _abc.Iterable[Global___OpenTimer] | None = ...,
+        timer_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_waiting", b"oldest_waiting"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exists", b"exists", "held_up", b"held_up", "node", b"node", "oldest_waiting", b"oldest_waiting", "partition", b"partition", "reachable", b"reachable", "resident", b"resident", "running", b"running", "running_count", b"running_count", "stopped", b"stopped", "timer_count", b"timer_count", "timers", b"timers", "type_known", b"type_known", "waiting_count", b"waiting_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Inspection: _TypeAlias = Inspection  # noqa: Y015
+
+@_typing.final
+class OpenCall(_message.Message):
+    """A call that is not over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    TIMER_FIELD_NUMBER: _builtins.int
+    AGE_MS_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    JOURNALLED_FIELD_NUMBER: _builtins.int
+    STEPS_DONE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    STEPS_OPEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    id: _builtins.str
+    method: _builtins.str
+    """Empty for an operation without a method."""
+    kind: _builtins.str
+    """"call", "get or create" or "delete"."""
+    state: _builtins.str
+    """"parked", "running", "waiting" or "leaving": on its way from `sender` to another partition."""
+    call_id: _builtins.str
+    """Empty: it is the firing of a timer, which has no id."""
+    timer: _builtins.str
+    age_ms: _builtins.int
+    """How long it has been running, or waiting, on this node. 0 for one that leaves."""
+    resumed: _builtins.bool
+    """It was begun before its node was started last."""
+    journalled: _builtins.bool
+    """The node keeps a journal of its steps."""
+    steps_done: _builtins.int
+    steps_open: _builtins.int
+    reason: _builtins.str
+    """Why it does not go on, or has not arrived; empty: nothing is known to hold it up."""
+    node: _builtins.str
+    partition: _builtins.int
+    place: _builtins.str
+    """Its place in the order of all calls."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenStep]:
+        """Those that are not done, the latest first; at most ten."""
+
+    @_builtins.property
+    def chain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The calls that it is made inside of, outermost first: "Type/id.method"."""
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+        method: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        state: _builtins.str = ...,
+        call_id: _builtins.str = ...,
+        timer: _builtins.str = ...,
+        age_ms: _builtins.int = ...,
+        resumed: _builtins.bool = ...,
+        journalled: _builtins.bool = ...,
+        steps_done: _builtins.int = ...,
+        steps: _abc.Iterable[Global___OpenStep] | None = ...,
+        steps_open: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        chain: _abc.Iterable[_builtins.str] | None = ...,
+        node: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "call_id", b"call_id", "chain", b"chain", "id", b"id", "journalled", b"journalled", "kind", b"kind", "method", b"method", "node", b"node", "partition", b"partition", "place", b"place", "reason", b"reason", "resumed", b"resumed", "state", b"state", "steps", b"steps", "steps_done", b"steps_done", "steps_open", b"steps_open", "timer", b"timer", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenCall: _TypeAlias = OpenCall  # noqa: Y015
+
+@_typing.final
+class OpenStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    AGE_MS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    NEXT_MS_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    kind: _builtins.str
+    """"call", "read", "service", "run" or "sleep"."""
+    name: _builtins.str
+    """Who is asked for what."""
+    age_ms: _builtins.int
+    """How long this node has been at it; absent: it has not begun."""
+    attempt: _builtins.int
+    """From 1."""
+    failure: _builtins.str
+    """What the last attempt failed with; empty: nothing."""
+    next_ms: _builtins.int
+    """Until the next attempt, or the end of a sleep; absent: it is under way."""
+    type: _builtins.str
+    """The object that is called, if one is."""
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+        age_ms: _builtins.int | None = ...,
+        attempt: _builtins.int = ...,
+        failure: _builtins.str = ...,
+        next_ms: _builtins.int | None = ...,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_ms", b"_age_ms", "_next_ms", b"_next_ms", "age_ms", b"age_ms", "next_ms", b"next_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_ms", b"_age_ms", "_next_ms", b"_next_ms", "age_ms", b"age_ms", "attempt", b"attempt", "failure", b"failure", "id", b"id", "kind", b"kind", "name", b"name", "next_ms", b"next_ms", "number", b"number", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__age_ms: _TypeAlias = _typing.Literal["age_ms"]  # noqa: Y015
+    _WhichOneofArgType__age_ms: _TypeAlias = _typing.Literal["_age_ms", b"_age_ms"]  # noqa: Y015
+    _WhichOneofReturnType__next_ms: _TypeAlias = _typing.Literal["next_ms"]  # noqa: Y015
+    _WhichOneofArgType__next_ms: _TypeAlias = _typing.Literal["_next_ms", b"_next_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__age_ms) -> _WhichOneofReturnType__age_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_ms) -> _WhichOneofReturnType__next_ms | None: ...
+
+Global___OpenStep: _TypeAlias = OpenStep  # noqa: Y015
+
+@_typing.final
+class OpenTimer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    DUE_IN_MS_FIELD_NUMBER: _builtins.int
+    PARKED_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    id: _builtins.str
+    name: _builtins.str
+    method: _builtins.str
+    due_in_ms: _builtins.int
+    """Until it fires; 0: now."""
+    parked: _builtins.bool
+    """It has failed too often, and does not fire until somebody decides."""
+    attempts: _builtins.int
+    """Failed ones since it last succeeded."""
+    node: _builtins.str
+    partition: _builtins.int
+    place: _builtins.str
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        method: _builtins.str = ...,
+        due_in_ms: _builtins.int = ...,
+        parked: _builtins.bool = ...,
+        attempts: _builtins.int = ...,
+        node: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "due_in_ms", b"due_in_ms", "id", b"id", "method", b"method", "name", b"name", "node", b"node", "parked", b"parked", "partition", b"partition", "place", b"place", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenTimer: _TypeAlias = OpenTimer  # noqa: Y015
+
+@_typing.final
+class ListCallsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARKED_ONLY_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_MS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    parked_only: _builtins.bool
+    """Only calls, and timers, that do not go on until somebody decides."""
+    type: _builtins.str
+    """Empty: of all types."""
+    node: _builtins.str
+    """Empty: of all nodes."""
+    older_than_ms: _builtins.int
+    """Those without a journal that are younger are left out."""
+    limit: _builtins.int
+    """At most so many; 0 means 1,000, which is also the most."""
+    after: _builtins.str
+    """Those behind this place. Empty: from the start."""
+    def __init__(
+        self,
+        *,
+        parked_only: _builtins.bool = ...,
+        type: _builtins.str = ...,
+        node: _builtins.str = ...,
+        older_than_ms: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "node", b"node", "older_than_ms", b"older_than_ms", "parked_only", b"parked_only", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCallsRequest: _TypeAlias = ListCallsRequest  # noqa: Y015
+
+@_typing.final
+class CallPage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    TIMERS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """True when there are more."""
+    next: _builtins.str
+    """The place to go on behind."""
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenCall]: ...
+    @_builtins.property
+    def timers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenTimer]: ...
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is not in here: nodes that do not answer, and partitions that are damaged."""
+
+    def __init__(
+        self,
+        *,
+        calls: _abc.Iterable[Global___OpenCall] | None = ...,
+        timers: _abc.Iterable[Global___OpenTimer] | None = ...,
+        more: _builtins.bool = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+        next: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "missing", b"missing", "more", b"more", "next", b"next", "timers", b"timers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallPage: _TypeAlias = CallPage  # noqa: Y015
+
+@_typing.final
+class DecideRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    id: _builtins.str
+    decision: Global___Decision.ValueType
+    name: _builtins.str
+    """The id of the call to cancel, or the name of the timer."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+        decision: Global___Decision.ValueType = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "id", b"id", "name", b"name", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideRequest: _TypeAlias = DecideRequest  # noqa: Y015
+
+@_typing.final
+class Decided(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    done: _builtins.bool
+    """False: there is no such call or timer."""
+    def __init__(
+        self,
+        *,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decided: _TypeAlias = Decided  # noqa: Y015

@@ -45,6 +45,21 @@ class ClusterStub:
                 request_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.ListRequest.SerializeToString,
                 response_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.ListAnswer.FromString,
                 _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/perdure.wire.v1.Cluster/Inspect',
+                request_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.InspectRequest.SerializeToString,
+                response_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.Inspection.FromString,
+                _registered_method=True)
+        self.ListCalls = channel.unary_unary(
+                '/perdure.wire.v1.Cluster/ListCalls',
+                request_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.ListCallsRequest.SerializeToString,
+                response_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.CallPage.FromString,
+                _registered_method=True)
+        self.Decide = channel.unary_unary(
+                '/perdure.wire.v1.Cluster/Decide',
+                request_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.DecideRequest.SerializeToString,
+                response_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.Decided.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer:
@@ -65,6 +80,29 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Inspect(self, request, context):
+        """What an object does, and what it waits for, without waking it. A router asks its owner;
+        a node answers for its own objects. It does not wait for the disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCalls(self, request, context):
+        """Calls that are not over, and timers that do not fire any more, by page. A router asks all
+        nodes, and names those that have not answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Decide(self, request, context):
+        """What an operator decides about a call or a timer. Answered when it is durable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +115,21 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.ListRequest.FromString,
                     response_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.ListAnswer.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.InspectRequest.FromString,
+                    response_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.Inspection.SerializeToString,
+            ),
+            'ListCalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCalls,
+                    request_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.ListCallsRequest.FromString,
+                    response_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.CallPage.SerializeToString,
+            ),
+            'Decide': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decide,
+                    request_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.DecideRequest.FromString,
+                    response_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.Decided.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +187,87 @@ class Cluster:
             '/perdure.wire.v1.Cluster/List',
             perdure_dot_wire_dot_v1_dot_cluster__pb2.ListRequest.SerializeToString,
             perdure_dot_wire_dot_v1_dot_cluster__pb2.ListAnswer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.wire.v1.Cluster/Inspect',
+            perdure_dot_wire_dot_v1_dot_cluster__pb2.InspectRequest.SerializeToString,
+            perdure_dot_wire_dot_v1_dot_cluster__pb2.Inspection.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.wire.v1.Cluster/ListCalls',
+            perdure_dot_wire_dot_v1_dot_cluster__pb2.ListCallsRequest.SerializeToString,
+            perdure_dot_wire_dot_v1_dot_cluster__pb2.CallPage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decide(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.wire.v1.Cluster/Decide',
+            perdure_dot_wire_dot_v1_dot_cluster__pb2.DecideRequest.SerializeToString,
+            perdure_dot_wire_dot_v1_dot_cluster__pb2.Decided.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,16 @@ class ClusterStub:
     """The ids of stored objects in one partition, in order, without waking any.
     A router accepts any partition; a node its own.
     """
+    Inspect: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.InspectRequest, _cluster_pb2.Inspection]
+    """What an object does, and what it waits for, without waking it. A router asks its owner;
+    a node answers for its own objects. It does not wait for the disk.
+    """
+    ListCalls: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ListCallsRequest, _cluster_pb2.CallPage]
+    """Calls that are not over, and timers that do not fire any more, by page. A router asks all
+    nodes, and names those that have not answered.
+    """
+    Decide: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.DecideRequest, _cluster_pb2.Decided]
+    """What an operator decides about a call or a timer. Answered when it is durable."""
 
 @_typing.type_check_only
 class ClusterAsyncStub(ClusterStub):
@@ -49,6 +59,16 @@ class ClusterAsyncStub(ClusterStub):
     """The ids of stored objects in one partition, in order, without waking any.
     A router accepts any partition; a node its own.
     """
+    Inspect: _aio.UnaryUnaryMultiCallable[_cluster_pb2.InspectRequest, _cluster_pb2.Inspection]  # type: ignore[assignment]
+    """What an object does, and what it waits for, without waking it. A router asks its owner;
+    a node answers for its own objects. It does not wait for the disk.
+    """
+    ListCalls: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ListCallsRequest, _cluster_pb2.CallPage]  # type: ignore[assignment]
+    """Calls that are not over, and timers that do not fire any more, by page. A router asks all
+    nodes, and names those that have not answered.
+    """
+    Decide: _aio.UnaryUnaryMultiCallable[_cluster_pb2.DecideRequest, _cluster_pb2.Decided]  # type: ignore[assignment]
+    """What an operator decides about a call or a timer. Answered when it is durable."""
 
 class ClusterServicer(metaclass=_abc_1.ABCMeta):
     """Served by every router and every node. A router answers for the whole cluster."""
@@ -69,5 +89,33 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         """The ids of stored objects in one partition, in order, without waking any.
         A router accepts any partition; a node its own.
         """
+
+    @_abc_1.abstractmethod
+    def Inspect(
+        self,
+        request: _cluster_pb2.InspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.Inspection, _abc.Awaitable[_cluster_pb2.Inspection]]:
+        """What an object does, and what it waits for, without waking it. A router asks its owner;
+        a node answers for its own objects. It does not wait for the disk.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCalls(
+        self,
+        request: _cluster_pb2.ListCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.CallPage, _abc.Awaitable[_cluster_pb2.CallPage]]:
+        """Calls that are not over, and timers that do not fire any more, by page. A router asks all
+        nodes, and names those that have not answered.
+        """
+
+    @_abc_1.abstractmethod
+    def Decide(
+        self,
+        request: _cluster_pb2.DecideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.Decided, _abc.Awaitable[_cluster_pb2.Decided]]:
+        """What an operator decides about a call or a timer. Answered when it is durable."""
 
 def add_ClusterServicer_to_server(servicer: ClusterServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
