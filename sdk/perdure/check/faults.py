@@ -1,4 +1,4 @@
-"""What is done to the nodes of a check's own cluster, and how often it really hit.
+"""What is done to the processes of a check's own cluster, and how often it really hit.
 
 The order and the times come from the seed. A fault counts when the process was there, it ended or
 stopped by it, and calls were open at that moment.
@@ -18,7 +18,7 @@ from typing import Final, Protocol
 __all__ = ["FAULTS", "FaultCount", "Faults"]
 
 FAULTS: Final = {
-    "kill9": "kill -9 of a node, now and then of all at once",
+    "kill9": "kill -9 of a node, now and then of the router or of all nodes at once",
     "pause": "a node is stopped, and goes on some seconds later",
     "restart": "a node is told to end, and is started again",
 }
@@ -27,15 +27,18 @@ _SHARE: Final = {"kill9": 3, "pause": 1, "restart": 1}
 _GAP_S: Final = (1.0, 3.0)
 _PAUSE_S: Final = (0.3, 3.0)
 _ALL_AT_ONCE: Final = 0.1
+_ROUTER: Final = 0.3
+"""How often it is the router: then answers are lost of calls that have had their effect."""
+
 _BACK_S: Final = 30.0
 _LOOK_S: Final = 0.02
 
 
 class Processes(Protocol):
-    """Whoever knows the processes of the nodes."""
+    """Whoever knows the processes of a cluster."""
 
-    def nodes(self) -> dict[str, int]:
-        """Return the process ids of the nodes that run now, by name."""
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of the router and the nodes that run now, by name."""
         ...
 
 
@@ -51,7 +54,7 @@ class FaultCount:
 
 
 class Faults:
-    """Does things to nodes until it is told to stop."""
+    """Does things to processes until it is told to stop."""
 
     def __init__(
         self,
@@ -78,18 +81,25 @@ class Faults:
         """Go on until `stop` is set. When this returns, whatever was stopped goes on."""
         while not await _is_set_within(stop, self._chance.uniform(*_GAP_S)):
             kind = self._draw()
-            nodes = sorted(self._processes.nodes().items())
-            if not nodes:
+            victims = self._victims(kind)
+            if not victims:
                 self.counts[kind].missed += 1
             elif kind == "pause":
-                await self._pause(*self._chance.choice(nodes), stop)
-            elif kind == "kill9" and self._chance.random() < _ALL_AT_ONCE:
-                await asyncio.gather(
-                    *(self._end(kind, signal.SIGKILL, name, pid) for name, pid in nodes)
-                )
+                await self._pause(*victims[0], stop)
             else:
                 number = signal.SIGKILL if kind == "kill9" else signal.SIGTERM
-                await self._end(kind, number, *self._chance.choice(nodes))
+                await asyncio.gather(*(self._end(kind, number, name, pid) for name, pid in victims))
+
+    def _victims(self, kind: str) -> list[tuple[str, int]]:
+        pids = self._processes.pids()
+        nodes = sorted((name, pid) for name, pid in pids.items() if name != "router")
+        if kind == "kill9":
+            drawn = self._chance.random()
+            if drawn < _ALL_AT_ONCE:
+                return nodes
+            if drawn < _ALL_AT_ONCE + _ROUTER and "router" in pids:
+                return [("router", pids["router"])]
+        return [self._chance.choice(nodes)] if nodes else []
 
     def _draw(self) -> str:
         """Draw a fault out of a bag, so that each comes in its share."""
@@ -107,7 +117,7 @@ class Faults:
             return
         ended = False
         while loop.time() < began_s + _BACK_S:
-            now = self._processes.nodes().get(name)
+            now = self._processes.pids().get(name)
             ended |= now != pid
             if now is not None and now != pid:
                 break
@@ -127,7 +137,7 @@ class Faults:
             return
         try:
             await _is_set_within(stop, self._chance.uniform(*_PAUSE_S))
-            stopped = _state(pid) == "T" and self._processes.nodes().get(name) == pid
+            stopped = _state(pid) == "T" and self._processes.pids().get(name) == pid
         finally:
             _send_signal(pid, signal.SIGCONT)
         if stopped and was_busy:

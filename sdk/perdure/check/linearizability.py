@@ -5,8 +5,8 @@ decided one by one: a history is linearizable if and only if that of each object
 
 An order is found by taking one operation after the other. One may be next when no operation that
 is left had ended before it began. Two things keep the choice small, and lose no order:
-  * A completed operation that may be next and changes nothing is taken at once: whoever has an
-    order with it later has one with it now.
+  * A completed operation that only looks is taken as soon as it may be next and has seen what is
+    there: whoever has an order with it later has one with it now.
   * Of operations of unknown outcome that do the same, the one that began first is taken first.
 """
 
@@ -79,6 +79,7 @@ class _Search:
         open_ended = self._that_matter(operations)
         self._operations = [*told, *(item for group in open_ended for item in group)]
         self._told_count = len(told)
+        self._looks = [model.looks(item) for item in told]
         self._groups: list[list[int]] = []
         place = len(told)
         for group in open_ended:
@@ -151,8 +152,8 @@ class _Search:
             first_end = min(first_end, ended)
             index = self._next[index]
         for index in found:
-            # What changes nothing now is the only choice.
-            if self._model.apply(state, operations[index]) == state:
+            # What only looks, and has seen this state, is the only choice.
+            if self._looks[index] and self._model.apply(state, operations[index]) == state:
                 return iter((index,))
         for group, used in zip(self._groups, self._used, strict=True):
             if used < len(group) and operations[group[used]].begun < first_end:

@@ -21,8 +21,8 @@ __all__ = ["Counterexample", "shrink"]
 
 _TRIES_MAX: Final = 50_000
 
-_SHOWN_MAX: Final = 60
-"""More operations than this are not made fewer one by one: it takes too long."""
+_CHECKS_MAX: Final = 300
+"""So often the search is run to see what can go: some seconds. What is left then stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,7 @@ def shrink(
         raise ValueError("these operations have an order, or it takes too long to find out")
     smaller = _until_first_failure(every, lambda some: fails(start, some))
     start, smaller = _from_last_known_state(start, smaller, model, fails)
-    if len(smaller) <= _SHOWN_MAX:
-        smaller = _without_needless(smaller, lambda some: fails(start, some))
+    smaller = _without_needless(smaller, lambda some: fails(start, some))
     model = make_model(smaller)
     smaller = [item for item in smaller if _is_told(item) or model.alike(item) is not None]
     return Counterexample(start, smaller)
@@ -145,14 +144,21 @@ def _states_after(start: Hashable, operations: Sequence[Operation], model: Model
 def _without_needless(
     operations: list[Operation], fails: Callable[[Sequence[Operation]], bool]
 ) -> list[Operation]:
-    """Leave out, or take for unknown, whatever is not needed; what ended first goes first."""
-    kept = operations
-    for item in sorted(operations, key=_end):
-        if not _is_told(item):
-            continue
-        unknown = [item.as_unknown() if other is item else other for other in kept]
-        if fails(unknown):
-            kept = unknown
+    """Take for unknown what is not needed: many at a time as long as that goes, then one by one."""
+    kept, checks = operations, 0
+    size = len(operations)
+    while size:
+        # The last one to end is needed: before its end there was an order.
+        told = sorted((item for item in kept if _is_told(item)), key=_end)[:-1]
+        for first in range(0, len(told), size):
+            doubted = {item.number for item in told[first : first + size]}
+            unknown = [item.as_unknown() if item.number in doubted else item for item in kept]
+            checks += 1
+            if checks > _CHECKS_MAX:
+                return kept
+            if fails(unknown):
+                kept = unknown
+        size //= 2
     return kept
 
 

@@ -32,6 +32,10 @@ class Model(Protocol):
         """
         ...
 
+    def looks(self, operation: Operation) -> bool:
+        """Tell whether a completed operation changed nothing, in whatever state it ran."""
+        ...
+
     def alike(self, operation: Operation) -> Hashable | None:
         """Return what two operations of unknown outcome share when either may stand for the other.
 
@@ -55,6 +59,10 @@ class Counter:
         if operation.method not in READS:
             after += operation.arguments[0]
         return after if _is_told(operation, after) else None
+
+    def looks(self, operation: Operation) -> bool:
+        """See `Model`."""
+        return operation.method in READS
 
     def alike(self, operation: Operation) -> Hashable | None:
         """See `Model`."""
@@ -96,6 +104,13 @@ class Register:
         if not _is_told(operation, state):
             return None
         return value if state == expected else state
+
+    def looks(self, operation: Operation) -> bool:
+        """See `Model`."""
+        if operation.method == "cas":
+            found: bool = operation.result == operation.arguments[0]
+            return not found
+        return operation.method in READS
 
     def alike(self, operation: Operation) -> Hashable | None:
         """See `Model`."""
@@ -141,6 +156,10 @@ class Items:
         item = _hashable(operation.arguments[0])
         fits = self._items[state] == item if state < len(self._items) else True
         return state + 1 if fits else None
+
+    def looks(self, operation: Operation) -> bool:
+        """See `Model`."""
+        return operation.method in READS
 
     def alike(self, operation: Operation) -> Hashable | None:
         """See `Model`."""

@@ -28,6 +28,9 @@ __all__ = ["OwnCluster", "describe_when_served", "own_cluster"]
 
 _APP: Final = "perdure.check.app"
 _START_S: Final = 60.0
+_ACTIVATIONS_MAX: Final = 8
+"""Of each node. Objects leave memory all the time, and come back from the store."""
+
 _LINES_KEPT: Final = 1_000
 _ASK_S: Final = 1.0
 _ASK_AGAIN_S: Final = 0.1
@@ -43,10 +46,9 @@ class OwnCluster:
         """The last lines that its processes have printed."""
         self._supervisor = supervisor
 
-    def nodes(self) -> dict[str, int]:
-        """Return the process ids of the nodes that run now, by name."""
-        pids = self._supervisor.pids
-        return {name: pid for name, pid in pids.items() if name != "router"}
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of the router and the nodes that run now, by name."""
+        return self._supervisor.pids
 
 
 @asynccontextmanager
@@ -62,7 +64,8 @@ async def own_cluster(nodes: int) -> AsyncIterator[OwnCluster]:
         try:
             plan = open_plan(Path(folder), nodes, None)
             [address] = free_addresses(1)
-            groups = cluster_programs(Config(), _APP, Path(folder), plan, address)
+            config = Config(limits={"activations_max": _ACTIVATIONS_MAX})
+            groups = cluster_programs(config, _APP, Path(folder), plan, address)
             supervisor = Supervisor(groups, lambda name, line: lines.append(f"{name} | {line}"))
             stop = asyncio.Event()
             served = asyncio.Event()

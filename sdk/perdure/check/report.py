@@ -36,7 +36,7 @@ class Run:
     load_s: float
     """How long there was load."""
     healed_s: float
-    """How long it then took until every object had been read."""
+    """How long it then took until every call had ended and every object had been read."""
     judged_s: float
 
 
@@ -57,9 +57,9 @@ def print_report(console: Console, run: Run) -> None:
     console.print()
     rate = findings.calls / run.load_s if run.load_s else 0.0
     console.print(
-        f"{findings.calls:,} calls in {run.load_s:.0f} s ({rate:,.0f} a second); all objects read "
-        f"{run.healed_s:.1f} s after the last fault; judged in {run.judged_s:.1f} s; "
-        f"seed {run.seed}"
+        f"{findings.calls:,} calls in {run.load_s:.0f} s ({rate:,.0f} a second), the longest took "
+        f"{findings.longest_s:.1f} s; all objects read {run.healed_s:.1f} s after the last; "
+        f"judged in {run.judged_s:.1f} s; seed {run.seed}"
     )
     if findings.codes:
         reasons = ", ".join(f"{code} {count:,}" for code, count in findings.codes.most_common(5))
@@ -89,6 +89,8 @@ def as_json(run: Run) -> dict[str, Any]:
         "healed_s": round(run.healed_s, 3),
         "judged_s": round(run.judged_s, 3),
         "calls": findings.calls,
+        "longest_s": round(findings.longest_s, 3),
+        "stuck": findings.stuck,
         "kinds": {
             kind: {**asdict(count), "calls": count.calls} for kind, count in findings.kinds.items()
         },

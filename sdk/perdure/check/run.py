@@ -72,8 +72,7 @@ async def run_check(settings: Settings, say: Callable[[str], None]) -> tuple[Run
         callers = Callers(connections, objects, history, settings.seed, settings.callers)
         say(f"{settings.callers} callers for {settings.load_s:g} s, seed {settings.seed}")
         began_s = time.monotonic()
-        faults = await _load(settings, callers, cluster, history)
-        ended_s = time.monotonic()
+        faults, ended_s = await _load(settings, callers, cluster, history)
         say("reading every object")
         try:
             await describe_when_served(address, _HEAL_S)
@@ -120,20 +119,26 @@ def _connect(address: str, description: cluster_pb2.Description, *, straight: bo
 
 async def _load(
     settings: Settings, callers: Callers, cluster: OwnCluster | None, history: History
-) -> dict[str, FaultCount]:
-    """Let the callers call and the faults hit, for so long or until Ctrl-C."""
+) -> tuple[dict[str, FaultCount], float]:
+    """Let the callers call and the faults hit, for so long or until Ctrl-C.
+
+    Returns:
+        How often faults hit, and when the end was decided: calls were still open then.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, stop.set)
     timer = loop.call_later(settings.load_s, stop.set)
+    faults = None
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(callers.run(stop))
-            if cluster is None or not settings.faults:
-                return {}
-            faults = Faults(cluster, settings.faults, settings.seed, lambda: history.open_count)
-            group.create_task(faults.run(stop))
-            return faults.counts
+            if cluster is not None and settings.faults:
+                faults = Faults(cluster, settings.faults, settings.seed, lambda: history.open_count)
+                group.create_task(faults.run(stop))
+            await stop.wait()
+            ended_s = time.monotonic()
+        return {} if faults is None else faults.counts, ended_s
     finally:
         timer.cancel()
         # A second Ctrl-C ends the command at once.

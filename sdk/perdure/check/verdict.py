@@ -14,13 +14,16 @@ from perdure.check.linearizability import TRIES_MAX, Decision, by_object, decide
 from perdure.check.minimal import Counterexample, shrink
 from perdure.check.models import MODELS
 
-__all__ = ["ANSWERED_MIN", "CALLS_MIN", "Findings", "KindCount", "Verdict", "judge"]
+__all__ = ["ANSWERED_MIN", "CALLS_MIN", "STUCK_S", "Findings", "KindCount", "Verdict", "judge"]
 
 CALLS_MIN: Final = 20
 """Fewer answered calls than this, of any kind, show nothing about it."""
 
 ANSWERED_MIN: Final = 0.5
 """A smaller share of calls that succeeded is a cluster that does not work."""
+
+STUCK_S: Final = 30.0
+"""A call that waits so long for its answer is stuck: nothing is down for so long."""
 
 _SHRUNK_MAX: Final = 3
 """As many counterexamples as anybody reads."""
@@ -56,6 +59,10 @@ class Findings:
     kinds: dict[str, KindCount] = field(default_factory=dict[str, KindCount])
     codes: Counter[str] = field(default_factory=Counter[str])
     """How often calls did not succeed, by the name of the reason."""
+    longest_s: float = 0.0
+    """The longest that anybody waited for an answer."""
+    stuck: int = 0
+    """Calls that waited for `STUCK_S` and longer."""
     decided: int = 0
     """Objects whose histories have an order."""
     undecided: list[str] = field(default_factory=list[str])
@@ -109,6 +116,10 @@ def judge(
             count.ok += item.outcome is Outcome.OK
             count.failed += item.outcome is Outcome.FAILED
             count.unknown += item.outcome is Outcome.UNKNOWN
+            if item.ended_s is not None:
+                waited_s = item.ended_s - item.begun_s
+                findings.longest_s = max(findings.longest_s, waited_s)
+                findings.stuck += waited_s >= STUCK_S
             if item.outcome is not Outcome.OK:
                 findings.codes[item.code or "not ended"] += 1
         if kind in MODELS:
@@ -143,6 +154,8 @@ def _gaps(findings: Findings, unread: Sequence[str], faults: Mapping[str, FaultC
             gaps.append(f"{kind}: {count.ok} calls succeeded, fewer than {CALLS_MIN}")
         elif count.ok < ANSWERED_MIN * count.calls:
             gaps.append(f"{kind}: only {count.ok:,} of {count.calls:,} calls succeeded")
+    if findings.stuck:
+        gaps.append(f"{findings.stuck:,} calls waited for {STUCK_S:.0f} s and longer")
     if unread:
         more = f" and {len(unread) - 3:,} more" if len(unread) > 3 else ""
         gaps.append(f"not readable at the end: {', '.join(unread[:3])}{more}")

@@ -38,7 +38,7 @@ _HOT: Final = 0.3
 """How often it is the first object of its kind: callers have to meet somewhere."""
 
 _IMPATIENT: Final = 0.1
-_BURST: Final = 0.2
+_BURST: Final = 0.3
 _READ: Final = 0.25
 _READS: Final = ("read", "peek", "get")
 _PATIENT_S: Final = 60.0
@@ -122,7 +122,7 @@ class Script:
         timeout_s = _PATIENT_S
         if chance.random() < _IMPATIENT:
             timeout_s = chance.uniform(0.05, 1.0)
-        size = chance.randint(2, 5) if chance.random() < _BURST else 1
+        size = chance.randint(2, 6) if chance.random() < _BURST else 1
         if kind == "nested":
             object, calls = self._transfer(object)
         else:
