@@ -79,7 +79,9 @@ class Call:
         "parked",
         "progress",
         "request",
+        "resumed",
         "shared",
+        "since_ms",
         "state",
         "target",
         "timer",
@@ -120,6 +122,10 @@ class Call:
         """The run of its method. The shell's business."""
         self.parked: str | None = None
         """Why it does not go on until an operator decides."""
+        self.since_ms = 0
+        """When it came; once it runs, when it began to. Monotonic clock."""
+        self.resumed = False
+        """It was begun by an earlier process."""
 
 
 @dataclass(slots=True)

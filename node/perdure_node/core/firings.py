@@ -140,6 +140,7 @@ class Firings:
         window: SessionWindow[Call] = SessionWindow(0)
         call = Call(key, request, target._replace(shared=False), window, _FOR_EVER_MS)
         call.firing = True
+        call.since_ms = self._memory.now_ms
         return call
 
     def may_start(self, call: Call) -> bool:

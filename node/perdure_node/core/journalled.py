@@ -201,7 +201,7 @@ class Journalled:
             window = self._memory.open_window(request.session)
             known = PLAIN if isinstance(target, Refusal) else target
             call = Call(key, request, known, window, _FOR_EVER_MS)
-        call.progress = progress
+        call.progress, call.resumed = progress, True
         for event in progress.events:
             if isinstance(event, Fired):
                 call.fired = TimerSetting(*event.timer)

@@ -21,6 +21,7 @@ from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.admission import Admission
 from perdure_node.core.calls import Call, Catalog, Copy, Ready, Refusal
+from perdure_node.core.cancelling import Cancelling
 from perdure_node.core.commits import MARK
 from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.events import Effect
@@ -38,8 +39,8 @@ from perdure_node.core.state import ObjectState
 __all__ = ["Partition"]
 
 # Members of an enum cost ten times as much to look up.
-_CALL, _GET_OR_CREATE = Kind.CALL, Kind.GET_OR_CREATE
-_DELETE, _CONFIRM, _SEND = Kind.DELETE, Kind.CONFIRM, Kind.SEND
+_GET_OR_CREATE, _DELETE = Kind.GET_OR_CREATE, Kind.DELETE
+_CONFIRM, _CANCEL = Kind.CONFIRM, Kind.CANCEL
 
 
 class Partition:
@@ -73,6 +74,15 @@ class Partition:
         self.journalled = Journalled(
             self, memory, catalog, self.recorder, self._gate, self._mailboxes, self.firings
         )
+        self._cancelling = Cancelling(
+            number,
+            memory,
+            self._gate,
+            self.recorder,
+            self._mailboxes,
+            self.journalled,
+            self.end_unrun,
+        )
         self._admission = Admission(
             self,
             memory,
@@ -86,6 +96,7 @@ class Partition:
             mailboxes=self._mailboxes,
             firings=self.firings,
             journalled=self.journalled,
+            cancelling=self._cancelling,
         )
         self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.room = True
@@ -118,6 +129,8 @@ class Partition:
                 self._gate.refuse(copy, self.stopped)
             elif request.kind in READS:
                 self._reader.read(request, copy)
+            elif request.kind == _CANCEL:
+                self._cancelling.cancel(request, copy)
             elif request.kind == _CONFIRM:
                 self._admission.confirm(request)
             else:
@@ -322,6 +335,7 @@ class Partition:
     def enqueue(self, call: Call) -> None:
         """Let a call wait for its turn."""
         call.window.open[call.request.sequence] = call
+        call.since_ms = self.now_ms
         self._mailboxes.put(call)
         if call.state is None and call.request.chain:
             heapq.heappush(self._nested, (call.deadline_ms + 1, id(call), call))
@@ -333,6 +347,7 @@ class Partition:
         if self.now_ms > call.deadline_ms:
             heir = self._keys.pass_on(call)
             if heir is not None:
+                heir.since_ms = self.now_ms
                 self._mailboxes.put_first(heir, mailbox)
             if call.request.chain:
                 self._end_unstarted(call)
@@ -360,6 +375,7 @@ class Partition:
             return
         call.state = state
         state.users += 1
+        call.since_ms = self.now_ms
         mailbox.running.append(call)
         if call.parked is None:
             self._runs.append(call)

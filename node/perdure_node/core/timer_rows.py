@@ -4,8 +4,9 @@
 | --- | --- |
 | `d` due NUL type NUL id NUL name | nothing: timers in the order of their due times |
 | `n` type NUL id NUL name | `TimerSetting`, by object |
+| `h` type NUL id NUL name | nothing: parked timers, which have no `d` row |
 
-A due time has eight bytes, so that its bytes sort as it does. A parked timer has no `d` row.
+A due time has eight bytes, so that its bytes sort as it does.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ __all__ = [
     "due_key",
     "due_of_key",
     "pack_timer",
+    "parked_key",
+    "parked_prefix",
     "timer_key",
     "timer_of_due_key",
+    "timer_of_parked_key",
     "timers_prefix",
     "unpack_timer",
 ]
@@ -49,6 +53,22 @@ def due_of_key(key: bytes) -> int:
 def timer_of_due_key(key: bytes) -> tuple[ObjectKey, str]:
     """Return the object and the name in such a key."""
     type, id, name = key[10:].split(b"\0", 2)
+    return ObjectKey(type.decode(), id.decode()), name.decode()
+
+
+def parked_prefix(type: str = "") -> bytes:
+    """Return what the keys of all parked timers begin with; or of those of one type."""
+    return b"h%b\0" % type.encode() if type else b"h"
+
+
+def parked_key(key: ObjectKey, name: str) -> bytes:
+    """Return the key of the row by which a parked timer is found."""
+    return b"h%b\0%b\0%b" % (key[0].encode(), key[1].encode(), name.encode())
+
+
+def timer_of_parked_key(key: bytes) -> tuple[ObjectKey, str]:
+    """Return the object and the name in such a key."""
+    type, id, name = key[1:].split(b"\0", 2)
     return ObjectKey(type.decode(), id.decode()), name.decode()
 
 

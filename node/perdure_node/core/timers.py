@@ -124,6 +124,33 @@ class Timers:
             count = self._counts[key] = len(self.of(key))
         return count
 
+    def parked(self, type: str, after: bytes, limit: int) -> list[tuple[ObjectKey, TimerSetting]]:
+        """Return parked timers, ordered by type, id and name.
+
+        Args:
+            type: Of their objects; empty: all.
+            after: Those behind this `timer_rows.parked_key`. Empty: from the start.
+            limit: At most so many.
+        """
+        found: dict[bytes, tuple[ObjectKey, TimerSetting]] = {}
+        prefix = rows.parked_prefix(type)
+        for key, entries in self._recent.items():
+            for name, entry in entries.items():
+                row_key = rows.parked_key(key, name)
+                timer = entry.timer
+                parked = timer is not None and timer.due_ms == PARKED_MS
+                if timer is not None and parked and row_key > after and row_key.startswith(prefix):
+                    found[row_key] = key, timer
+        # A row of which memory knows better may be left out.
+        wanted = limit + self._recent_number
+        for row_key, _ in self._store.scan(prefix, after, wanted):
+            key, name = rows.timer_of_parked_key(row_key)
+            if name not in self._recent.get(key, {}):
+                timer = self._stored(key, name)
+                if timer is not None:
+                    found[row_key] = key, timer
+        return [found[row_key] for row_key in sorted(found)[:limit]]
+
     @property
     def held(self) -> int:
         """How many timers are in memory, in whatever way."""
@@ -301,6 +328,12 @@ class Timers:
             due_ms = None if timer is None else timer.due_ms
             if stored_due_ms is not None and stored_due_ms not in (due_ms, PARKED_MS):
                 deletes.append(rows.due_key(stored_due_ms, key, name))
+            if (stored_due_ms == PARKED_MS) != (due_ms == PARKED_MS):
+                parked_key = rows.parked_key(key, name)
+                if due_ms == PARKED_MS:
+                    puts.append((parked_key, b""))
+                else:
+                    deletes.append(parked_key)
             if timer is not None:
                 puts.append((rows.timer_key(key, name), rows.pack_timer(timer)))
                 if due_ms not in (stored_due_ms, PARKED_MS):
