@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from perdure import codec
 from perdure.context import StepResult
 from perdure.frames import Encoding, Kind, pack_reply
 from perdure.ids import CallId, ObjectKey, partition_session_id
@@ -72,19 +73,28 @@ class Carrier:
         return ended
 
     def read(
-        self, target: ObjectKey, kind: Kind, method: str, have: list[int] | None
+        self,
+        target: ObjectKey,
+        kind: Kind,
+        method: str,
+        have: list[int] | None,
+        arguments: bytes,
     ) -> asyncio.Future[StepResult]:
-        """Ask for something that leaves no trace."""
+        """Ask for something of which copies do no harm."""
         ended: asyncio.Future[StepResult] = self._loop.create_future()
-        answer = self._client.call(
-            target, kind, method, have=None if have is None else (have[0], have[1])
-        )
+        version = None if have is None else (have[0], have[1])
+        answer = self._client.call(target, kind, method, arguments=arguments, have=version)
         answer.add_done_callback(functools.partial(_pass_on, ended))
         return ended
 
     def confirm(self, entry: OutboxEntry, session: int) -> None:
         """Tell the target that its answer is durable here."""
         self._client.confirm(self._origin(session, entry))
+
+    def kill(self, entry: OutboxEntry, session: int) -> None:
+        """End a call at its target."""
+        id = codec.encode(str(self._origin(session, entry)))
+        self._client.call(entry.target, Kind.CANCEL, "kill", arguments=id, timeout_s=None)
 
     def service(
         self,

@@ -34,6 +34,7 @@ from perdure_node.activation import Activation, activate, changed_attributes
 from perdure_node.arguments import arguments_of
 from perdure_node.clock import Clock
 from perdure_node.core.calls import Call, Refusal
+from perdure_node.core.cancelling import Stop
 from perdure_node.core.events import Effect
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
@@ -114,6 +115,28 @@ class Executor:
                 self._run_at_once(turn, object_type, args, kwargs)
             else:
                 self._start(self._call(turn, object_type, args, kwargs), turn)
+
+    def stop(self, stop: Stop) -> None:
+        """End a method that runs."""
+        call = stop.call
+        turn: MethodTurn | None = call.turn
+        if turn is None or turn.over:
+            return
+        if not stop.kill:
+            if call.progress is not None:
+                # In the order of its journal, as in every later run.
+                turn.steps.grown()
+                turn.steps.pump()
+            else:
+                turn.cancel(stop.reason)
+            return
+        turn.kill()
+        assert call.state is not None
+        call.state.forget_instance()
+        what = f"{call.key}.{call.request.method}"
+        self._end(turn, *pack_error(Code.CANCELLED, (what, stop.reason)), {})
+        if turn.task is not None:
+            turn.task.end()
 
     async def close(self) -> None:
         """End the methods that still run, as a crash would."""
@@ -289,8 +312,8 @@ class Executor:
 
     def _raised(self, turn: MethodTurn, error: BaseException) -> None:
         """End a call whose method has raised, or has left what cannot be stored."""
-        if self._closing and isinstance(error, asyncio.CancelledError):
-            return
+        if turn.over or (self._closing and isinstance(error, asyncio.CancelledError)):
+            return  # It was killed, or goes on after the next start.
         call, activation = turn.admitted, turn.activation
         assert call.state is not None
         call.state.forget_instance()
@@ -314,10 +337,16 @@ class Executor:
         version: int | None = None,
     ) -> None:
         partition, call, activation = turn.partition, turn.admitted, turn.activation
+        if turn.over:
+            return  # It was killed meanwhile.
         turn.over = True
         if activation is not None and activation.instance._perdure_turn is turn:
             activation.instance._perdure_turn = None
         partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
+        if call.firing:
+            # Its timer may be set again, for a time from now on.
+            memory = partition.memory
+            memory.time_ms = max(memory.time_ms, self._clock.wall_ms())
         if call.shared:
             del self._shared[call]
             partition.shared_returned(call, code, payload)

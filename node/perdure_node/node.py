@@ -12,38 +12,31 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Container
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.client import Client
 from perdure.errors import (
-    BadKey,
-    BadObjectId,
-    BadPayload,
     Code,
     ConfigError,
     DataLoss,
     OutcomeUnknown,
     PerdureError,
-    TooLarge,
     code_of,
 )
 from perdure.frames import (
     TIME_LEFT_MAX_MS,
     AnswerFrame,
     CallFrame,
-    Kind,
-    Request,
     pack_error,
     pack_reply,
     unpack_request,
 )
-from perdure.ids import ObjectKey, check_object_id, partition_of
-from perdure.transport import CALL_BYTES_MAX, Transport, Welcome
+from perdure.transport import Transport, Welcome
 from perdure_node.alarm import Alarm
 from perdure_node.carrier import Carrier
 from perdure_node.clock import Clock, SystemClock
 from perdure_node.core.calls import Answer, Refusal
+from perdure_node.core.cancelling import Stop
 from perdure_node.core.damage import DamageFound
 from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
@@ -51,6 +44,7 @@ from perdure_node.execution import Executor
 from perdure_node.host import Host
 from perdure_node.hosts import Hosts
 from perdure_node.identity import OPEN, Identity
+from perdure_node.intake import check_request
 from perdure_node.journal.node_journal import NodeJournal
 from perdure_node.journal.recovery import JournalUnusable
 from perdure_node.outgoing import LocalTransport
@@ -64,16 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 _log = logging.getLogger("perdure.node")
-
-_KINDS: Final = frozenset(Kind)
-
-_WITHOUT_OBJECT: Final = frozenset((Kind.CONFIRM, Kind.LIST))
-
-_KNOWN_OBJECTS: Final = 16_384
-"""Objects whose partition is remembered: 5 MB, and a busy object's is never looked for again."""
-
-_ENVELOPE_BYTES: Final = 65_536
-"""What a call's body may hold beside its arguments: names, keys, what it confirms."""
 
 _PIECE_CALLS: Final = 32
 """Calls that are run before the journal gets what they have committed. Fewer would not be worth
@@ -281,10 +265,13 @@ class Node:
     def _take_in(self, frames: list[CallFrame], sink: AnswerSink) -> None:
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         self._residents.counters.calls += len(frames)
+        count, key_bytes_max = self.partition_count, self.settings.limits.key_bytes_max
         for number, partition, time_left_ms, body in frames:
             try:
                 request = unpack_request(body)
-                self._check(request, partition, len(body))
+                if self._failure is not None:
+                    raise OutcomeUnknown(self._failure)
+                check_request(request, partition, len(body), count, key_bytes_max)
                 host = self._hosts.find(partition)
             except PerdureError as error:
                 self._refuse(sink, number, error)
@@ -306,30 +293,6 @@ class Node:
         if number:
             answered, payload = pack_error(code or code_of(error), error.args)
             sink.send(AnswerFrame(number, answered, pack_reply(payload)))
-
-    def _check(self, request: Request, partition: int, size: int) -> None:
-        """Refuse a call that cannot be one.
-
-        Raises:
-            PerdureError: Why.
-        """
-        if self._failure is not None:
-            raise OutcomeUnknown(self._failure)
-        kind = request.kind
-        if kind not in _KINDS:
-            raise BadPayload(f"there is no kind of call {kind}")
-        if kind in _WITHOUT_OBJECT:
-            return
-        actual = _partition_of(request.type, request.id, self.partition_count)
-        if actual != partition:
-            raise BadPayload(
-                f"{request.type}[{request.id}] is in partition {actual} of "
-                f"{self.partition_count}, not in {partition}"
-            )
-        if request.key is not None:
-            _check_key(request.key, self.settings.limits.key_bytes_max)
-        if size > CALL_BYTES_MAX + _ENVELOPE_BYTES:
-            raise TooLarge(f"a call has at most {CALL_BYTES_MAX} bytes, this has {size}")
 
     # Work.
 
@@ -375,11 +338,12 @@ class Node:
             for call in ready.runs:
                 self._executor.run(partition, call)
 
-    @staticmethod
-    def _let_out(outputs: list[Any]) -> None:
+    def _let_out(self, outputs: list[Any]) -> None:
         for output in outputs:
             if type(output) is Answer:
                 output.sink.send(output.frame)
+            elif type(output) is Stop:
+                self._executor.stop(output)
             else:
                 output()
 
@@ -486,25 +450,3 @@ class Node:
         self._note(host)
         await durable
         return found
-
-
-@lru_cache(maxsize=_KNOWN_OBJECTS)
-def _partition_of(type: str, id: str, partition_count: int) -> int:
-    """Return the partition of an object.
-
-    Raises:
-        BadObjectId: There can be no such object.
-    """
-    check_object_id(id)
-    if "\0" in type or not type:
-        raise BadObjectId("a type's name is not empty and holds no NUL character")
-    return partition_of(ObjectKey(type, id), partition_count)
-
-
-def _check_key(key: str, limit: int) -> None:
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError:
-        raise BadKey("an idempotency key is valid Unicode text") from None
-    if not 0 < size <= limit:
-        raise BadKey(f"an idempotency key has 1 to {limit} bytes of UTF-8, this has {size}")

@@ -7,6 +7,7 @@ concerned, live and in every later run: so a race has the same winner each time.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -37,9 +38,18 @@ class Performer(Protocol):
         ...
 
     def read(
-        self, target: ObjectKey, kind: Kind, method: str, have: list[int] | None
+        self,
+        target: ObjectKey,
+        kind: Kind,
+        method: str,
+        have: list[int] | None,
+        arguments: bytes,
     ) -> asyncio.Future[StepResult]:
-        """Ask for something that leaves no trace."""
+        """Ask for something of which copies do no harm."""
+        ...
+
+    def kill(self, entry: OutboxEntry, session: int) -> None:
+        """End a call at its target."""
         ...
 
     def confirm(self, entry: OutboxEntry, session: int) -> None:
@@ -93,6 +103,8 @@ class Steps:
         """Calls to other objects that are not answered."""
         self._working: set[int] = set()
         """Other steps that are being performed, and have to end before the method does."""
+        self.asked: dict[int, float] = {}
+        """When this run asked for steps: the time of the loop."""
         self._finished: asyncio.Future[None] | None = None
         self._quiet = True
         self.events: list[Event] = []
@@ -119,15 +131,20 @@ class Steps:
         return self._ask(CALL, name, data, perform)
 
     def read(
-        self, target: ObjectKey, kind: Kind, method: str, have: list[int] | None
+        self,
+        target: ObjectKey,
+        kind: Kind,
+        method: str,
+        have: list[int] | None,
+        arguments: bytes = b"",
     ) -> asyncio.Future[StepResult]:
-        """Read what another object has committed."""
+        """Ask another object's partition for something that may be asked any number of times."""
 
         def perform(step: int, data: Any) -> None:
             future = self._performer.read(ObjectKey(data[0], data[1]), Kind(data[2]), *data[3:])
             future.add_done_callback(lambda f: self._done(step, *f.result()))
 
-        data = [*target, int(kind), method, have]
+        data = [*target, int(kind), method, have, arguments]
         return self._ask("read", f"{kind.name.lower()} {target}", lambda: data, perform)
 
     def service(
@@ -211,7 +228,13 @@ class Steps:
             objects of which nobody awaits the answer, which are on their way.
         """
         _, effects = self.take_events()
-        return [] if failed else effects, list(self._calls.values())
+        if self._turn.killed:
+            return [], []
+        return [] if failed else effects, self.open_calls()
+
+    def open_calls(self) -> list[OutboxEntry]:
+        """Return the calls to other objects that are not answered."""
+        return list(self._calls.values())
 
     def saved(self) -> bool:
         """Note a `save()`. False: the journal has it already."""
@@ -266,6 +289,7 @@ class Steps:
         step, recorded = self._number(kind, name)
         future: asyncio.Future[StepResult] = self._loop.create_future()
         self._waiting[step] = future
+        self.asked[step] = self._loop.time()
         if recorded is None:
             turn.suspended()
             made = data()
@@ -315,7 +339,7 @@ class Steps:
         current_turn.set(None)
         try:
             result = function()
-            if isinstance(result, Coroutine) or asyncio.isfuture(result):
+            if inspect.isawaitable(result):
                 result = await result
             return StepResult(0, codec.encode(result))
         except codec.NotEncodable as error:

@@ -23,6 +23,7 @@ from perdure_node.core.firings import SENT
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.core.reader import READS
+from perdure_node.method_task import MethodTask
 from perdure_node.signals import CannotGoOn, OwnershipLost
 from perdure_node.steps import Performer, Steps
 
@@ -63,7 +64,8 @@ class MethodTurn:
     """The method has asked for what its journal does not have; whatever it says now is void."""
     cancelled: str | None = None
     """Somebody wants the call to end, and why."""
-    task: asyncio.Task[None] | None = None
+    killed = False
+    task: MethodTask | None = None
     """What the method runs in, once it has waited for something."""
 
     def __init__(
@@ -224,7 +226,10 @@ class MethodTurn:
 
     def arrived(self, entry: OutboxEntry, future: asyncio.Future[StepResult]) -> None:
         """Take the answer to a call that the method has not waited for."""
-        arrived(self._performer, self.partition, entry, self._flush, future)
+        if not self.killed:
+            arrived(self._performer, self.partition, entry, self._flush, future)
+        else:
+            self._performer.confirm(entry, self.partition.number)
 
     def flush(self) -> None:
         """Tell the node that the partition has something to do."""
@@ -278,8 +283,8 @@ class MethodTurn:
                 timeout_s=timeout_s, have=have, partition=partition,
             )  # fmt: skip
         version = None if have is None else list(have)
-        if kind in READS:
-            return _as_answer(self.steps.read(target, kind, method, version))
+        if kind in READS or kind == Kind.CANCEL:
+            return _as_answer(self.steps.read(target, kind, method, version, arguments))
         entry = self._entry(target, kind, method, arguments, key)
         entry = entry._replace(
             encoding=int(encoding),
@@ -315,6 +320,13 @@ class MethodTurn:
         if not self.over and kind not in READS:
             self._refuse_effects()
         return self.client.call(target, kind, method, **options)
+
+    def kill(self) -> None:
+        """End the run at once, and the calls that it has made and that are not answered."""
+        self.killed = True
+        if self._steps is not None:
+            for entry in self._steps.open_calls():
+                self._performer.kill(entry, self.partition.number)
 
     # Steps, as a context asks for them.
 

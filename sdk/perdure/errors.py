@@ -63,6 +63,16 @@ from perdure.journal_errors import (
     TooManySteps,
     TooManyTimers,
 )
+from perdure.request_errors import (
+    BadArguments,
+    BadKey,
+    BadObjectId,
+    BadPayload,
+    TextError,
+    TooLarge,
+    UnknownMethod,
+    UnknownType,
+)
 
 __all__ = [
     "BadArguments",
@@ -310,60 +320,6 @@ class KeyReused(CallFailed):
         )
 
 
-class UnknownType(PerdureError, LookupError):
-    """No such type of object is registered."""
-
-    def __init__(self, name: str, hint: str = "") -> None:
-        super().__init__(name, hint)
-        self.type_name = name
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"there is no type {self.type_name!r}{self.hint}"
-
-
-class UnknownMethod(PerdureError, AttributeError):
-    """No such method can be called."""
-
-    def __init__(self, type: str, method: str, hint: str = "") -> None:
-        super().__init__(type, method, hint)
-        self.type_name = type
-        self.method = method
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.type_name} has no method {self.method!r}{self.hint}"
-
-
-class _Text(PerdureError):
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
-
-
-class BadArguments(_Text, TypeError):
-    """The arguments do not fit the method, which was not entered."""
-
-
-class BadObjectId(_Text, ValueError):
-    """Not a possible object id."""
-
-
-class BadKey(_Text, ValueError):
-    """Not a possible idempotency key."""
-
-
-class BadPayload(_Text, ValueError):
-    """Bytes that are no message, no value, or nothing that is allowed here."""
-
-
-class TooLarge(_Text, ValueError):
-    """One message over the limit."""
-
-
 class NotLoaded(PerdureError):
     """This handle has not got that attribute.
 
@@ -394,11 +350,11 @@ class DataLoss(PerdureError):
         return f"partition {self.partition} is damaged and stopped: {self.text}"
 
 
-class StorageHeld(_Text):
+class StorageHeld(TextError):
     """Another process uses the data directory."""
 
 
-class ConfigError(_Text):
+class ConfigError(TextError):
     """The settings, or what lies in the data directory, do not allow this."""
 
 

@@ -158,4 +158,4 @@ def _number(value: object, kind: type[int] | type[float], highest: float, where:
     fits = type(number) is int or (kind is float and type(number) is float)
     if not fits or not 0 < number <= highest:  # type: ignore[operator]  # One of the two.
         raise ConfigError(f"{where}: {wanted}, not {value!r:.100}")
-    return kind(number)  # type: ignore[arg-type]
+    return kind(number)  # type: ignore[arg-type, call-overload]

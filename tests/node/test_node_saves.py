@@ -12,8 +12,8 @@ from harness.tally import GATES, RUNS, HeldSync, settled
 
 from perdure import DurableObject, durable
 from perdure.ids import ObjectKey, partition_of
-from perdure_node.core.events import Saved
 from perdure_node.core.commits import Commit, unpack_record
+from perdure_node.core.events import Saved
 from perdure_node.core.limits import Limits
 from perdure_node.journal.settings import JournalSettings
 from perdure_node.node import Node

@@ -170,7 +170,8 @@ def test_the_text_says_what_was_asked_for() -> None:
 @pytest.mark.parametrize(
     "expression",
     ["", "every day", "@daily", "* * * *", "60 * * * *", "* * * * * * *", "0 0 31 2 *",
-     "*/0 * * * *", "1|2 * * * *", "* * * * MON#1/2", "0 0 * 2 8", "² * * * *", "1," * 200 + "1 * * * *"],
+     "*/0 * * * *",
+     "1|2 * * * *", "* * * * MON#1/2", "0 0 * 2 8", "² * * * *", "1," * 200 + "1 * * * *"],
 )  # fmt: skip
 def test_what_is_no_cron_expression_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match=r"no cron expression|no time in"):

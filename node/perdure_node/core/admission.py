@@ -12,6 +12,7 @@ from perdure.errors import Code
 from perdure.frames import Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.calls import PLAIN, Call, Catalog, Copy, Refusal, Target
+from perdure_node.core.cancelling import Cancelling
 from perdure_node.core.commits import MARK
 from perdure_node.core.firings import Firings
 from perdure_node.core.gate import Gate
@@ -67,6 +68,7 @@ class Admission:
         mailboxes: Mailboxes,
         firings: Firings,
         journalled: Journalled,
+        cancelling: Cancelling,
     ) -> None:
         self._owner = owner
         self._memory = memory
@@ -80,6 +82,7 @@ class Admission:
         self._mailboxes = mailboxes
         self._firings = firings
         self._journalled = journalled
+        self._cancelling = cancelling
         self.out_of_order = OutOfOrder(limits)
 
     def confirm(self, request: Request) -> None:
@@ -160,6 +163,8 @@ class Admission:
         assert isinstance(target, Target)
         call = Call(key, request, target, window, deadline_ms)
         call.copies.append(copy)
+        if self._cancelling.ahead and self._cancelling.refused(call):
+            return
         if request.kind == _SEND:
             self._firings.accept(request, copy, call)
             return

@@ -158,8 +158,7 @@ class Firings:
         timer = call.timer
         assert timer is not None
         call.timer, call.fired = None, timer
-        after = firing.fired(timer, self._memory.time_ms)
-        return [Fired(list(timer))], [TimerChange(timer.name, after)]
+        return [Fired(list(timer))], [TimerChange(timer.name, self._after(timer))]
 
     def ended(self, call: Call, *, succeeded: bool) -> list[Effect]:
         """Return what the end of a firing does to its timer."""
@@ -167,8 +166,16 @@ class Firings:
         if succeeded:
             if timer is None:
                 return []
-            return [TimerChange(timer.name, firing.fired(timer, self._memory.time_ms))]
+            return [TimerChange(timer.name, self._after(timer))]
         timer = timer or call.fired
         assert timer is not None
         again = firing.failed(timer, self._memory.time_ms, self._limits)
         return [TimerChange(timer.name, again or firing.parked(timer))]
+
+    def _after(self, timer: TimerSetting) -> TimerSetting | None:
+        """Return what takes the place of a timer that has fired."""
+        try:
+            return firing.fired(timer, self._memory.time_ms)
+        except ValueError:
+            # Its time zone is not known on this machine: somebody has to look at it.
+            return firing.parked(timer)

@@ -1,0 +1,77 @@
+"""What a call has to be before a partition sees it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from perdure.errors import BadKey, BadObjectId, BadPayload, TooLarge
+from perdure.frames import Kind, Request
+from perdure.ids import ObjectKey, check_object_id, partition_of
+from perdure.transport import CALL_BYTES_MAX
+
+__all__ = ["check_request"]
+
+_KINDS: Final = frozenset(Kind)
+
+_WITHOUT_OBJECT: Final = frozenset((Kind.CONFIRM, Kind.LIST))
+
+_KNOWN_OBJECTS: Final = 16_384
+"""Objects whose partition is remembered: 5 MB, and a busy object's is never looked for again."""
+
+_ENVELOPE_BYTES: Final = 65_536
+"""What a call's body may hold beside its arguments: names, keys, what it confirms."""
+
+
+def check_request(
+    request: Request, partition: int, size: int, partition_count: int, key_bytes_max: int
+) -> None:
+    """Refuse what cannot be a call.
+
+    Args:
+        request: The call.
+        partition: Where it was sent.
+        size: Of its body, in bytes.
+        partition_count: Of the cluster.
+        key_bytes_max: The longest idempotency key.
+
+    Raises:
+        PerdureError: Why.
+    """
+    kind = request.kind
+    if kind not in _KINDS:
+        raise BadPayload(f"there is no kind of call {kind}")
+    if kind in _WITHOUT_OBJECT:
+        return
+    actual = _partition_of(request.type, request.id, partition_count)
+    if actual != partition:
+        raise BadPayload(
+            f"{request.type}[{request.id}] is in partition {actual} of "
+            f"{partition_count}, not in {partition}"
+        )
+    if request.key is not None:
+        _check_key(request.key, key_bytes_max)
+    if size > CALL_BYTES_MAX + _ENVELOPE_BYTES:
+        raise TooLarge(f"a call has at most {CALL_BYTES_MAX} bytes, this has {size}")
+
+
+@lru_cache(maxsize=_KNOWN_OBJECTS)
+def _partition_of(type: str, id: str, partition_count: int) -> int:
+    """Return the partition of an object.
+
+    Raises:
+        BadObjectId: There can be no such object.
+    """
+    check_object_id(id)
+    if "\0" in type or not type:
+        raise BadObjectId("a type's name is not empty and holds no NUL character")
+    return partition_of(ObjectKey(type, id), partition_count)
+
+
+def _check_key(key: str, limit: int) -> None:
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise BadKey("an idempotency key is valid Unicode text") from None
+    if not 0 < size <= limit:
+        raise BadKey(f"an idempotency key has 1 to {limit} bytes of UTF-8, this has {size}")
