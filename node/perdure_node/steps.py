@@ -105,6 +105,8 @@ class Steps:
         """Other steps that are being performed, and have to end before the method does."""
         self.asked: dict[int, float] = {}
         """When this run asked for steps: the time of the loop."""
+        self.asked: dict[int, float] = {}
+        """When this run asked for steps: the time of the loop."""
         self._finished: asyncio.Future[None] | None = None
         self._quiet = True
         self.events: list[Event] = []
@@ -289,6 +291,7 @@ class Steps:
         step, recorded = self._number(kind, name)
         future: asyncio.Future[StepResult] = self._loop.create_future()
         self._waiting[step] = future
+        self.asked[step] = self._loop.time()
         self.asked[step] = self._loop.time()
         if recorded is None:
             turn.suspended()

@@ -150,6 +150,11 @@ class Memory:
             return state.image is not None
         return self._store.get(rows.object_key(key)) is not None
 
+    def is_resident(self, key: ObjectKey) -> bool:
+        """Tell whether an object is in memory. That is no use of it."""
+        state = self._states.get(key)
+        return state is not None and state.resident and state.image is not None
+
     def last_record_of(self, key: ObjectKey) -> int:
         """Return the record that an answer which tells of this object has to wait for."""
         state = self._states.get(key)

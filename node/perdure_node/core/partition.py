@@ -303,6 +303,11 @@ class Partition:
         return self._mailboxes
 
     @property
+    def mailboxes(self) -> Mailboxes:
+        """Which calls wait and run, for those who only look."""
+        return self._mailboxes
+
+    @property
     def paused(self) -> bool:
         """No call starts: too much is on its way to the disk."""
         return self._mailboxes.paused

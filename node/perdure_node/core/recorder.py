@@ -123,6 +123,10 @@ class Recorder:
         events = () if call.progress is None else [Ended()]
         self._add(Commit(call.key, False, False, state_version, values, [], None, events, effects))
 
+    def commit_timers(self, state: ObjectState, changes: Sequence[Effect]) -> None:
+        """Commit what somebody else than its calls has decided about an object's timers."""
+        self._add(Commit(state.key, False, False, state.state_version, {}, [], None, (), changes))
+
     def commit_effects(self, effects: Sequence[Effect]) -> None:
         """Commit what belongs to no object."""
         self._add(Commit(None, False, False, 0, {}, [], None, (), effects))
