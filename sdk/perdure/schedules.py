@@ -61,6 +61,8 @@ class TimerSetting(NamedTuple):
     """Counts the settings of this name: a firing of an earlier one does not run."""
     attempts: int = 0
     """Firings since it last succeeded."""
+    deaths: int = 0
+    """How many of them have ended their process."""
 
 
 def due_of(delay: dt.timedelta | float, now_ms: int) -> int:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
-from perdure_node.core.events import Effect, OutboxEntry
-from perdure_node.core.firing import TimerChange
+from perdure_node.core.events import Effect, OutboxEntry, OutboxGone
 from perdure_node.core.underway import Leaves
 
 __all__ = ["Batch", "BatchBuilder", "Images"]
@@ -94,12 +93,12 @@ class BatchBuilder:
             self._others[rows.event_key(key, number)] = rows.pack_event(event)
 
     def _add_effect(self, effect: Effect) -> None:
-        if isinstance(effect, TimerChange):
-            return  # `Timers` writes its own rows.
-        row_key = rows.outbox_key(effect.partition, effect.sequence)
+        # `Timers` and the windows of sessions write the rows of the others.
         if isinstance(effect, OutboxEntry):
+            row_key = rows.outbox_key(effect.partition, effect.sequence)
             self._others[row_key] = rows.pack_event(effect)
-        else:
+        elif isinstance(effect, OutboxGone):
+            row_key = rows.outbox_key(effect.partition, effect.sequence)
             self._others.pop(row_key, None)
             self._deletes.append(row_key)
 

@@ -82,6 +82,7 @@ class Call:
         "resumed",
         "shared",
         "since_ms",
+        "starts",
         "state",
         "target",
         "timer",
@@ -118,6 +119,8 @@ class Call:
         """The timer that has fired, until a record says so."""
         self.fired: TimerSetting | None = None
         """The same afterwards."""
+        self.starts = 1
+        """How many times its method has been started, this time included, as far as is known."""
         self.turn: Any = None
         """The run of its method. The shell's business."""
         self.parked: str | None = None

@@ -13,6 +13,8 @@ from perdure_node.core.firing import TimerChange, unpack_change
 
 __all__ = [
     "CALL",
+    "Blame",
+    "Blamed",
     "Cancelled",
     "Done",
     "Effect",
@@ -90,13 +92,21 @@ class Fired(NamedTuple):
     tag: str = "f"
 
 
+class Blamed(NamedTuple):
+    """The process has died while it ran the method's code."""
+
+    epoch: int
+    """Of the life that died: it is said once for each."""
+    tag: str = "b"
+
+
 class Ended(NamedTuple):
     """The call is over, and has no outcome that anybody could ask for."""
 
     tag: str = "e"
 
 
-Event = Scheduled | Done | Saved | Cancelled | Parked | Unparked | Fired | Ended
+Event = Scheduled | Done | Saved | Cancelled | Parked | Unparked | Fired | Blamed | Ended
 
 _EVENTS: Final[dict[str, Any]] = {
     "s": Scheduled,
@@ -106,6 +116,7 @@ _EVENTS: Final[dict[str, Any]] = {
     "p": Parked,
     "u": Unparked,
     "f": Fired,
+    "b": Blamed,
     "e": Ended,
 }
 
@@ -157,11 +168,25 @@ class OutboxGone(NamedTuple):
     tag: str = "g"
 
 
-Effect = OutboxEntry | OutboxGone | TimerChange
+class Blame(NamedTuple):
+    """A process has died while it ran a call that has no journal."""
+
+    session: bytes
+    sequence: int
+    deaths: int
+    """How many have by now."""
+    epoch: int
+    """Of the last one."""
+    tag: str = "b"
+
+
+Effect = OutboxEntry | OutboxGone | TimerChange | Blame
 
 
 def unpack_effect(row: list[Any]) -> Effect:
     """Return an effect from its fields."""
     if row[-1] == "o":
         return OutboxEntry(*row)
+    if row[-1] == "b":
+        return Blame(*row)
     return OutboxGone(*row) if row[-1] == "g" else unpack_change(row)

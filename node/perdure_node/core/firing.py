@@ -12,7 +12,16 @@ from perdure import schedules
 from perdure.schedules import TimerSetting
 from perdure_node.core.limits import Limits
 
-__all__ = ["PARKED_MS", "TimerChange", "failed", "fired", "is_same", "parked", "unpack_change"]
+__all__ = [
+    "PARKED_MS",
+    "TimerChange",
+    "died",
+    "failed",
+    "fired",
+    "is_same",
+    "parked",
+    "unpack_change",
+]
 
 PARKED_MS: Final = (1 << 63) - 1
 """When a parked timer is due: never. It can be seen, cancelled, and set again."""
@@ -54,7 +63,9 @@ def fired(timer: TimerSetting, now_ms: int) -> TimerSetting | None:
     if not timer.every:
         return None
     due_ms = schedules.next_due_after_firing(timer.every, timer.due_ms, now_ms)
-    return timer._replace(due_ms=due_ms, every=schedules.unanchored(timer.every), attempts=0)
+    return timer._replace(
+        due_ms=due_ms, every=schedules.unanchored(timer.every), attempts=0, deaths=0
+    )
 
 
 def failed(timer: TimerSetting, now_ms: int, limits: Limits) -> TimerSetting | None:
@@ -66,7 +77,7 @@ def failed(timer: TimerSetting, now_ms: int, limits: Limits) -> TimerSetting | N
         limits: How often, and how long it waits.
     """
     attempts = timer.attempts + 1
-    if attempts >= limits.timer_attempts_max:
+    if attempts >= limits.timer_attempts_max or timer.deaths >= limits.blamed_max:
         return None
     # A shift by more than the bits of the longest wait is the longest wait.
     doublings = min(attempts - 1, limits.timer_retry_max_ms.bit_length())
@@ -76,6 +87,18 @@ def failed(timer: TimerSetting, now_ms: int, limits: Limits) -> TimerSetting | N
         every=schedules.anchored(timer.every, timer.due_ms),
         attempts=attempts,
     )
+
+
+def died(timer: TimerSetting, now_ms: int, limits: Limits) -> TimerSetting:
+    """Return what takes the place of a timer whose handler has ended its process.
+
+    Args:
+        timer: As it was when it fired.
+        now_ms: Wall clock.
+        limits: How often, and how long it waits.
+    """
+    timer = timer._replace(deaths=timer.deaths + 1)
+    return failed(timer, now_ms, limits) or parked(timer)
 
 
 def parked(timer: TimerSetting) -> TimerSetting:

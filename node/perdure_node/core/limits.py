@@ -94,6 +94,10 @@ class Limits:
     activation_idle_ms: int = 600_000
     """An object that nobody called for so long is passivated."""
 
+    blamed_max: int = 3
+    """Processes that may die while they run one call, or one timer's method, without a step
+    recorded in between. Then it is given up."""
+
     timers_per_object_max: int = 10_000
     """Timers of one object, parked ones too."""
 

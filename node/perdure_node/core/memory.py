@@ -19,7 +19,7 @@ from perdure_node.core import rows
 from perdure_node.core.batch import Batch, BatchBuilder, Images
 from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.damage import DamageFound
-from perdure_node.core.events import Effect
+from perdure_node.core.events import Blame, Effect
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
@@ -228,6 +228,8 @@ class Memory:
             leaves = self.underway.take(commit)
             if commit.effects and key is not None:
                 self._set_timers(commit.effects, key, record)
+            elif commit.effects:
+                self._blame(commit.effects)
         if (
             leaves is not None
             or keyed
@@ -274,6 +276,13 @@ class Memory:
                     self.timers_due_ms is None or timer.due_ms < self.timers_due_ms
                 ):
                     self.timers_due_ms = timer.due_ms
+
+    def _blame(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Blame):
+                window = self.open_window(effect.session)
+                window.blamed[effect.sequence] = effect.deaths, effect.epoch
+                self.dirty_windows.add(effect.session)
 
     def _end(self, outcome: Outcome, record: int) -> None:
         session, sequence, confirmed, code, payload = outcome[:5]

@@ -131,6 +131,23 @@ class Recorder:
         """Commit what belongs to no object."""
         self._add(Commit(None, False, False, 0, {}, [], None, (), effects))
 
+    def commit_blame(
+        self,
+        key: ObjectKey | None,
+        events: Sequence[Event] = (),
+        effects: Sequence[Effect] = (),
+        outcomes: Sequence[Outcome] = (),
+    ) -> None:
+        """Commit that a process has died while it ran a call. It changes no state.
+
+        Args:
+            key: The object, if the call has a journal or is a firing.
+            events: For that journal.
+            effects: How often it was, or what becomes of the timer.
+            outcomes: The end of the call, if it was once too often.
+        """
+        self._add(Commit(key, False, False, 1, {}, [*outcomes], None, events, effects))
+
     def _went_on(self, call: Call) -> None:
         # The journal in memory is the one that grows.
         call.progress = self._memory.progress[call.key]

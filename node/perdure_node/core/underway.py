@@ -13,8 +13,7 @@ from typing import NamedTuple
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
-from perdure_node.core.events import CALL, Ended, Event, OutboxEntry, Scheduled
-from perdure_node.core.firing import TimerChange
+from perdure_node.core.events import CALL, Ended, Event, OutboxEntry, OutboxGone, Scheduled
 
 __all__ = ["Leaves", "Underway"]
 
@@ -64,14 +63,11 @@ class Underway:
         """Take over a commit. Returns what it leaves in the store beside images; None: nothing."""
         key = commit.key
         for effect in commit.effects:
-            if isinstance(effect, TimerChange):
-                continue
-            place = (effect.partition, effect.sequence)
             if isinstance(effect, OutboxEntry):
-                self.outbox[place] = effect
-                self._given(*place)
-            else:
-                self.outbox.pop(place, None)
+                self.outbox[effect.partition, effect.sequence] = effect
+                self._given(effect.partition, effect.sequence)
+            elif isinstance(effect, OutboxGone):
+                self.outbox.pop((effect.partition, effect.sequence), None)
         leaves = Leaves(0, ended=False) if commit.effects else None
         if key is None:
             return leaves

@@ -36,7 +36,7 @@ class Ended(NamedTuple):
 class SessionWindow(Generic[C]):
     """The calls of one session to one partition. `C` is what stands for an open call."""
 
-    __slots__ = ("birth_ms", "bytes", "ended", "open", "settled")
+    __slots__ = ("birth_ms", "blamed", "bytes", "ended", "open", "settled")
 
     def __init__(self, birth_ms: int) -> None:
         self.birth_ms = birth_ms
@@ -46,6 +46,8 @@ class SessionWindow(Generic[C]):
         self.open: dict[int, C] = {}
         self.bytes = 0
         """Of all payloads in `ended`."""
+        self.blamed: dict[int, tuple[int, int]] = {}
+        """Calls that were running when their process died: how often, and in which epoch last."""
 
     def is_settled(self, sequence: int) -> bool:
         """Tell whether the caller has confirmed or given up this call."""
@@ -91,6 +93,8 @@ class SessionWindow(Generic[C]):
     def end(self, sequence: int, code: int, payload: bytes, record: int) -> None:
         """Note the outcome of a call, unless its caller no longer wants it."""
         self.open.pop(sequence, None)
+        if self.blamed:
+            self.blamed.pop(sequence, None)
         settled = self.settled
         if sequence > settled[0] and (len(settled) == 1 or not _inside(settled, sequence)):
             self.ended[sequence] = Ended(code, payload, record)
@@ -101,7 +105,7 @@ class SessionWindow(Generic[C]):
 
         A later outcome may yet be lost, and must then not look as if it had happened.
         """
-        return [
+        row = [
             self.settled,
             {
                 sequence: (ended.code, ended.payload)
@@ -109,6 +113,11 @@ class SessionWindow(Generic[C]):
                 if ended.record <= durable
             },
         ]
+        if self.blamed:
+            # That a process has died is true whatever is lost.
+            self.blamed = {s: b for s, b in self.blamed.items() if not self.is_settled(s)}
+            row.append(self.blamed)
+        return row
 
     @classmethod
     def from_row(cls, birth_ms: int, row: list[Any]) -> SessionWindow[C]:
@@ -118,6 +127,8 @@ class SessionWindow(Generic[C]):
         for sequence, (code, payload) in row[1].items():
             window.ended[sequence] = Ended(code, payload, 0)
             window.bytes += len(payload)
+        for blamed in row[2:]:
+            window.blamed = {s: (count, epoch) for s, (count, epoch) in blamed.items()}
         return window
 
     @property
