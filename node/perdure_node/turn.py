@@ -188,8 +188,8 @@ class MethodTurn:
 
     @property
     def attempt(self) -> int:
-        """How many times the call has been started, this one included."""
-        return 1 if self.admitted.progress is None else 2
+        """How many times the call has been started, this one included, as far as is known."""
+        return self.admitted.starts
 
     def check_step(self) -> None:
         """Refuse a step where there can be none.

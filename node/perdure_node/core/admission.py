@@ -11,6 +11,7 @@ from typing import Protocol
 from perdure.errors import Code
 from perdure.frames import Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
+from perdure_node.core.blames import deaths_in
 from perdure_node.core.calls import PLAIN, Call, Catalog, Copy, Refusal, Target
 from perdure_node.core.cancelling import Cancelling
 from perdure_node.core.commits import MARK
@@ -163,6 +164,8 @@ class Admission:
         assert isinstance(target, Target)
         call = Call(key, request, target, window, deadline_ms)
         call.copies.append(copy)
+        if window.blamed:
+            call.starts += deaths_in((), window, request.sequence)
         if self._cancelling.ahead and self._cancelling.refused(call):
             return
         if request.kind == _SEND:

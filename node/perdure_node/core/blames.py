@@ -7,10 +7,10 @@ likes. It is noted when the next process begins, before that call runs again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from perdure.errors import Code
-from perdure.frames import Request, pack_error
+from perdure.frames import pack_error
 from perdure.ids import CallId, ObjectKey
 from perdure_node.core import firing
 from perdure_node.core.commits import MARK, Outcome
@@ -19,8 +19,9 @@ from perdure_node.core.firing import TimerChange
 from perdure_node.core.firings import NOBODY
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
+from perdure_node.core.window import SessionWindow
 
-__all__ = ["Blames", "Driven", "blamed_since_step", "reason_of"]
+__all__ = ["Blames", "Driven", "blamed_since_step", "deaths_in", "reason_of"]
 
 
 class Driven(NamedTuple):
@@ -46,6 +47,11 @@ def blamed_since_step(events: Sequence[Event]) -> int:
             break
         count += isinstance(event, Blamed)
     return count
+
+
+def deaths_in(events: Sequence[Event], window: SessionWindow[Any], sequence: int) -> int:
+    """Return how many processes a call is known to have ended, with a journal and before it."""
+    return window.blamed.get(sequence, (0, 0))[0] + sum(isinstance(e, Blamed) for e in events)
 
 
 def reason_of(count: int) -> str:
@@ -82,12 +88,6 @@ class Blames:
             self._blame_timer(driven)
         else:
             self._blame_call(driven)
-
-    def starts_of(self, request: Request, events: Sequence[Event] = ()) -> int:
-        """Return how many times a call is known to have ended its process."""
-        window = self._memory.window(request.session) if request.session != NOBODY else None
-        plainly = 0 if window is None else window.blamed.get(request.sequence, (0, 0))[0]
-        return plainly + sum(isinstance(event, Blamed) for event in events)
 
     def _in_progress(self, driven: Driven) -> ObjectKey | None:
         for key, progress in self._memory.progress.items():

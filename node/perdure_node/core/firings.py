@@ -130,6 +130,7 @@ class Firings:
         )  # fmt: skip
         call = self.call_of(key, request)
         call.timer = timer
+        call.starts += timer.attempts
         return call
 
     def call_of(self, key: ObjectKey, request: Request) -> Call:

@@ -14,6 +14,7 @@ from perdure.errors import Code
 from perdure.frames import Request, pack_error
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
+from perdure_node.core.blames import blamed_since_step, deaths_in, reason_of
 from perdure_node.core.calls import PLAIN, Call, Catalog, Refusal
 from perdure_node.core.commits import Progress
 from perdure_node.core.damage import stops_on_damage
@@ -202,18 +203,35 @@ class Journalled:
             known = PLAIN if isinstance(target, Refusal) else target
             call = Call(key, request, known, window, _FOR_EVER_MS)
         call.progress, call.resumed = progress, True
+        call.starts += max(1, deaths_in(progress.events, call.window, request.sequence))
         for event in progress.events:
             if isinstance(event, Fired):
                 call.fired = TimerSetting(*event.timer)
+                call.starts += call.fired.attempts
             if isinstance(event, Parked):
                 call.parked = event.reason
             elif isinstance(event, Unparked):
                 call.parked = None
         if isinstance(target, Refusal) and call.parked is None:
             call.parked = f"its code is gone: {request.type}.{request.method}"
+        deaths = blamed_since_step(progress.events)
+        if call.parked is None and deaths >= self._memory.limits.blamed_max:
+            self._put_back_poisoned(call, deaths)
+            return
         if call.parked is not None:
             self._parked[key] = call
         self._owner.put_back(call)
+
+    def _put_back_poisoned(self, call: Call, deaths: int) -> None:
+        """Give up a call that has ended its process once too often."""
+        reason = reason_of(deaths)
+        call.parked = reason  # So that it takes its object, and does not run.
+        self._owner.put_back(call)
+        call.parked = None
+        if call.state is not None:
+            if call.fired is not None:
+                call.fired = call.fired._replace(deaths=deaths)
+            self.park(call, reason, *pack_error(Code.POISONED, (self.id_of(call), reason)))
 
     # Calls that cannot go on.
 
@@ -261,11 +279,14 @@ class Journalled:
         return Refusal(Code.PARKED, (str(key), self.id_of(call), call.parked))
 
     def retry(self, key: ObjectKey) -> bool:
-        """Send a parked call on its way again. False: there is none."""
-        call = self._parked.pop(key, None)
-        if call is None:
+        """Send a parked call on its way again. False: there is none, or its code is gone."""
+        call = self._parked.get(key)
+        target = None if call is None else self._catalog.find(call.request)
+        if call is None or not isinstance(target, Target):
             return False
-        call.parked = None
+        del self._parked[key]
+        call.target, call.parked = target, None
+        call.starts += 1
         self._add(call, Unparked())
         self._owner.run_again(call)
         return True

@@ -20,6 +20,7 @@ from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.admission import Admission
+from perdure_node.core.blames import Blames
 from perdure_node.core.calls import Call, Catalog, Copy, Ready, Refusal
 from perdure_node.core.cancelling import Cancelling
 from perdure_node.core.commits import MARK
@@ -71,6 +72,7 @@ class Partition:
             self._keys,
             limits,
         )
+        self.blames = Blames(number, memory, self.recorder)
         self.journalled = Journalled(
             self, memory, catalog, self.recorder, self._gate, self._mailboxes, self.firings
         )
@@ -296,11 +298,6 @@ class Partition:
         """Return what may leave, and forget it; what is to be run stays."""
         outputs, self._gate.outputs = self._gate.outputs, []
         return outputs
-
-    @property
-    def mailboxes(self) -> Mailboxes:
-        """Which calls wait and run, for those who only look."""
-        return self._mailboxes
 
     @property
     def mailboxes(self) -> Mailboxes:
