@@ -9,7 +9,7 @@ from perdure.context import StepResult
 from perdure.errors import Code
 from perdure.frames import pack_error
 
-__all__ = ["Again", "Attempt", "answered", "failed", "too_large"]
+__all__ = ["Again", "Attempt", "Standing", "answered", "failed", "too_large"]
 
 _MESSAGE_CHARACTERS_MAX: Final = 16_384
 
@@ -38,6 +38,17 @@ class Again(NamedTuple):
     reason: str
     after_s: float = 0.0
     """How long the service wants to be left alone; the back-off may be longer."""
+
+
+class Standing(NamedTuple):
+    """How a call that is not over stands."""
+
+    attempt: int
+    """The number of the one that is made, or was made last."""
+    failure: str
+    """What the one before has failed with, or this one; empty: nothing."""
+    again_s: float | None
+    """When the next one is made: the time of the loop. None: one is being made."""
 
 
 def answered(attempt: Attempt, value: object, bytes_max: int) -> StepResult:

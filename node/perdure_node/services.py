@@ -20,7 +20,7 @@ from perdure.frames import pack_error
 from perdure.service_settings import ServiceSettings
 from perdure_node.clock import Clock, SystemClock
 from perdure_node.python_services import PythonServices
-from perdure_node.service_attempt import Again, Attempt, failed
+from perdure_node.service_attempt import Again, Attempt, Standing, failed
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -64,6 +64,8 @@ class Services:
         self._python: Final = PythonServices(RESULT_BYTES_MAX, client)
         self._http: HttpServices | None = None
         self._places: dict[str, asyncio.Semaphore] = {}
+        self.standing: dict[str, Standing] = {}
+        """How the calls that are not over stand, by idempotency key."""
 
     async def call(
         self,
@@ -92,9 +94,24 @@ class Services:
         Raises:
             asyncio.CancelledError: Whoever waits was cancelled: nothing is known of the work.
         """
+        try:
+            return await self._call(service, method, payload, key, attempt, chain)
+        finally:
+            self.standing.pop(key, None)
+
+    async def _call(
+        self,
+        service: str,
+        method: str,
+        payload: bytes | None,
+        key: str,
+        attempt: int,
+        chain: Sequence[Sequence[str]],
+    ) -> StepResult:
         settings = self._settings.get(service, _AS_USUAL)
-        number = attempt
+        number, failure = attempt, ""
         while True:
+            self.standing[key] = Standing(number, failure, None)
             current = Attempt(service, method, payload, key, number, settings.timeout_s)
             try:
                 ended = await self._attempt(current, settings, chain)
@@ -108,6 +125,9 @@ class Services:
                 return failed(current, ended.type, f"{attempts}: {ended.reason}")
             pause_s = max(ended.after_s, self._backoff_s(settings, count))
             _log.info("%s: again after %.2f s: %s", current, pause_s, ended.reason)
+            failure = ended.reason
+            again_s = asyncio.get_running_loop().time() + pause_s
+            self.standing[key] = Standing(number, failure, again_s)
             await self._pause(pause_s)
             number += 1
 

@@ -142,6 +142,11 @@ class Client:
         else:
             self._set_timer()
 
+    def open_call(self, origin: CallId) -> OpenCall[PendingAnswer] | None:
+        """Return how a call stands that left a partition; None: it has its answer, or was not
+        made here."""
+        return self._session.origins.find(origin)
+
     def resume_origin(
         self, session: bytes, partition: int, next_sequence: int, open_sequences: Iterable[int]
     ) -> None:

@@ -66,6 +66,12 @@ class Origins(Generic[T]):
         lane = self._lanes.get((origin.session, origin.partition))
         return lane if isinstance(lane, OriginLane) else None
 
+    def find(self, origin: CallId) -> OpenCall[T] | None:
+        """Return a call that has no answer; None: it has, or was not made here."""
+        lane = self.lane(origin)
+        call = None if lane is None else lane.unsettled.get(origin.sequence)
+        return None if call is None or call.ended else call
+
     def take(self, call: OpenCall[T]) -> OriginLane[T]:
         """Put a new call into the queue of its lane, which is returned.
 

@@ -86,7 +86,8 @@ class Journalled:
         self._recorder = recorder
         self._gate = gate
         self._mailboxes = mailboxes
-        self._parked: dict[ObjectKey, Call] = {}
+        self.parked_calls: dict[ObjectKey, Call] = {}
+        """Those that hold their object and do not go on."""
 
     def stop_damaged(self, damage: str) -> None:
         """Stop the partition for good."""
@@ -219,7 +220,7 @@ class Journalled:
             self._put_back_poisoned(call, deaths)
             return
         if call.parked is not None:
-            self._parked[key] = call
+            self.parked_calls[key] = call
         self._owner.put_back(call)
 
     def _put_back_poisoned(self, call: Call, deaths: int) -> None:
@@ -237,12 +238,12 @@ class Journalled:
 
     def parked(self, key: ObjectKey) -> Call | None:
         """Return the call that holds an object and does not go on, if there is one."""
-        return self._parked.get(key)
+        return self.parked_calls.get(key)
 
     @property
     def all_parked(self) -> list[Call]:
         """All such calls of the partition."""
-        return list(self._parked.values())
+        return list(self.parked_calls.values())
 
     @stops_on_damage
     def park(self, call: Call, reason: str, code: int, payload: bytes) -> None:
@@ -263,7 +264,7 @@ class Journalled:
             self._owner.method_returned(call, code, payload, {})
             return
         call.parked = reason
-        self._parked[call.key] = call
+        self.parked_calls[call.key] = call
         self._add(call, Parked(reason))
         state = call.state
         self._gate.answer(call.copies, state, code, payload, self._recorder.record)
@@ -273,18 +274,18 @@ class Journalled:
 
     def refusal(self, key: ObjectKey) -> Refusal | None:
         """Tell why an object takes no calls; None: it does."""
-        call = self._parked.get(key)
+        call = self.parked_calls.get(key)
         if call is None:
             return None
         return Refusal(Code.PARKED, (str(key), self.id_of(call), call.parked))
 
     def retry(self, key: ObjectKey) -> bool:
         """Send a parked call on its way again. False: there is none, or its code is gone."""
-        call = self._parked.get(key)
+        call = self.parked_calls.get(key)
         target = None if call is None else self._catalog.find(call.request)
-        if call is None or not isinstance(target, Target):
+        if call is None or target is None or isinstance(target, Refusal):
             return False
-        del self._parked[key]
+        del self.parked_calls[key]
         call.target, call.parked = target, None
         call.starts += 1
         self._add(call, Unparked())
@@ -293,7 +294,7 @@ class Journalled:
 
     def drop(self, key: ObjectKey) -> bool:
         """End a parked call: it has failed, the state stays as of the last commit."""
-        call = self._parked.pop(key, None)
+        call = self.parked_calls.pop(key, None)
         if call is None:
             return False
         code, payload = pack_error(Code.POISONED, (self.id_of(call), call.parked))
