@@ -28,7 +28,6 @@ from perdure.errors import (
     code_of,
 )
 from perdure.frames import Encoding, Kind, pack_error
-from perdure.ids import CallId
 from perdure.objects import Method, ObjectType, find_type
 from perdure_node.activation import Activation, activate, changed_attributes
 from perdure_node.arguments import arguments_of
@@ -467,12 +466,12 @@ class Executor:
             return pack_error(code_of(error), error.args)
         call = turn.admitted
         request = call.request
-        call_id = CallId(request.session, turn.partition.number, request.sequence)
+        call_id = turn.context.call_id
         if turn.cancelled is not None and isinstance(error, asyncio.CancelledError):
             return pack_error(Code.CANCELLED, (f"{call.key}.{request.method}", turn.cancelled))
         method = request.method or "get_or_create"
         payload = raised.pack_exception(
-            error, object=str(call.key), method=method, call_id=str(call_id)
+            error, object=str(call.key), method=method, call_id=call_id
         )
         return int(Code.RAISED), payload
 

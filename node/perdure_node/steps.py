@@ -155,7 +155,8 @@ class Steps:
         """Call a service."""
 
         def perform(step: int, data: Any) -> None:
-            key = f"{self._turn.context.idempotency_key}/{step}"
+            # Not the caller's key: other objects and methods may be called with the same.
+            key = f"{self._turn.context.call_id}/{step}"
             work = self._performer.service(data[0], data[1], data[2], key, self._turn.chain)
             self._start(step, work)
 

@@ -13,13 +13,13 @@ from perdure.client import Answer
 from perdure.context import DurableContext, StepResult, TimerSetting
 from perdure.errors import Code, TooManyTimers, error_from_wire
 from perdure.frames import Encoding, Kind, Reply, unpack_error, unpack_reply
-from perdure.ids import CallId, ObjectKey, partition_of
+from perdure.ids import ObjectKey, partition_of
 from perdure.objects import Method
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.core.calls import Call
 from perdure_node.core.events import Effect, Event, OutboxEntry, Saved
 from perdure_node.core.firing import TimerChange
-from perdure_node.core.firings import SENT
+from perdure_node.core.firings import SENT, id_of
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.core.reader import READS
@@ -106,11 +106,10 @@ class MethodTurn:
         """What the method's `ctx` is."""
         if self._context is None:
             request = self.admitted.request
-            call_id = CallId(request.session, self.partition.number, request.sequence)
             self._context = DurableContext(
                 self.admitted.key,
                 request.method,
-                str(call_id),
+                id_of(self.admitted, self.partition.number),
                 attempt=self.attempt,
                 key=request.key,
             )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from perdure_node.core.keys import Keys
     from perdure_node.core.mailboxes import Mailboxes
 
-__all__ = ["LATER_MS", "NOBODY", "SENT", "Firings"]
+__all__ = ["LATER_MS", "NOBODY", "SENT", "Firings", "id_of"]
 
 NOBODY: Final = b"\xff" * 6 + b"firings\0\0\0"
 """The session of firings: no caller has it."""
@@ -180,3 +180,29 @@ class Firings:
         except ValueError:
             # Its time zone is not known on this machine: somebody has to look at it.
             return firing.parked(timer)
+
+
+def id_of(call: Call, partition: int) -> str:
+    """Return the id of a call as text: equal for all its attempts, and for no other call.
+
+    A firing has the generation of its timer, which is unique in a partition, and the time that
+    it was meant for; a call that was sent has the id that its sender gave it.
+    """
+    timer = call.timer or call.fired
+    if timer is None:
+        return str(CallId(call.request.session, partition, call.request.sequence))
+    if timer.name.startswith(SENT):
+        return timer.name.removeprefix(SENT)
+    session = NOBODY[:6] + _meant_ms(timer).to_bytes(10, "big")
+    return str(CallId(session, partition, timer.generation))
+
+
+def _meant_ms(timer: TimerSetting) -> int:
+    """Return what tells one firing of a timer from the next: 0 where there is only one.
+
+    What is fired again because its handler has failed is late, and still the same.
+    """
+    if not timer.every:
+        return 0
+    _, _, beat = timer.every.partition("@")
+    return int(beat) if beat and timer.every.startswith("ms:") else timer.due_ms

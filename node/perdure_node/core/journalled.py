@@ -12,7 +12,7 @@ from typing import Protocol
 
 from perdure.errors import Code
 from perdure.frames import Request, pack_error
-from perdure.ids import CallId, ObjectKey
+from perdure.ids import ObjectKey
 from perdure.schedules import TimerSetting
 from perdure_node.core.blames import blamed_since_step, deaths_in, reason_of
 from perdure_node.core.calls import PLAIN, Call, Catalog, Refusal
@@ -30,7 +30,7 @@ from perdure_node.core.events import (
     Saved,
     Unparked,
 )
-from perdure_node.core.firings import NOBODY, Firings
+from perdure_node.core.firings import NOBODY, Firings, id_of
 from perdure_node.core.gate import Gate
 from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
@@ -303,7 +303,7 @@ class Journalled:
 
     def id_of(self, call: Call) -> str:
         """Return a call's id as text."""
-        return str(CallId(call.request.session, self._owner.number, call.request.sequence))
+        return id_of(call, self._owner.number)
 
     def _refuse(self, call: Call) -> None:
         refusal = self.refusal(call.key)
