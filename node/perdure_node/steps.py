@@ -105,8 +105,6 @@ class Steps:
         """Other steps that are being performed, and have to end before the method does."""
         self.asked: dict[int, float] = {}
         """When this run asked for steps: the time of the loop."""
-        self.asked: dict[int, float] = {}
-        """When this run asked for steps: the time of the loop."""
         self._finished: asyncio.Future[None] | None = None
         self._quiet = True
         self.events: list[Event] = []

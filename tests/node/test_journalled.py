@@ -214,6 +214,26 @@ async def test_a_nested_call_is_applied_once_whatever_crashes(tmp_path: Path) ->
 
 
 @on_loop
+async def test_a_call_that_waits_for_another_one_is_in_the_store_as_in_the_journal(
+    tmp_path: Path,
+) -> None:
+    fresh()
+    async with running(settings(tmp_path), crash=True) as (node, caller):
+        await caller.create("Works")
+        await caller.create("Pot", "p1")
+        caller.send("Works", "fill", "p1")
+        await until(lambda: any(event.tag == "d" for event in events_of(node, "Works")))
+        await caller.call("Pot", "add", 1, id="p1")
+        for host in node._hosts:
+            assert host.apply()
+    fresh()
+    GATES["go"].set()
+    async with running(settings(tmp_path)) as (_, caller):
+        await state_when(caller, "Works", steps=["fill", 5])
+        assert await caller.call("Pot", "add", 0, id="p1") == 6
+
+
+@on_loop
 async def test_a_nested_call_left_open_is_delivered_after_the_method_has_returned(
     tmp_path: Path,
 ) -> None:

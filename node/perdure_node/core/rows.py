@@ -162,7 +162,8 @@ def unpack_progress(row: bytes, events: list[Event]) -> Progress:
 
 def pack_event(event: Event | Effect) -> bytes:
     """Pack an event, or an entry of the outbox."""
-    return ormsgpack.packb(tuple(event))
+    # As in a record: an event may hold one of our kinds of tuples.
+    return ormsgpack.packb(event, default=tuple)
 
 
 def unpack_outbox(row: bytes) -> OutboxEntry:
