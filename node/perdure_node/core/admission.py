@@ -168,12 +168,14 @@ class Admission:
             call.starts += deaths_in((), window, request.sequence)
         if self._cancelling.ahead and self._cancelling.refused(call):
             return
-        if request.kind == _SEND:
+        kind = request.kind
+        if kind == _CALL:
+            if request.key is not None and not self._keys.claim(call):
+                return
+        elif kind == _SEND:
             self._firings.accept(request, copy, call)
             return
-        if request.key is not None and request.kind == _CALL and not self._keys.claim(call):
-            return
-        if request.kind == _GET_OR_CREATE:
+        elif kind == _GET_OR_CREATE:
             state = self._memory.state(call.key)
             if state is not None and state.image is not None:
                 # It is there: a read, which waits for no method.
@@ -200,8 +202,8 @@ class Admission:
             return refusal
         if self._owner.draining:
             return Refusal(Code.DRAINING, (self._server,))
-        if (refusal := self._journalled.refusal(key)) is not None:
-            return refusal
+        if self._journalled.parked_calls and key in self._journalled.parked_calls:
+            return self._journalled.refusal(key)
         if self._mailboxes.waiting >= limits.waiting_calls_max:
             return Refusal(
                 Code.BACKPRESSURE, (f"partition {self._owner.number}", limits.retry_after_s)

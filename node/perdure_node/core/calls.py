@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -68,27 +69,31 @@ class Copy(NamedTuple):
 class Call:
     """A call that has been admitted: it waits in a mailbox, or runs."""
 
-    __slots__ = (
-        "copies",
-        "deadline_ms",
-        "digest",
-        "fired",
-        "firing",
-        "followers",
-        "key",
-        "parked",
-        "progress",
-        "request",
-        "resumed",
-        "shared",
-        "since_ms",
-        "starts",
-        "state",
-        "target",
-        "timer",
-        "turn",
-        "window",
-    )
+    # Not in `__init__`, and no slots: most calls change none of them.
+    digest = b""
+    """Of its arguments; only with an idempotency key."""
+    followers: Sequence[Call] = ()
+    """Calls with the same idempotency key, which wait for this one's outcome."""
+    state: ObjectState | None = None
+    """Set while it runs."""
+    progress: Progress | None = None
+    """What the journal knows of it already."""
+    firing = False
+    """Nobody waits for it: a timer has fired, or it was sent."""
+    timer: TimerSetting | None = None
+    """The timer that has fired, until a record says so."""
+    fired: TimerSetting | None = None
+    """The same afterwards."""
+    starts = 1
+    """How many times its method has been started, this time included, as far as is known."""
+    turn: Any = None
+    """The run of its method. The shell's business."""
+    parked: str | None = None
+    """Why it does not go on until an operator decides."""
+    since_ms = 0
+    """When it came; once it runs, when it began to. Monotonic clock."""
+    resumed = False
+    """It was begun by an earlier process."""
 
     def __init__(
         self,
@@ -105,30 +110,6 @@ class Call:
         self.window = window
         self.deadline_ms = deadline_ms
         self.copies: list[Copy] = []
-        self.digest = b""
-        """Of its arguments; only with an idempotency key."""
-        self.followers: list[Call] = []
-        """Calls with the same idempotency key, which wait for this one's outcome."""
-        self.state: ObjectState | None = None
-        """Set while it runs."""
-        self.progress: Progress | None = None
-        """What the journal knows of it already."""
-        self.firing = False
-        """Nobody waits for it: a timer has fired, or it was sent."""
-        self.timer: TimerSetting | None = None
-        """The timer that has fired, until a record says so."""
-        self.fired: TimerSetting | None = None
-        """The same afterwards."""
-        self.starts = 1
-        """How many times its method has been started, this time included, as far as is known."""
-        self.turn: Any = None
-        """The run of its method. The shell's business."""
-        self.parked: str | None = None
-        """Why it does not go on until an operator decides."""
-        self.since_ms = 0
-        """When it came; once it runs, when it began to. Monotonic clock."""
-        self.resumed = False
-        """It was begun by an earlier process."""
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ class Keys:
         if (first := self._open.get(name)) is not None:
             if first.digest == digest:
                 call.window.open[request.sequence] = call
-                first.followers.append(call)
+                first.followers = [*first.followers, call]
             else:
                 self._gate.answer(call.copies, None, *reused)
             return False
