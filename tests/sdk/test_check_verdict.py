@@ -76,6 +76,17 @@ def test_an_object_that_cannot_be_read_at_the_end_is_no_success() -> None:
     assert findings.verdict is Verdict.NOTHING_SHOWN
 
 
+def test_a_process_that_ended_by_itself_is_no_success() -> None:
+    deaths = ["node n1 ended with status 70: TypeError", "node n2 ended with status 70: "]
+
+    findings = judge(adds(CALLS_MIN), ["counter"], deaths=deaths)
+
+    assert findings.verdict is Verdict.NOTHING_SHOWN
+    assert findings.shows_nothing == [
+        "node n1 ended with status 70: TypeError and 1 times more, and no fault had done that"
+    ]
+
+
 def test_a_call_that_got_stuck_is_no_success() -> None:
     stuck = op("add", 1, at=(1_000, 1_001 + int(STUCK_S * 1000)), told=CALLS_MIN + 1)
 

@@ -7,8 +7,6 @@ it imports this module.
 from __future__ import annotations
 
 from perdure import DurableObject, ctx, durable
-from perdure.codec import encode
-from perdure.context import TimerSetting, current_turn
 
 __all__ = [
     "OPENING_BALANCE",
@@ -148,10 +146,7 @@ class CheckAlarm(DurableObject):
 
     async def arm(self, token: str, delay_ms: int) -> int:
         """Set a timer; return how many have been set."""
-        turn = current_turn.get()
-        assert turn is not None
-        due_ms = int(ctx.now().timestamp() * 1000) + delay_ms
-        turn.set_timer(TimerSetting(token, due_ms, "ring", encode([[token], {}])))
+        ctx.after(delay_ms / 1000, self.ring, token, name=token)
         self.armed += 1
         return self.armed
 

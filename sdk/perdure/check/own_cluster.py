@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -32,18 +32,39 @@ _ACTIVATIONS_MAX: Final = 8
 """Of each node. Objects leave memory all the time, and come back from the store."""
 
 _LINES_KEPT: Final = 1_000
+_LINES_SHOWN: Final = 20
+_AGAIN: Final = "; starts again"
+_AS_TOLD: Final = ("was ended by SIGKILL", "was ended by SIGTERM", "ended with status 0;")
+"""How a process ends that a fault has ended."""
+
 _ASK_S: Final = 1.0
 _ASK_AGAIN_S: Final = 0.1
+
+
+class _Output:
+    """What the processes print, and what the supervisor says of their ends."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self.deaths: list[str] = []
+        self._last: dict[str, str] = {}
+
+    def add(self, name: str, line: str) -> None:
+        """Take a line of a program, or one about it."""
+        self.lines.append(f"{name} | {line}")
+        if line.endswith(_AGAIN) and not line.startswith(_AS_TOLD):
+            self.deaths.append(f"{name} {line.removesuffix(_AGAIN)}: {self._last.get(name, '')}")
+        self._last[name] = line
 
 
 class OwnCluster:
     """A running cluster."""
 
-    def __init__(self, address: str, supervisor: Supervisor, lines: deque[str]) -> None:
+    def __init__(self, address: str, supervisor: Supervisor, deaths: Sequence[str]) -> None:
         self.address = address
         """Of its router."""
-        self.lines = lines
-        """The last lines that its processes have printed."""
+        self.deaths = deaths
+        """How processes have ended that nobody had ended."""
         self._supervisor = supervisor
 
     def pids(self) -> dict[str, int]:
@@ -58,7 +79,6 @@ async def own_cluster(nodes: int) -> AsyncIterator[OwnCluster]:
     Raises:
         CommandFailed: It does not start.
     """
-    lines: deque[str] = deque(maxlen=_LINES_KEPT)
     with tempfile.TemporaryDirectory(prefix="perdure-check-") as folder:
         lock = DirectoryLock(Path(folder), make=True)
         try:
@@ -66,14 +86,16 @@ async def own_cluster(nodes: int) -> AsyncIterator[OwnCluster]:
             [address] = free_addresses(1)
             config = Config(limits={"activations_max": _ACTIVATIONS_MAX})
             groups = cluster_programs(config, _APP, Path(folder), plan, address)
-            supervisor = Supervisor(groups, lambda name, line: lines.append(f"{name} | {line}"))
+            output = _Output()
+            lines = output.lines
+            supervisor = Supervisor(groups, output.add)
             stop = asyncio.Event()
             served = asyncio.Event()
             running = asyncio.create_task(supervisor.run(_wait(served), stop))
             try:
                 await _until_served(address, running, lines)
                 served.set()
-                yield OwnCluster(address, supervisor, lines)
+                yield OwnCluster(address, supervisor, output.deaths)
             finally:
                 stop.set()
                 await asyncio.wait([running])
@@ -91,8 +113,8 @@ async def _until_served(address: str, running: asyncio.Task[None], lines: deque[
     await asyncio.wait([asking, running], return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         asking.cancel()
-        running.result()
-        raise CommandFailed("the cluster has ended:\n" + "\n".join(lines))
+        why = running.exception() or "the cluster has ended"
+        raise CommandFailed("\n".join([str(why), *list(lines)[-_LINES_SHOWN:]]))
     asking.result()
 
 

@@ -55,8 +55,8 @@ async def run_check(settings: Settings, say: Callable[[str], None]) -> tuple[Run
         CommandFailed: There is no cluster to be checked.
     """
     history = History(time.monotonic)
+    cluster: OwnCluster | None = None
     async with AsyncExitStack() as stack:
-        cluster: OwnCluster | None = None
         address = settings.address
         if address is None:
             say(f"starting {settings.nodes} nodes and a router")
@@ -88,6 +88,7 @@ async def run_check(settings: Settings, say: Callable[[str], None]) -> tuple[Run
         settings.kinds,
         wrong_effects=wrong,
         unread=callers.unread,
+        deaths=[] if cluster is None else cluster.deaths,
         faults=faults,
     )
     judged_s = time.monotonic() - healed_s

@@ -94,6 +94,7 @@ def judge(
     *,
     wrong_effects: Sequence[str] = (),
     unread: Sequence[str] = (),
+    deaths: Sequence[str] = (),
     faults: Mapping[str, FaultCount] | None = None,
     tries_max: int = TRIES_MAX,
 ) -> Findings:
@@ -104,6 +105,7 @@ def judge(
         kinds: What should have been done; a kind that was not is not shown to work.
         wrong_effects: What `effects` has found.
         unread: Objects that could not be read at the end.
+        deaths: How processes have ended that no fault had ended.
         faults: Those that were asked for, and how often they hit.
         tries_max: As for `decide`.
     """
@@ -125,6 +127,9 @@ def judge(
         if kind in MODELS:
             _decide(findings, kind, object, some, tries_max)
     findings.shows_nothing = _gaps(findings, unread, faults or {})
+    if deaths:
+        more = f" and {len(deaths) - 1:,} times more" if len(deaths) > 1 else ""
+        findings.shows_nothing.append(f"{deaths[0]}{more}, and no fault had done that")
     return findings
 
 

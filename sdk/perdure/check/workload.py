@@ -15,7 +15,7 @@ __all__ = ["ENABLED", "KINDS", "TYPES", "Burst", "Objects", "Script", "group_of"
 KINDS: Final = ("counter", "register", "list", "keyed", "nested", "timers")
 """All there are. `nested` are calls between objects."""
 
-ENABLED: Final = ("counter", "register", "list", "keyed")
+ENABLED: Final = ("counter", "register", "list", "keyed", "nested", "timers")
 """What a check does."""
 
 TYPES: Final = {
@@ -117,7 +117,10 @@ class Script:
         """Draw the next burst."""
         chance, objects = self._chance, self._objects
         kind = chance.choice(objects.kinds)
-        slot = 0 if chance.random() < _HOT else chance.randrange(objects.places)
+        slot = chance.randrange(objects.places)
+        # Accounts wait for each other as it is.
+        if kind != "nested" and chance.random() < _HOT:
+            slot = 0
         object = objects.current(kind, slot)
         timeout_s = _PATIENT_S
         if chance.random() < _IMPATIENT:
