@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from perdure import codec, raised
 from perdure.context import StepResult, current_turn
-from perdure.errors import Code
+from perdure.errors import Code, TooManySteps
 from perdure.frames import Kind, pack_error
 from perdure.ids import ObjectKey
 from perdure_node.core.events import CALL, Cancelled, Effect, Event, OutboxEntry, Scheduled
@@ -142,7 +142,7 @@ class Steps:
 
         def perform(step: int, data: Any) -> None:
             future = self._performer.read(ObjectKey(data[0], data[1]), Kind(data[2]), *data[3:])
-            future.add_done_callback(lambda f: self._done(step, *f.result()))
+            future.add_done_callback(lambda f: f.cancelled() or self._done(step, *f.result()))
 
         data = [*target, int(kind), method, have, arguments]
         return self._ask("read", f"{kind.name.lower()} {target}", lambda: data, perform)
@@ -291,7 +291,6 @@ class Steps:
         future: asyncio.Future[StepResult] = self._loop.create_future()
         self._waiting[step] = future
         self.asked[step] = self._loop.time()
-        self.asked[step] = self._loop.time()
         if recorded is None:
             turn.suspended()
             made = data()
@@ -308,7 +307,13 @@ class Steps:
         return future
 
     def _number(self, kind: str, name: str) -> tuple[int, Scheduled | None]:
-        self._turn.check_step()
+        turn, limits = self._turn, self._turn.limits
+        turn.check_step()
+        what = f"{turn.admitted.key}.{turn.admitted.request.method}"
+        if self._replay.asked >= limits.steps_max:
+            raise TooManySteps(what, "steps", limits.steps_max)
+        if self._replay.result_bytes > limits.journal_bytes_max:
+            raise TooManySteps(what, "bytes of results of steps", limits.journal_bytes_max)
         try:
             return self._replay.ask(kind, name)
         except Mismatch as mismatch:
@@ -333,7 +338,7 @@ class Steps:
             if not self._working and self._finished is not None and not self._finished.done():
                 self._finished.set_result(None)
 
-        self._performer.start(work, done)
+        self._performer.start(self._turn.driven(work), done)
 
     async def _run(self, function: Callable[[], Any]) -> StepResult:
         turn = self._turn
