@@ -56,6 +56,9 @@ class Carrier:
     def send(self, session: int, entry: OutboxEntry) -> asyncio.Future[StepResult]:
         """Send a call of a partition's session until it is answered."""
         ended: asyncio.Future[StepResult] = self._loop.create_future()
+        if self._client.closed:
+            ended.cancel()
+            return ended
         answer = self._client.call(
             entry.target,
             Kind(entry.kind),
@@ -82,6 +85,9 @@ class Carrier:
     ) -> asyncio.Future[StepResult]:
         """Ask for something of which copies do no harm."""
         ended: asyncio.Future[StepResult] = self._loop.create_future()
+        if self._client.closed:
+            ended.cancel()
+            return ended
         version = None if have is None else (have[0], have[1])
         answer = self._client.call(target, kind, method, arguments=arguments, have=version)
         answer.add_done_callback(functools.partial(_pass_on, ended))
@@ -89,12 +95,14 @@ class Carrier:
 
     def confirm(self, entry: OutboxEntry, session: int) -> None:
         """Tell the target that its answer is durable here."""
-        self._client.confirm(self._origin(session, entry))
+        if not self._client.closed:
+            self._client.confirm(self._origin(session, entry))
 
     def kill(self, entry: OutboxEntry, session: int) -> None:
         """End a call at its target."""
         id = codec.encode(str(self._origin(session, entry)))
-        self._client.call(entry.target, Kind.CANCEL, "kill", arguments=id, timeout_s=None)
+        if not self._client.closed:
+            self._client.call(entry.target, Kind.CANCEL, "kill", arguments=id, timeout_s=None)
 
     def service(
         self,

@@ -142,7 +142,7 @@ class Steps:
 
         def perform(step: int, data: Any) -> None:
             future = self._performer.read(ObjectKey(data[0], data[1]), Kind(data[2]), *data[3:])
-            future.add_done_callback(lambda f: f.cancelled() or self._done(step, *f.result()))
+            future.add_done_callback(lambda f: self._read(step, f))
 
         data = [*target, int(kind), method, have, arguments]
         return self._ask("read", f"{kind.name.lower()} {target}", lambda: data, perform)

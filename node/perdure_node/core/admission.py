@@ -173,7 +173,10 @@ class Admission:
             if request.key is not None and not self._keys.claim(call):
                 return
         elif kind == _SEND:
-            self._firings.accept(request, copy, call)
+            if self._owner.room:
+                self._firings.accept(request, copy, call)
+            else:
+                self._gate.refuse(copy, Refusal(Code.DISK_FULL, (1.0,)))
             return
         elif kind == _GET_OR_CREATE:
             state = self._memory.state(call.key)

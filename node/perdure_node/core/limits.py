@@ -56,6 +56,9 @@ class Limits:
     steps_max: int = 10_000
     """Steps of one call."""
 
+    journal_bytes_max: int = 64 << 20
+    """Results of all steps of one call."""
+
     result_bytes_max: int = 4 << 20
     """An encoded result. It has to fit into one message."""
 

@@ -42,6 +42,8 @@ class Replay:
         self.asked = 0
         """Steps that this run has asked for."""
         self._saved = saved
+        self.result_bytes = 0
+        """Of all results in the journal."""
         self.grown()
 
     def grown(self) -> None:
@@ -51,6 +53,7 @@ class Replay:
                 self._scheduled[event.step] = event
             elif isinstance(event, Done):
                 self._done[event.step] = event
+                self.result_bytes += len(event.payload)
             elif isinstance(event, Saved):
                 self._saves += 1
         self._seen = len(self.events)
