@@ -47,7 +47,9 @@ from perdure_node.identity import OPEN, Identity
 from perdure_node.intake import check_request
 from perdure_node.journal.node_journal import NodeJournal
 from perdure_node.journal.recovery import JournalUnusable
+from perdure_node.operations import Operations
 from perdure_node.outgoing import LocalTransport
+from perdure_node.overview import Overview
 from perdure_node.services import Services
 from perdure_node.settings import NodeSettings
 from perdure_node.upkeep import Upkeep
@@ -80,6 +82,9 @@ class Node:
 
     partition_count: int
     """Of the whole cluster."""
+
+    operations: Operations
+    """What operators ask and decide."""
 
     def __init__(self, settings: NodeSettings, *, clock: Clock | None = None) -> None:
         self.settings = settings
@@ -159,8 +164,22 @@ class Node:
         )
         for host in self._hosts:
             self._carrier.open(host.partition)
+        self.operations = self._open_operations()
         self._upkeep_task = self._loop.create_task(self._upkeep.run(), name="perdure upkeep")
         self._upkeep_task.add_done_callback(self._upkeep_ended)
+
+    def _open_operations(self) -> Operations:
+        overview = Overview(
+            self.settings,
+            self._identity.cluster_id,
+            self.partition_count,
+            self._hosts,
+            self._residents,
+            self.client,
+            self._services,
+            self._clock,
+        )
+        return Operations(overview, self._hosts, self.partition_count, self._clock, self._note)
 
     def transport(self) -> Transport:
         """Return a way for clients in this process to call."""
@@ -420,15 +439,7 @@ class Node:
 
     async def describe(self) -> Description:
         """Return what operators see."""
-        from perdure_node.overview import describe_node
-
-        return describe_node(
-            self.settings,
-            self._identity.cluster_id,
-            self.partition_count,
-            self._hosts,
-            self._residents,
-        )
+        return self.operations.describe()
 
     async def list(
         self, partition: int, type: str, prefix: str, after: str, limit: int
@@ -438,15 +449,4 @@ class Node:
         Raises:
             NotOwner, DataLoss: The partition is not here, or damaged.
         """
-        host = self._hosts.find(partition)
-        try:
-            found = host.partition.memory.list_ids(type, prefix, after, min(limit or 1_000, 1_000))
-        except DamageFound as error:
-            self._hosts.stop(host, error)
-            raise DataLoss(partition, str(error)) from None
-        durable = self._loop.create_future()
-        # A list could have seen any commit of the partition.
-        host.partition.hold_all(lambda: durable.set_result(None))
-        self._note(host)
-        await durable
-        return found
+        return await self.operations.list(partition, type, prefix, after, limit)

@@ -11,6 +11,7 @@ from perdure.ids import ObjectKey, partition_of
 from perdure.objects import find_type
 from perdure.serving.backend import AnswerSink, Description
 from perdure.transport import Welcome
+from perdure.wire.v1 import cluster_pb2
 from perdure_node.node import Node
 
 __all__ = ["NodeService"]
@@ -64,3 +65,27 @@ class NodeService:
             NotOwner, DataLoss: It is not here, or damaged.
         """
         return await self._node.list(partition, type, prefix, after, limit)
+
+    async def inspect(self, target: ObjectKey) -> cluster_pb2.Inspection:
+        """Return what an object does and waits for.
+
+        Raises:
+            NotOwner: It is another node's.
+        """
+        return self._node.operations.inspect(target)
+
+    async def list_calls(self, asked: cluster_pb2.ListCallsRequest) -> cluster_pb2.CallPage:
+        """Return calls that are not over, of this node."""
+        if asked.node not in ("", self._node.settings.name):
+            return cluster_pb2.CallPage(missing=[f"node {asked.node} (ask a router)"])
+        return self._node.operations.list_calls(asked)
+
+    async def decide(
+        self, target: ObjectKey, decision: cluster_pb2.Decision.ValueType, name: str
+    ) -> bool:
+        """Carry out what an operator has decided about a parked call or timer.
+
+        Raises:
+            PerdureError: It is not here, damaged, or cannot be.
+        """
+        return await self._node.operations.decide(target, decision, name)

@@ -10,14 +10,16 @@ import grpc
 
 from perdure.errors import NoOwner
 from perdure.grpc_transport import channel_options
-from perdure.serving.backend import Description, TypeDescription
+from perdure.ids import ObjectKey
+from perdure.serving.backend import LIST_LIMIT_MAX, Description, TypeDescription
 from perdure.serving.cluster import description_from_wire
 from perdure.serving.status import Refusal
 from perdure.wire.v1 import cluster_pb2
 
-__all__ = ["Inquiries", "merge_types"]
+__all__ = ["Inquiries", "merge_pages", "merge_types"]
 
 _DESCRIBE_S: Final = 1.0
+_LOOK_S: Final = 5.0
 _LIST_S: Final = 10.0
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -81,6 +83,80 @@ class Inquiries:
             raise refusal from None
         answer = cluster_pb2.ListAnswer.FromString(message)
         return list(answer.ids), answer.more
+
+    async def inspect(self, node: str, target: ObjectKey) -> cluster_pb2.Inspection | None:
+        """Return what an object does, asked of its owner. None: that does not answer.
+
+        Raises:
+            Refusal: What it said.
+        """
+        request = cluster_pb2.InspectRequest(type=target.type, id=target.id)
+        try:
+            message = await self._ask(node, "Inspect", request.SerializeToString(), _LOOK_S)
+        except grpc.aio.AioRpcError as error:
+            refusal = _refusal_of(error)
+            if refusal is None:
+                return None
+            raise refusal from None
+        return cluster_pb2.Inspection.FromString(message)
+
+    async def list_calls(
+        self, nodes: Iterable[str], asked: cluster_pb2.ListCallsRequest
+    ) -> cluster_pb2.CallPage:
+        """Return a page of the calls of some nodes. It names those that do not answer."""
+        pages = await asyncio.gather(*(self._list_calls(node, asked) for node in nodes))
+        return merge_pages(pages, min(asked.limit or LIST_LIMIT_MAX, LIST_LIMIT_MAX))
+
+    async def _list_calls(
+        self, node: str, asked: cluster_pb2.ListCallsRequest
+    ) -> cluster_pb2.CallPage:
+        try:
+            message = await self._ask(node, "ListCalls", asked.SerializeToString(), _LOOK_S)
+        except grpc.aio.AioRpcError:
+            return cluster_pb2.CallPage(missing=[f"node {node} (does not answer)"])
+        return cluster_pb2.CallPage.FromString(message)
+
+    async def decide(
+        self,
+        node: str,
+        partition: int,
+        target: ObjectKey,
+        decision: cluster_pb2.Decision.ValueType,
+        name: str,
+    ) -> bool:
+        """Have a node carry out a decision about one of its objects.
+
+        Raises:
+            NoOwner: It could not be reached, or has not answered.
+            Refusal: What it said.
+        """
+        request = cluster_pb2.DecideRequest(
+            type=target.type, id=target.id, decision=decision, name=name
+        )
+        try:
+            message = await self._ask(node, "Decide", request.SerializeToString(), _LIST_S)
+        except grpc.aio.AioRpcError as error:
+            refusal = _refusal_of(error)
+            if refusal is None:
+                raise NoOwner(partition) from None
+            raise refusal from None
+        return cluster_pb2.Decided.FromString(message).done
+
+
+def merge_pages(pages: Iterable[cluster_pb2.CallPage], limit: int) -> cluster_pb2.CallPage:
+    """Return the first so many entries of some pages that begin at the same place."""
+    pages = list(pages)
+    calls = sorted((call for page in pages for call in page.calls), key=lambda call: call.place)
+    timers = sorted((timer for page in pages for timer in page.timers), key=lambda t: t.place)
+    merged = cluster_pb2.CallPage(
+        calls=calls[:limit],
+        timers=timers[: max(0, limit - len(calls))],
+        more=len(calls) + len(timers) > limit or any(page.more for page in pages),
+        missing=[what for page in pages for what in page.missing],
+    )
+    places = [c.place for c in merged.calls] + [t.place for t in merged.timers]
+    merged.next = places[-1] if places else ""
+    return merged
 
 
 def merge_types(descriptions: Iterable[Description]) -> list[TypeDescription]:

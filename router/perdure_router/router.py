@@ -16,9 +16,10 @@ from perdure.client import Client
 from perdure.errors import NoOwner, code_of
 from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply
 from perdure.grpc_transport import GrpcTransport
-from perdure.ids import ObjectKey
+from perdure.ids import ObjectKey, partition_of
 from perdure.serving.backend import AnswerSink, Description, NodeDescription, PartitionDescription
 from perdure.transport import Transport, Welcome
+from perdure.wire.v1 import cluster_pb2
 from perdure_router.core.forwarding import Forwarding
 from perdure_router.inquiries import Inquiries, merge_types
 from perdure_router.own_calls import OwnCalls
@@ -224,6 +225,54 @@ class Router:
         if owner is None:
             raise NoOwner(partition)
         return await self._inquiries.list(owner, partition, type, prefix, after, limit)
+
+    async def inspect(self, target: ObjectKey) -> cluster_pb2.Inspection:
+        """Ask the owner of an object; if that does not answer, say who it is."""
+        partition, owner = self._place_of(target)
+        if owner is not None:
+            answer = await self._inquiries.inspect(owner, target)
+            if answer is not None:
+                return answer
+        node = owner or self._last_owner(partition)
+        return cluster_pb2.Inspection(node=node, partition=partition, reachable=False)
+
+    async def list_calls(self, asked: cluster_pb2.ListCallsRequest) -> cluster_pb2.CallPage:
+        """Ask all nodes, or the one that is asked for."""
+        nodes = [asked.node] if asked.node else list(self._settings.nodes)
+        if asked.node not in ("", *self._settings.nodes):
+            return cluster_pb2.CallPage(missing=[f"node {asked.node} (there is none)"])
+        return await self._inquiries.list_calls(nodes, asked)
+
+    async def decide(
+        self, target: ObjectKey, decision: cluster_pb2.Decision.ValueType, name: str
+    ) -> bool:
+        """Have the owner of an object carry out a decision.
+
+        Raises:
+            NoOwner: It cannot be reached.
+        """
+        partition, owner = self._place_of(target)
+        if owner is None:
+            raise NoOwner(partition)
+        return await self._inquiries.decide(owner, partition, target, decision, name)
+
+    def _place_of(self, target: ObjectKey) -> tuple[int, str | None]:
+        """Return the partition of an object, and its owner, if one is known.
+
+        Raises:
+            NoOwner: Not even the partition is known yet.
+        """
+        cluster = self._cluster
+        if cluster is None or self._forwarding is None:
+            raise NoOwner(0)
+        partition = partition_of(target, cluster.partition_count)
+        return partition, self._forwarding.owner(partition)
+
+    def _last_owner(self, partition: int) -> str:
+        owners = [
+            (owned[partition], n) for n, owned in self._last_owned.items() if partition in owned
+        ]
+        return max(owners)[1] if owners else ""
 
 
 class _Link:

@@ -14,7 +14,7 @@ from perdure.handle import TIMEOUT_S
 from perdure.ids import ObjectKey
 from perdure.remote import current_caller
 
-__all__ = ["cancel_by_id", "cancel_call"]
+__all__ = ["cancel_by_id", "cancel_call", "check_call_id"]
 
 _ID: Final = re.compile(r"[0-9a-f]{32}:(0|[1-9]\d{0,9}):[1-9]\d{0,18}")
 
@@ -49,10 +49,7 @@ def cancel_by_id(target: ObjectKey, call_id: str, *, kill: bool) -> Call[bool]:
         TypeError: The id is no text.
         ValueError: It is no id of a call.
     """
-    if type(call_id) is not str:
-        raise TypeError(f"the id of a call is a str, not {type(call_id).__name__}")
-    if not _ID.fullmatch(call_id):
-        raise ValueError(f"no id of a call: {call_id!r:.100}; one is session:partition:sequence")
+    check_call_id(call_id)
     future = current_caller().call(
         target,
         Kind.CANCEL,
@@ -61,6 +58,19 @@ def cancel_by_id(target: ObjectKey, call_id: str, *, kill: bool) -> Call[bool]:
         timeout_s=TIMEOUT_S,
     )
     return Call(f"durable.cancel({target}, {call_id!r})", future, _bool)
+
+
+def check_call_id(call_id: str) -> None:
+    """Refuse what cannot be the id of a call.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It is no id.
+    """
+    if type(call_id) is not str:
+        raise TypeError(f"the id of a call is a str, not {type(call_id).__name__}")
+    if not _ID.fullmatch(call_id):
+        raise ValueError(f"no id of a call: {call_id!r:.100}; one is session:partition:sequence")
 
 
 def _bool(reply: Reply) -> bool:

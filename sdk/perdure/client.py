@@ -143,8 +143,7 @@ class Client:
             self._set_timer()
 
     def open_call(self, origin: CallId) -> OpenCall[PendingAnswer] | None:
-        """Return how a call stands that left a partition; None: it has its answer, or was not
-        made here."""
+        """Return how a call that left a partition stands; None: it has ended, or is not here."""
         return self._session.origins.find(origin)
 
     def resume_origin(

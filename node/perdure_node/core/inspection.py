@@ -187,7 +187,7 @@ def _places(
     for mailbox in partition.mailboxes:
         for call in mailbox.running:
             state = _state(call)
-            if type and call.key.type != type or query.parked_only and state != "parked":
+            if (type and call.key.type != type) or (query.parked_only and state != "parked"):
                 continue
             if call.progress is not None or now_ms - call.since_ms >= query.older_than_ms:
                 yield _place(state, call), state, call
@@ -242,9 +242,7 @@ def _call_facts(
         Kind(request.kind).name.lower().replace("_", " "),
         state,
         place or _place(state, call),
-        ""
-        if call.firing
-        else str(CallId(request.session, partition.number, request.sequence)),
+        "" if call.firing else str(CallId(request.session, partition.number, request.sequence)),
         _timer_of(call),
         max(0, now_ms - call.since_ms),
         call.resumed,

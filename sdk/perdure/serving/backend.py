@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from perdure.frames import AnswerFrame, CallFrame
 from perdure.ids import ObjectKey
@@ -12,8 +12,10 @@ from perdure.ids import ObjectKey
 if TYPE_CHECKING:
     from perdure.client import Client
     from perdure.transport import Welcome
+    from perdure.wire.v1 import cluster_pb2
 
 __all__ = [
+    "LIST_LIMIT_MAX",
     "AnswerSink",
     "Backend",
     "Counters",
@@ -23,6 +25,10 @@ __all__ = [
     "PartitionDescription",
     "TypeDescription",
 ]
+
+
+LIST_LIMIT_MAX: Final = 1_000
+"""Ids or calls in one answer."""
 
 
 class AnswerSink(Protocol):
@@ -78,6 +84,33 @@ class Backend(Protocol):
 
         Raises:
             PerdureError: It cannot be answered here.
+        """
+        ...
+
+    # As messages of the wire, which routers pass on as they come.
+
+    async def inspect(self, target: ObjectKey) -> cluster_pb2.Inspection:
+        """Return what an object does and waits for, without waking it.
+
+        Raises:
+            PerdureError: It cannot be answered here.
+        """
+        ...
+
+    async def list_calls(self, asked: cluster_pb2.ListCallsRequest) -> cluster_pb2.CallPage:
+        """Return calls that are not over, and timers that are parked, one page of them."""
+        ...
+
+    async def decide(
+        self, target: ObjectKey, decision: cluster_pb2.Decision.ValueType, name: str
+    ) -> bool:
+        """Carry out what an operator has decided about a parked call or timer.
+
+        Returns:
+            Whether there was one. That is durable.
+
+        Raises:
+            PerdureError: It cannot be done here.
         """
         ...
 

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from perdure.errors import BadObjectId, BadPayload
 from perdure.ids import OBJECT_ID_BYTES_MAX
 from perdure.serving.backend import (
+    LIST_LIMIT_MAX,
     Backend,
     Counters,
     Description,
@@ -19,10 +20,7 @@ from perdure.serving.backend import (
 )
 from perdure.wire.v1 import cluster_pb2
 
-__all__ = ["LIST_LIMIT_MAX", "answer_describe", "answer_list", "description_from_wire"]
-
-LIST_LIMIT_MAX = 1_000
-"""Ids in one answer of `List`."""
+__all__ = ["answer_describe", "answer_list", "description_from_wire"]
 
 
 async def answer_describe(message: bytes, backend: Backend) -> bytes:

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from perdure.errors import BadPayload, Draining, Overloaded, PerdureError, StorageHeld
 from perdure.serving.backend import Backend
 from perdure.serving.cluster import answer_describe, answer_list
+from perdure.serving.inquiries import answer_decide, answer_inspect, answer_list_calls
 from perdure.serving.limits import ServerLimits, channel_arguments
 from perdure.serving.status import Refusal, abort, refusal_of_bug, refusal_of_error
 from perdure.serving.stream import Context, serve_stream
@@ -127,6 +128,9 @@ class Server:
                 {
                     "Describe": unary(self._unary(self._describe)),
                     "List": unary(self._unary(self._list)),
+                    "Inspect": unary(self._unary(self._inspect)),
+                    "ListCalls": unary(self._unary(self._list_calls)),
+                    "Decide": unary(self._unary(self._decide)),
                 },
             ),
             handler(
@@ -183,6 +187,15 @@ class Server:
 
     async def _list(self, message: bytes, _: Context) -> bytes:
         return await answer_list(message, self._backend)
+
+    async def _inspect(self, message: bytes, _: Context) -> bytes:
+        return await answer_inspect(message, self._backend)
+
+    async def _list_calls(self, message: bytes, _: Context) -> bytes:
+        return await answer_list_calls(message, self._backend)
+
+    async def _decide(self, message: bytes, context: Context) -> bytes:
+        return await answer_decide(message, time_left_s(context, self._limits), self._backend)
 
     async def _check(self, message: bytes, context: Context) -> bytes:
         request = _parsed(health_pb2.HealthCheckRequest, message)
