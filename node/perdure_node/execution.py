@@ -37,6 +37,7 @@ from perdure_node.core.cancelling import Stop
 from perdure_node.core.events import Effect
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
+from perdure_node.driving import Driving
 from perdure_node.inlining import never_waits
 from perdure_node.method_task import MethodTask, run_to_its_end, watched
 from perdure_node.signals import CannotGoOn
@@ -64,7 +65,9 @@ class Executor:
         clock: Clock,
         performer: Performer,
         flush: Callable[[Partition], None],
+        driving: Driving,
     ) -> None:
+        self._driving = driving
         self._client = client
         self._performer = performer
         self._clock = clock
@@ -88,6 +91,7 @@ class Executor:
             partition, call, self._client, method, self._performer, self._limits, self._flush
         )
         call.turn = turn
+        turn.driving = self._driving
         if call.shared:
             self._shared[call] = turn
         if call.request.kind == Kind.GET_OR_CREATE:
@@ -159,8 +163,11 @@ class Executor:
         """Run a call in a task of its own."""
         context = copy_context()
         context.run(current_turn.set, turn)
-        task = MethodTask(coroutine, loop=self._loop, context=context, name=str(turn.admitted.key))
+        noted = turn.driven(coroutine)
+        task = MethodTask(noted, loop=self._loop, context=context, name=str(turn.admitted.key))
         turn.task = task
+        if turn.cancelled is not None:
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -470,9 +477,7 @@ class Executor:
         if turn.cancelled is not None and isinstance(error, asyncio.CancelledError):
             return pack_error(Code.CANCELLED, (f"{call.key}.{request.method}", turn.cancelled))
         method = request.method or "get_or_create"
-        payload = raised.pack_exception(
-            error, object=str(call.key), method=method, call_id=call_id
-        )
+        payload = raised.pack_exception(error, object=str(call.key), method=method, call_id=call_id)
         return int(Code.RAISED), payload
 
 

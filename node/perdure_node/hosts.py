@@ -9,6 +9,7 @@ from pathlib import Path
 from perdure.errors import DataLoss, NotOwner
 from perdure_node.catalog import Types
 from perdure_node.clock import Clock
+from perdure_node.core.blames import Driven
 from perdure_node.core.residents import Residents
 from perdure_node.host import Damaged, Host, open_store
 from perdure_node.identity import NEW, OPEN, Identity
@@ -50,6 +51,8 @@ class Hosts:
         self._types = Types()
         self._resources = StoreResources()
         self._open: dict[int, Host] = {}
+        self.driven: Driven | None = None
+        """The call that ran when the last process died, until its partition is opened."""
         self._draining = False
         self._paused = False
         self._room = True
@@ -176,6 +179,10 @@ class Hosts:
         host.partition.draining = self._draining
         host.partition.paused = self._paused
         host.partition.room = self._room
+        if self.driven is not None and self.driven.partition == number:
+            # Before it would run again.
+            host.partition.blames.blame(self.driven, self._clock.wall_ms())
+            self.driven = None
         host.resume()
         self._on_open(host)
         self._on_work(host)

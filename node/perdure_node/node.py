@@ -19,6 +19,7 @@ from perdure.errors import (
     Code,
     ConfigError,
     DataLoss,
+    NotOwner,
     OutcomeUnknown,
     PerdureError,
     code_of,
@@ -31,15 +32,17 @@ from perdure.frames import (
     pack_reply,
     unpack_request,
 )
+from perdure.ids import CallId
 from perdure.transport import Transport, Welcome
 from perdure_node.alarm import Alarm
 from perdure_node.carrier import Carrier
 from perdure_node.clock import Clock, SystemClock
+from perdure_node.core.blames import Driven
 from perdure_node.core.calls import Answer, Refusal
 from perdure_node.core.cancelling import Stop
-from perdure_node.core.damage import DamageFound
 from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
+from perdure_node.driving import Driving
 from perdure_node.execution import Executor
 from perdure_node.host import Host
 from perdure_node.hosts import Hosts
@@ -67,6 +70,9 @@ a message of their own."""
 
 _PIECES_MAX: Final = 64
 """Pieces that wait. Beyond this they are taken in at once, so that nobody reads on meanwhile."""
+
+_BLAME_S: Final = 10.0
+"""How long a start waits for the disk to have the blame: a full one must not keep reads away."""
 
 _DRAIN_POLL_S: Final = 0.005
 
@@ -150,6 +156,8 @@ class Node:
                 self._opened,
             )
             undo.callback(self._hosts.close)
+            driving = self._driving = Driving.open(settings.data, identity.epoch)
+            self._hosts.driven = driving.last
             if not settings.lazy:
                 self._hosts.open_all()
             undo.pop_all()
@@ -160,13 +168,35 @@ class Node:
             self.client, self._services, self._clock, identity.cluster_id, self._ran
         )
         self._executor = Executor(
-            self.client, settings.limits, self._clock, self._carrier, self._ran
+            self.client, settings.limits, self._clock, self._carrier, self._ran, driving
         )
         for host in self._hosts:
             self._carrier.open(host.partition)
         self.operations = self._open_operations()
         self._upkeep_task = self._loop.create_task(self._upkeep.run(), name="perdure upkeep")
         self._upkeep_task.add_done_callback(self._upkeep_ended)
+        if driving.last is not None:
+            await self._blame(driving.last)
+        driving.start()
+
+    async def _blame(self, driven: Driven) -> None:
+        """Make durable which call the last process has died with, before anything runs again."""
+        with contextlib.suppress(NotOwner, DataLoss):
+            host = self._hosts.find(driven.partition)
+            id = CallId(driven.session, driven.partition, driven.sequence)
+            _log.warning("the process before this one has ended while call %s ran", id)
+            durable = self._loop.create_future()
+            host.partition.hold_all(lambda: durable.set_result(None))
+            self._working = True  # So that no method runs meanwhile.
+            try:
+                self._tick()
+                self._let_out(host.partition.take_outputs())
+                ends: list[asyncio.Future[Any]] = [durable, self.failed]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED, timeout=_BLAME_S)
+            finally:
+                self._working = False
+        for host in self._hosts:
+            self._note(host)
 
     def _open_operations(self) -> Operations:
         overview = Overview(
@@ -220,6 +250,7 @@ class Node:
         self._alarm.cancel()
         await self._journal.close()
         self._hosts.close()
+        self._driving.close()
         self._identity.close()
 
     def abandon(self) -> None:
@@ -349,13 +380,19 @@ class Node:
             self._working = False
 
     def _work_off(self, host: Host) -> None:
-        partition = host.partition
+        partition, driving = host.partition, self._driving
         while partition.has_work:
             ready = partition.take_ready()
             if ready.outputs:
                 self._let_out(ready.outputs)
+            if not ready.runs:
+                continue
+            outer = driving.outer()
             for call in ready.runs:
+                driving.begin(partition.number, call)
                 self._executor.run(partition, call)
+            # A call that has ended is not noted for much longer; the next one takes its place.
+            driving.end(outer)
 
     def _let_out(self, outputs: list[Any]) -> None:
         for output in outputs:

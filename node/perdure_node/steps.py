@@ -107,9 +107,10 @@ class Steps:
         """When this run asked for steps: the time of the loop."""
         self._finished: asyncio.Future[None] | None = None
         self._quiet = True
-        self.events: list[Event] = []
+        self._pending: list[tuple[Event, Effect]] = []
         """Made with the next commit of the state: sends, timers."""
-        self.effects: list[Effect] = []
+        self._kept = 0
+        """How many of them were asked for before the last `save()`: an exception leaves them."""
         self._values: list[Event] = []
         """Made with the next record, whatever it is: values that were decided."""
 
@@ -199,8 +200,7 @@ class Steps:
         if recorded is not None:
             return recorded.data
         told, effect = make()
-        self.events.append(Scheduled(step, kind, name, told))
-        self.effects.append(effect)
+        self._pending.append((Scheduled(step, kind, name, told), effect))
         return told
 
     # At the end of the method.
@@ -228,10 +228,10 @@ class Steps:
             What is made with its last commit, which an exception undoes; and its calls to other
             objects of which nobody awaits the answer, which are on their way.
         """
-        _, effects = self.take_events()
         if self._turn.killed:
             return [], []
-        return [] if failed else effects, self.open_calls()
+        pending = self._pending[: self._kept] if failed else self._pending
+        return [effect for _, effect in pending], self.open_calls()
 
     def open_calls(self) -> list[OutboxEntry]:
         """Return the calls to other objects that are not answered."""
@@ -239,13 +239,37 @@ class Steps:
 
     def saved(self) -> bool:
         """Note a `save()`. False: the journal has it already."""
-        return self._replay.save()
+        if not self._replay.save():
+            return False
+        self._kept = len(self._pending)
+        return True
 
-    def take_events(self) -> tuple[list[Event], list[Effect]]:
-        """Return what the next commit of the state takes along, and forget it."""
-        events, effects = [*self._values, *self.events], self.effects
-        self._values, self.events, self.effects = [], [], []
-        return events, effects
+    @property
+    def pending(self) -> list[Effect]:
+        """What is made with the next commit of the state."""
+        return [effect for _, effect in self._pending]
+
+    def take_saved(self) -> tuple[list[Event], list[Effect]]:
+        """Return what the record of a `save()` takes along, and forget it."""
+        taken, self._pending = self._pending[: self._kept], self._pending[self._kept :]
+        self._kept = 0
+        events, self._values = [*self._values, *(event for event, _ in taken)], []
+        return events, [effect for _, effect in taken]
+
+    def _take_sends_to(self, target: ObjectKey) -> list[tuple[Event, OutboxEntry]]:
+        """Return what waits to be sent to an object, and forget it: a call must not overtake it.
+
+        Whatever was saved has its record by now.
+        """
+        taken: list[tuple[Event, OutboxEntry]] = []
+        left: list[tuple[Event, Effect]] = []
+        for event, effect in self._pending:
+            if isinstance(effect, OutboxEntry) and effect.target == target:
+                taken.append((event, effect))
+            else:
+                left.append((event, effect))
+        self._pending = left
+        return taken
 
     def grown(self) -> None:
         """Take note of what was added to the journal."""
@@ -294,10 +318,17 @@ class Steps:
         if recorded is None:
             turn.suspended()
             made = data()
+            sends: list[tuple[Event, OutboxEntry]] = []
             if kind == CALL:
                 self._calls[step] = made
-            events, self._values = [*self._values, Scheduled(step, kind, name, made)], []
-            turn.schedule(events, lambda: perform(step, made))
+                sends = self._take_sends_to(made.target)
+            events = [*self._values, *(event for event, _ in sends)]
+            self._values = []
+            turn.schedule(
+                [*events, Scheduled(step, kind, name, made)],
+                [entry for _, entry in sends],
+                lambda: perform(step, made),
+            )
             self.grown()
         elif not self._replay.is_done(step):
             if kind == CALL:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure import codec
 from perdure.client import Answer
@@ -23,6 +23,7 @@ from perdure_node.core.firings import SENT, id_of
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.core.reader import READS
+from perdure_node.driving import DrivenCoroutine, Driving
 from perdure_node.method_task import MethodTask
 from perdure_node.signals import CannotGoOn, OwnershipLost
 from perdure_node.steps import Performer, Steps
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from perdure.client import Client
 
 __all__ = ["MethodTurn", "arrived", "deliver"]
+
+T = TypeVar("T")
 
 _DID_NOT_RUN = frozenset((Code.NOT_STARTED, Code.BACKPRESSURE, Code.DISK_FULL, Code.PARKED))
 
@@ -65,6 +68,8 @@ class MethodTurn:
     cancelled: str | None = None
     """Somebody wants the call to end, and why."""
     killed = False
+    driving: Driving | None = None
+    """Where it is noted when code of the call runs."""
     task: MethodTask | None = None
     """What the method runs in, once it has waited for something."""
 
@@ -157,7 +162,7 @@ class MethodTurn:
             events: list[Event] = []
             effects: list[Effect] = []
             if self._steps is not None:
-                events, effects = self._steps.take_events()
+                events, effects = self._steps.take_saved()
             self.partition.journalled.saved(
                 self.admitted,
                 values,
@@ -208,10 +213,20 @@ class MethodTurn:
             # What leaves must not depend on what a crash could take back.
             self.save()
 
-    def schedule(self, events: Sequence[Event], perform: Callable[[], None]) -> None:
-        """Have steps recorded; `perform` is called when they are durable."""
+    def schedule(
+        self, events: Sequence[Event], sends: Sequence[OutboxEntry], perform: Callable[[], None]
+    ) -> None:
+        """Have a step recorded; `perform` is called when it is durable, behind these sends."""
         start = (self.start_image, self.start_version)
-        self.partition.journalled.step(self.admitted, events, start, perform)
+
+        def leave() -> None:
+            for entry in sends:
+                self._deliver(entry)
+            perform()
+
+        self.partition.journalled.step(
+            self.admitted, events, start, leave if sends else perform, sends
+        )
         self.flush()
 
     def depart(self, effects: Sequence[Effect]) -> None:
@@ -229,6 +244,12 @@ class MethodTurn:
             arrived(self._performer, self.partition, entry, self._flush, future)
         else:
             self._performer.confirm(entry, self.partition.number)
+
+    def driven(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Return a coroutine that is this one, and of which it is noted when its code runs."""
+        if self.driving is None:
+            return work
+        return DrivenCoroutine(work, self.driving, self.partition.number, self.admitted)
 
     def flush(self) -> None:
         """Tell the node that the partition has something to do."""
@@ -378,7 +399,7 @@ class MethodTurn:
     def timers(self) -> list[TimerSetting]:
         """See `context.Turn`."""
         known = {t.name: t for t in self.partition.memory.timers.of(self.admitted.key)}
-        for effect in self._steps.effects if self._steps is not None else ():
+        for effect in self._steps.pending if self._steps is not None else ():
             if isinstance(effect, TimerChange):
                 if effect.timer is None:
                     known.pop(effect.name, None)
