@@ -6,6 +6,7 @@ So a life begins in a fraction of a second, and is otherwise a node process as a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -68,7 +69,8 @@ class Lives:
 
     def kill(self) -> None:
         """End the life with kill -9. `ended` is still to be called."""
-        os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # It may have ended by itself.
+            os.kill(self._pid, signal.SIGKILL)
 
     def ended(self) -> int:
         """Wait for the end of the life, and return its exit status; -9 for kill -9."""
