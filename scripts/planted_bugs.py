@@ -40,6 +40,7 @@ SLOW_DISK = "tests/node/test_node_disk.py"
 FULL = "tests/node/test_full_disk.py"
 DISK = "tests/node/test_journal_disk.py"
 RECOVERY = "tests/node/test_journal_recovery.py"
+CHECKER = "tests/sdk/test_linearizability.py"
 
 BUGS = [
     Bug(
@@ -439,5 +440,33 @@ BUGS = [
         "        if not self._flushing:\n            self._flush_soon()\n        return future",
         "        return future",
         ["tests/sdk/test_client.py::test_a_call_is_sent_though_nobody_awaits_it"],
+    ),
+    Bug(
+        "check-looks",
+        "A check takes what changes nothing now for what only looks, and finds no order.",
+        f"{SDK}/check/linearizability.py",
+        "if self._looks[index] and self._model.apply(state, operations[index]) == state:",
+        "if self._model.apply(state, operations[index]) == state:",
+        [f"{CHECKER}::test_long_histories_of_correct_objects_are_accepted"],
+    ),
+    Bug(
+        "check-undecided",
+        "A check that has given up says that all is well.",
+        f"{SDK}/check/linearizability.py",
+        "return Decision.UNDECIDED",
+        "return Decision.LINEARIZABLE",
+        [f"{CHECKER}::test_a_search_that_is_given_up_is_undecided_and_never_passes"],
+    ),
+    Bug(
+        "check-nothing",
+        "A check passes a run that has shown nothing.",
+        f"{SDK}/check/verdict.py",
+        "if self.shows_nothing or self.undecided:",
+        "if False:",
+        [
+            "tests/sdk/test_check_verdict.py::test_a_run_without_calls_is_no_success",
+            "tests/sdk/test_check_verdict.py"
+            "::test_a_run_whose_calls_nearly_all_failed_is_no_success",
+        ],
     ),
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, Protocol
 
-__all__ = ["FAULTS", "FaultCount", "Faults"]
+__all__ = ["FAULTS", "GAP_S", "FaultCount", "Faults"]
 
 FAULTS: Final = {
     "kill9": "kill -9 of a node, now and then of the router or of all nodes at once",
@@ -24,7 +24,7 @@ FAULTS: Final = {
 }
 
 _SHARE: Final = {"kill9": 3, "pause": 1, "restart": 1}
-_GAP_S: Final = (1.0, 3.0)
+GAP_S: Final = (1.0, 3.0)
 _PAUSE_S: Final = (0.3, 3.0)
 _ALL_AT_ONCE: Final = 0.1
 _ROUTER: Final = 0.3
@@ -62,6 +62,8 @@ class Faults:
         kinds: tuple[str, ...],
         seed: int,
         open_calls: Callable[[], int],
+        *,
+        gap_s: tuple[float, float] = GAP_S,
     ) -> None:
         """Prepare; `run` begins.
 
@@ -70,16 +72,19 @@ class Faults:
             kinds: Of `FAULTS`.
             seed: Of order, times and victims.
             open_calls: How many calls have no answer now.
+            gap_s: The shortest and the longest time between a fault and the next one.
         """
         self.counts = {kind: FaultCount() for kind in kinds}
         self._processes = processes
         self._chance = Random(f"{seed}/faults")
         self._open_calls = open_calls
-        self._bag: list[str] = []
+        self._gap_s = gap_s
+        # Each once at first: a short run has to show all of them.
+        self._bag = self._chance.sample(kinds, len(kinds))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Go on until `stop` is set. When this returns, whatever was stopped goes on."""
-        while not await _is_set_within(stop, self._chance.uniform(*_GAP_S)):
+        while not await _is_set_within(stop, self._chance.uniform(*self._gap_s)):
             kind = self._draw()
             victims = self._victims(kind)
             if not victims:
