@@ -22,6 +22,8 @@ _METHODS = frozenset((Kind.CALL, Kind.SEND))
 
 _PLAIN = _TARGETS[False, False]
 
+_FUNCTION = Target(shared=False, deferred=False, stateless=True)
+
 
 class Types:
     """A `core.partition.Catalog` over the types that are registered in this process."""
@@ -31,8 +33,13 @@ class Types:
         try:
             object_type = find_type(request.type)
             if request.kind not in _METHODS:
+                if object_type.is_function and request.kind == Kind.GET_OR_CREATE:
+                    hint = ": a durable function has no objects, only calls"
+                    raise UnknownMethod(object_type.name, "get_or_create", hint)
                 return _PLAIN
             method = object_type.method(request.method)
+            if object_type.is_function:
+                return _FUNCTION
         except (UnknownType, UnknownMethod) as error:
             return Refusal(code_of(error), error.args)
         return _TARGETS[method.is_shared, object_type.persist == "on_save"]

@@ -10,13 +10,14 @@ import builtins
 import datetime as dt
 from collections.abc import AsyncIterator, Callable, Coroutine
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
 from perdure import cancelling, services, values
 from perdure.call import Call
 from perdure.codec import decode
 from perdure.errors import BadKey, Code
 from perdure.frames import Kind, Reply
+from perdure.functions import DurableFunction, make_function
 from perdure.handle import TIMEOUT_S, check_handle, make_handle, with_options
 from perdure.ids import ObjectKey, check_object_id, partition_of
 from perdure.listing import list_ids
@@ -36,6 +37,7 @@ __all__ = [
     "delete",
     "error",
     "exists",
+    "function",
     "list",
     "object",
     "options",
@@ -59,14 +61,29 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-# What classes are decorated with.
+class _FunctionDecorator(Protocol):
+    """What `durable.function` with options returns."""
+
+    @overload
+    def __call__(
+        self, function: Callable[_P, Coroutine[Any, Any, _R]], /
+    ) -> DurableFunction[_P, _R]: ...
+    @overload
+    def __call__(self, function: Callable[_P, _R], /) -> DurableFunction[_P, _R]: ...
+
+
+# What classes and functions are decorated with.
 
 
 @overload
 def object(cls: type[_T], /) -> type[_T]: ...
 @overload
 def object(
-    *, name: str | None = None, persist: Persist = "always", max_state_bytes: int = STATE_BYTES_MAX
+    *,
+    name: str | None = None,
+    persist: Persist = "always",
+    max_state_bytes: int = STATE_BYTES_MAX,
+    retries: int = 0,
 ) -> Callable[[type[_T]], type[_T]]: ...
 def object(
     cls: type[_T] | None = None,
@@ -75,6 +92,7 @@ def object(
     name: str | None = None,
     persist: Persist = "always",
     max_state_bytes: int = STATE_BYTES_MAX,
+    retries: int = 0,
 ) -> type[_T] | Callable[[type[_T]], type[_T]]:
     """Make a class a type of durable object. It must inherit from `DurableObject`.
 
@@ -84,6 +102,9 @@ def object(
         persist: `always`: an answer means that its changes are on disk. `on_save`: answers do
             not wait and only `save()` commits; a crash loses the work since the last one.
         max_state_bytes: The limit of one object's encoded state.
+        retries: How many times a method that raises is run again, from the last commit point
+            and with growing pauses, before its exception is the answer. Steps that have
+            succeeded are not made again. By default an exception is the answer at once.
 
     Raises:
         TypeError: The class breaks a rule, or another file defines a type of that name.
@@ -91,10 +112,43 @@ def object(
     """
 
     def register(cls: type[_T]) -> type[_T]:
-        register_type(cls, name, persist, max_state_bytes)
+        register_type(cls, name, persist, max_state_bytes, retries)
         return cls
 
     return register if cls is None else register(cls)
+
+
+@overload
+def function(function: Callable[_P, Coroutine[Any, Any, _R]], /) -> DurableFunction[_P, _R]: ...
+@overload
+def function(function: Callable[_P, _R], /) -> DurableFunction[_P, _R]: ...
+@overload
+def function(*, name: str | None = None, retries: int = 0) -> _FunctionDecorator: ...
+def function(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int = 0,
+) -> Any:
+    """Let a function run durably on the cluster: `await summarize(text)`, from anywhere.
+
+    It runs like a method, with `ctx` and its steps, but has no object: no state, no timers, and
+    any number of its calls at a time. A call runs once, survives crashes, and its outcome is
+    kept until the caller has it. `ctx.call("summarize", "call", text)` is the same call.
+
+    Args:
+        function: Sync or async, when used without parentheses. A sync one holds up its node.
+        name: What it is called in the cluster; its own name by default.
+        retries: How many times it is run again when it raises; see `object`.
+
+    Raises:
+        TypeError: It is no such function, or another file defines one of that name.
+        ValueError: An option has no possible value.
+    """
+    if function is not None:
+        return make_function(function, name, retries)
+    return lambda function: make_function(function, name, retries)
 
 
 def shared(function: _F) -> _F:
@@ -294,13 +348,19 @@ def partition(handle: DurableObject) -> int:
 # How calls are made.
 
 
-def options(handle: _T, *, key: str | None = None, timeout: float | None = TIMEOUT_S) -> _T:
+@overload
+def options(
+    handle: DurableFunction[_P, _R], *, key: str | None = None, timeout: float | None = TIMEOUT_S
+) -> DurableFunction[_P, _R]: ...
+@overload
+def options(handle: _T, *, key: str | None = None, timeout: float | None = TIMEOUT_S) -> _T: ...
+def options(handle: Any, *, key: str | None = None, timeout: float | None = TIMEOUT_S) -> Any:
     """Return another handle to the same object whose calls are made in another way.
 
     Both show what the answers of either bring.
 
     Args:
-        handle: Any handle to the object.
+        handle: Any handle to the object; or a durable function.
         key: An idempotency key of 1 to 256 bytes: calls of one method of one object with one key
             are one call, whoever makes them, and get its recorded answer.
         timeout: How long to wait for an answer, in seconds; None for ever. The method is not
@@ -310,7 +370,8 @@ def options(handle: _T, *, key: str | None = None, timeout: float | None = TIMEO
         BadKey: The key is not possible.
         ValueError: The timeout is not positive.
     """
-    target = check_handle(handle, "durable.options")
+    is_function = isinstance(handle, DurableFunction)
+    target = None if is_function else check_handle(handle, "durable.options")
     if key is not None:
         _check_key(key)
     if timeout is not None:
@@ -318,7 +379,9 @@ def options(handle: _T, *, key: str | None = None, timeout: float | None = TIMEO
             raise TypeError(f"a timeout is seconds or None, not {type(timeout).__name__}")
         if not timeout > 0:
             raise ValueError(f"a timeout is positive, not {timeout!r}")
-    return cast("_T", with_options(target, key, timeout))
+    return (
+        handle.with_options(key, timeout) if target is None else with_options(target, key, timeout)
+    )
 
 
 @overload

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from perdure.remote import RemoteMethod
 
 __all__ = [
+    "FUNCTION",
     "RESERVED",
     "RESERVED_FOR_CLASSES",
     "STATE_BYTES_MAX",
@@ -38,6 +39,9 @@ __all__ = [
 
 STATE_BYTES_MAX: Final = 4 * 1024 * 1024
 """The default limit of one object's encoded state. Beyond it a call fails, its changes undone."""
+
+FUNCTION: Final = "function:"
+"""What the names of types begin with that are durable functions. No class may have such a name."""
 
 RESERVED: Final = ("save", "get_or_create", "object_id")
 """What `DurableObject` itself has. No class and no object may have it otherwise."""
@@ -143,6 +147,13 @@ class ObjectType:
     """The methods as handles show them."""
     origin: str
     """The file that defines the class, or its module where there is none."""
+    retries: int = 0
+    """How many times a method that raises is run again before that is the answer."""
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a durable function: its objects have no state and need not be made."""
+        return self.name.startswith(FUNCTION)
 
     def new(self, object_id: str) -> DurableObject:
         """Make an instance by running `__init__`: a new object, or the source of defaults."""

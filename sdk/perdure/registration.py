@@ -14,6 +14,7 @@ from typing import Any, Final, get_args
 from perdure import values
 from perdure.methods import Method, make_method, signature_of
 from perdure.objects import (
+    FUNCTION,
     RESERVED,
     RESERVED_FOR_CLASSES,
     DurableObject,
@@ -23,21 +24,36 @@ from perdure.objects import (
 )
 from perdure.remote import RemoteMethod
 
-__all__ = ["register_type"]
+__all__ = ["check_type_name", "register_type"]
 
 _MUTABLE: Final = (list, dict, set, bytearray)
 
+_RETRIES_MAX: Final = 100
+
 
 def register_type(
-    cls: type[DurableObject], name: str | None, persist: Persist, max_state_bytes: int
+    cls: type[DurableObject],
+    name: str | None,
+    persist: Persist,
+    max_state_bytes: int,
+    retries: int = 0,
+    prefix: str = "",
 ) -> None:
     """Register a class as a type of durable object.
+
+    Args:
+        cls: The class.
+        name: The type's name; the class's by default.
+        persist: See `ObjectType`.
+        max_state_bytes: Likewise.
+        retries: Likewise.
+        prefix: What the name gets in front, for types that are no classes of users'.
 
     Raises:
         TypeError: The class breaks a rule, or another file has a type of that name.
         ValueError: An option has no possible value.
     """
-    object_type = _build_type(cls, name, persist, max_state_bytes)
+    object_type = _build_type(cls, name, prefix, persist, max_state_bytes, retries)
     add_type(object_type)
     values.register_module(cls.__module__)
     for method in object_type.methods.values():
@@ -45,7 +61,12 @@ def register_type(
 
 
 def _build_type(
-    cls: type[DurableObject], name: str | None, persist: Persist, max_state_bytes: int
+    cls: type[DurableObject],
+    name: str | None,
+    prefix: str,
+    persist: Persist,
+    max_state_bytes: int,
+    retries: int,
 ) -> ObjectType:
     """Check a class and read from it all that calls need."""
     if not isinstance(cls, type) or not issubclass(cls, DurableObject):
@@ -55,11 +76,14 @@ def _build_type(
             f"class {label}(DurableObject)"
         )
     name = cls.__name__ if name is None else name
-    _check_name(name)
+    check_type_name(name)
+    name = prefix + name
     if persist not in get_args(Persist):
         raise ValueError(f"persist is 'always' or 'on_save', not {persist!r}")
     if type(max_state_bytes) is not int or max_state_bytes <= 0:
         raise ValueError(f"max_state_bytes is a positive int, not {max_state_bytes!r}")
+    if type(retries) is not int or not 0 <= retries <= _RETRIES_MAX:
+        raise ValueError(f"retries is an int from 0 to {_RETRIES_MAX}, not {retries!r}")
     attributes = _attributes(cls)
     _check_attributes(name, attributes)
     _check_init(name, cls)
@@ -82,16 +106,25 @@ def _build_type(
         ),
         remote=types.MappingProxyType({n: RemoteMethod(m) for n, m in methods.items()}),
         origin=values.origin_of(cls),
+        retries=retries,
     )
 
 
-def _check_name(name: object) -> None:
+def check_type_name(name: object) -> None:
+    """Check the name of a type.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It is no possible name.
+    """
     if type(name) is not str:
         raise TypeError(f"the name of a type is a str, not {type(name).__name__}")
     if not name or len(name) > 128 or not name.isprintable() or any(c.isspace() for c in name):
         raise ValueError(
             f"the name of a type has 1 to 128 printable characters and no space: {name!r}"
         )
+    if name.startswith(FUNCTION):
+        raise ValueError(f"names that begin with {FUNCTION!r} are those of durable functions")
 
 
 def _attributes(cls: type) -> dict[str, Any]:

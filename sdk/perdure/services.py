@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import Any, Final, NamedTuple, TypeVar
 
+from perdure import step
 from perdure.errors import ServiceNotFound
 from perdure.hints import did_you_mean
 from perdure.methods import signature_of
 from perdure.values import origin_of
 
-__all__ = ["Retry", "ServiceMethod", "check_service_name", "find", "register"]
+__all__ = ["Retry", "ServiceMethod", "check_no_service", "check_service_name", "find", "register"]
 
 _NAME_CHARACTERS_MAX: Final = 128
 
@@ -109,6 +110,8 @@ def register(name: str, target: _T) -> _T:
         ValueError: The name is not possible.
     """
     check_service_name(name)
+    if name in step.FUNCTIONS:
+        raise TypeError(f"{name!r} is a durable function already: give the service another name")
     if isinstance(target, type):
         _add_class(name, target)
     elif isinstance(target, FunctionType):
@@ -142,6 +145,19 @@ def find(service: str, method: str, others: Iterable[str] = ()) -> ServiceMethod
         raise ServiceNotFound(service, method, did_you_mean(method, found.names()))
     is_async = inspect.iscoroutinefunction(getattr(made.cls, method))
     return ServiceMethod(lambda: getattr(made.instance(), method), is_async)
+
+
+def check_no_service(name: str, function: FunctionType) -> None:
+    """See that no service has the name of a durable function.
+
+    Raises:
+        TypeError: There is one: `ctx.call` could mean either.
+    """
+    if name in _services:
+        raise TypeError(
+            f"{name!r} is a service already: give the durable function {function.__qualname__} "
+            f"another name with @durable.function(name=...)"
+        )
 
 
 def check_service_name(name: object) -> str:

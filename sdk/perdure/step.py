@@ -16,7 +16,7 @@ from perdure.turn import StepResult, Turn
 if TYPE_CHECKING:
     from perdure.answers import Answer
 
-__all__ = ["NOTHING", "call_service", "run", "sleep"]
+__all__ = ["FUNCTIONS", "NOTHING", "call_service", "run", "sleep"]
 
 
 class _Nothing:
@@ -29,6 +29,9 @@ class _Nothing:
 NOTHING: Final = _Nothing()
 """Stands for a payload that is not given, which is something else than None."""
 
+FUNCTIONS: Final[dict[str, Callable[..., Call[Any]]]] = {}
+"""The durable functions, by name: `ctx.call` calls them too."""
+
 
 def call_service(turn: Turn | None, service: str, method: str, payload: object) -> Call[Any]:
     """Call a service, as a step where there is a turn; see `DurableContext.call`."""
@@ -36,6 +39,9 @@ def call_service(turn: Turn | None, service: str, method: str, payload: object) 
     for what, name in (("service", service), ("method", method)):
         if type(name) is not str:
             raise TypeError(f"ctx.call: the name of a {what} is a str, not {type(name).__name__}")
+    function = FUNCTIONS.get(service)
+    if function is not None and method == "call":
+        return function() if payload is NOTHING else function(payload)
     try:
         packed = None if payload is NOTHING else encode(payload)
     except NotEncodable as error:

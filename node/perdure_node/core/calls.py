@@ -30,6 +30,8 @@ class Target(NamedTuple):
     shared: bool
     deferred: bool
     """The type persists on save only: its answers do not wait."""
+    stateless: bool = False
+    """It is a durable function: an object without state, which is there while it runs."""
 
 
 PLAIN: Final = Target(shared=False, deferred=False)

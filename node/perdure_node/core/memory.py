@@ -244,12 +244,13 @@ class Memory:
         self.making.append(commit)
         return state
 
-    def _change(self, commit: Commit, key: ObjectKey, record: int) -> ObjectState:
-        state = self._states.get(key) or self.state(key)
-        if state is None:
-            state = self._adopt(ObjectState(key, None, commit.state_version, self.number))
+    def _change(self, commit: Commit, key: ObjectKey, record: int) -> ObjectState | None:
+        state = self._states.get(key)
         if not (commit.values or commit.created or commit.gone):
             return state
+        state = state or self.state(key)
+        if state is None:
+            state = self._adopt(ObjectState(key, None, commit.state_version, self.number))
         self.number += 1
         size = state.size
         if commit.gone:

@@ -186,7 +186,8 @@ class Partition:
         # Every call comes this way: without the cost of `stops_on_damage`.
         try:
             if call.firing:
-                effects = [*effects, *self.firings.ended(call, succeeded=code == 0)]
+                # Before what the method has done: it may set its own timer anew, or cancel it.
+                effects = [*self.firings.ended(call, succeeded=code == 0), *effects]
                 recorder.commit_firing(call, values, version, effects)
                 self._finish(call, code, payload)
                 return
@@ -378,8 +379,11 @@ class Partition:
             if state is None:
                 state = ObjectState(call.key, None, 1, self.memory.number)
         elif not there or state is None:
-            self.end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), state=state)
-            return
+            if not call.target.stateless and call.progress is None:
+                self.end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), state=state)
+                return
+            # It is not among the partition's objects: nothing of it is to be found or stored.
+            state = ObjectState(call.key, {}, 1, self.memory.number)
         call.state = state
         state.users += 1
         call.since_ms = self.now_ms

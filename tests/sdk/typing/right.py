@@ -65,6 +65,16 @@ class TypedOrder(DurableObject):
         return await fetch("x")
 
 
+@durable.function
+async def summarize(text: str, *, words: int = 10) -> str:
+    return text[:words]
+
+
+@durable.function(name="measured", retries=3)
+def measured(text: str) -> int:
+    return len(text)
+
+
 def twice(number: int) -> int:
     return 2 * number
 
@@ -112,6 +122,11 @@ async def main() -> None:
     assert_type(durable.partition(cart), int)
     async for each in durable.list(TypedCart, prefix="u", limit=5):
         assert_type(each, TypedCart)
+
+    assert_type(await summarize("text", words=5), str)
+    assert_type(summarize("text"), Call[str])
+    assert_type(await measured("text"), int)
+    assert_type(await durable.options(measured, key="k")("text"), int)
 
 
 def blocking() -> None:
