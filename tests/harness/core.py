@@ -8,6 +8,7 @@ from typing import Any
 from perdure.errors import Code
 from perdure.frames import Kind, Reply, Request, unpack_error, unpack_reply
 from perdure.ids import ObjectKey, new_session_id
+from perdure_node.core.blames import Driven
 from perdure_node.core.calls import Answer, Call, Refusal, Target
 from perdure_node.core.commits import pack_record, unpack_record
 from perdure_node.core.limits import Limits
@@ -89,7 +90,7 @@ class Core:
         self._number = 0
         self._open()
 
-    def _open(self) -> None:
+    def _open(self, driven: Driven | None = None) -> None:
         self.epoch += 1
         self.residents = Residents(self.limits)
         self.memory = Memory(self.rows, self.residents, self.limits, self.rows.applied)
@@ -97,6 +98,8 @@ class Core:
             if sequence > self.rows.applied:
                 self.memory.replay(sequence, *unpack_record(body), len(body))
         self.partition = Partition(3, self.epoch, self.memory, Catalog(), self.limits, "n1")
+        if driven is not None:
+            self.partition.blames.blame(driven, self.wall_ms)
         for key, progress in list(self.memory.progress.items()):
             self.partition.journalled.resume(key, progress)
         self._work()
@@ -194,14 +197,14 @@ class Core:
         """Forget the records that the store has."""
         self.log = [(s, b) for s, b in self.log if s > self.rows.applied]
 
-    def crash(self, *, keep_written: bool = False) -> None:
-        """Lose everything but the disk, and open again."""
+    def crash(self, *, keep_written: bool = False, driven: Driven | None = None) -> None:
+        """Lose everything but the disk, and open again; `driven` ran when it happened."""
         if keep_written:
             self.log += self.writing
         self.writing = []
         self.running = []
         self.sink.answers = []
-        self._open()
+        self._open(driven)
 
     # What can be seen.
 
