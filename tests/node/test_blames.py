@@ -168,6 +168,9 @@ def test_a_call_with_a_finished_step_keeps_its_object_until_an_operator_decides(
     core.call(1, session=THERE)
     [(_, code, args)] = core.answers()
     assert (code, args[:2]) == (Code.PARKED, [str(CART), CALL_ID])
+    core.call(2)
+    [(_, code, args)] = core.answers()
+    assert (code, args[0]) == (Code.POISONED, CALL_ID)
 
     assert core.partition.journalled.retry(CART)
     core._work()

@@ -119,7 +119,11 @@ class Admission:
             self._repeat(request, copy, past)
             return
         if (call := window.open.get(sequence)) is not None:
-            if len(call.copies) < self._limits.copies_max:
+            if call.parked is not None:
+                # Nobody knows when an operator will decide about it.
+                poisoned = pack_error(Code.POISONED, (self._journalled.id_of(call), call.parked))
+                self._gate.answer([copy], call.state, *poisoned, self._recorder.last)
+            elif len(call.copies) < self._limits.copies_max:
                 call.copies.append(copy)
             else:
                 what = ("copies of one call", self._limits.retry_after_s)
