@@ -168,8 +168,13 @@ class Firings:
             if timer is None:
                 return []
             return [TimerChange(timer.name, self._after(timer))]
-        timer = timer or call.fired
-        assert timer is not None
+        if timer is None:
+            timer = call.fired
+            assert timer is not None
+            now = self._memory.timers.get(call.key, timer.name)
+            if (timer.every and now is None) or (now and now.generation != timer.generation):
+                # The method has cancelled it, or set it anew, and saved that before it failed.
+                return []
         again = firing.failed(timer, self._memory.time_ms, self._limits)
         return [TimerChange(timer.name, again or firing.parked(timer))]
 

@@ -132,6 +132,7 @@ class Journalled:
         events: Sequence[Event],
         start: tuple[dict[str, bytes], int],
         perform: object,
+        effects: Sequence[Effect] = (),
     ) -> None:
         """Schedule a step; `perform` is given out when that is durable.
 
@@ -140,11 +141,12 @@ class Journalled:
             events: The step, behind the values that were decided before it.
             start: As for `saved`.
             perform: Opaque; given out by `take_ready`.
+            effects: What else the record makes durable: sends that the step must not overtake.
         """
         if self._owner.stopped is not None:
             return
-        begun, first, effects = self._begin(call, start)
-        self._recorder.commit_events(call, begun, [*first, *events], effects)
+        begun, first, more = self._begin(call, start)
+        self._recorder.commit_events(call, begun, [*first, *events], [*more, *effects])
         self._gate.let_out(perform, self._recorder.record)
 
     def step_done(
