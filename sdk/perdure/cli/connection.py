@@ -128,6 +128,45 @@ class Connection:
             raise self._failure(error) from None
         return [(list(answer.ids), answer.more) for answer in answers]
 
+    def inspect(self, target: ObjectKey) -> cluster_pb2.Inspection:
+        """Return what an object does and waits for.
+
+        Raises:
+            RequestFailed: As above.
+        """
+        request = cluster_pb2.InspectRequest(type=target.type, id=target.id)
+        try:
+            return self._cluster.Inspect(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
+    def list_calls(self, request: cluster_pb2.ListCallsRequest) -> cluster_pb2.CallPage:
+        """Return one page of the calls that are not over.
+
+        Raises:
+            RequestFailed: As above.
+        """
+        try:
+            return self._cluster.ListCalls(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
+    def decide(
+        self, target: ObjectKey, decision: cluster_pb2.Decision.ValueType, name: str
+    ) -> bool:
+        """Decide about a call or a timer; returns whether there is one.
+
+        Raises:
+            RequestFailed: As above.
+        """
+        request = cluster_pb2.DecideRequest(
+            type=target.type, id=target.id, decision=decision, name=name
+        )
+        try:
+            return self._cluster.Decide(request, timeout=self._timeout_s).done
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
     def _failure(self, error: grpc.RpcError) -> RequestFailed:
         # Every error of a call of ours is one; the stubs of grpc do not say so.
         assert isinstance(error, grpc.Call)

@@ -10,17 +10,26 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from perdure.cli.calls import calls
 from perdure.cli.failure import CommandFailed
+from perdure.cli.options import (
+    Address,
+    ConfigFile,
+    Data,
+    Json,
+    Limits,
+    LogLevel,
+    Object,
+    Timeout,
+    config_of,
+    connect,
+)
 from perdure.errors import PerdureError
 from perdure.hints import did_you_mean
-
-if TYPE_CHECKING:
-    from perdure.cli.connection import Connection
-    from perdure.config import Config
 
 __all__ = ["app", "main"]
 
@@ -32,34 +41,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Instead of ./perdure.toml.", show_default=False)
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        "-a",
-        help="host:port of a router or node. Else PERDURE_ADDRESS, else perdure.toml.",
-        show_default=False,
-    ),
-]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait.")]
-Object = Annotated[str, typer.Argument(metavar="TYPE/ID", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-LogLevel = Annotated[
-    str | None,
-    typer.Option("--log-level", help="debug, info, warning or error.", show_default=False),
-]
-Limits = Annotated[
-    list[str] | None,
-    typer.Option("--limit", metavar="NAME=NUMBER", help="A bound of nodes.", show_default=False),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="The folder of the data. Else PERDURE_DATA.", show_default=False),
-]
+app.add_typer(calls, name="calls")
 
 
 def main() -> None:
@@ -81,25 +63,6 @@ def main() -> None:
 def _fail(text: str, status: int) -> None:
     sys.stderr.write(f"perdure: {text}\n")
     sys.exit(status)
-
-
-def _config(file: Path | None, **flags: object) -> Config:
-    from perdure.config import load_config
-
-    return load_config(file, os.environ, flags)
-
-
-def _connect(file: Path | None, address: str | None, timeout_s: float) -> Connection:
-    config = _config(file, address=address)
-    target = config.address or next(iter(config.routers), None)
-    if target is None:
-        raise CommandFailed(
-            "there is no address to ask: give --address host:port, set PERDURE_ADDRESS, "
-            "or work in the folder of a perdure.toml"
-        )
-    from perdure.cli.connection import Connection
-
-    return Connection(target, timeout_s)
 
 
 def _print_version(wanted: bool) -> None:
@@ -153,7 +116,7 @@ def up(
         "log_level": log_level,
         **limit_settings(limit or ()),
     }
-    raise typer.Exit(run_cluster(_config(config, **flags), nodes, port))
+    raise typer.Exit(run_cluster(config_of(config, **flags), nodes, port))
 
 
 @app.command()
@@ -178,7 +141,7 @@ def node(
     from perdure.cli.servers import become, node_command, node_of
 
     flags = {"app": app, "data": data, "log_level": log_level, **limit_settings(limit or ())}
-    become(node_command(node_of(_config(config, **flags), name, listen, init=init)))
+    become(node_command(node_of(config_of(config, **flags), name, listen, init=init)))
 
 
 @app.command()
@@ -194,7 +157,7 @@ def router(
     """Run a router of the cluster that perdure.toml describes. There may be any number."""
     from perdure.cli.servers import become, router_command, router_of
 
-    become(router_command(router_of(_config(config, log_level=log_level), name, listen)))
+    become(router_command(router_of(config_of(config, log_level=log_level), name, listen)))
 
 
 @app.command()
@@ -206,7 +169,7 @@ def status(
     """Show the cluster. Exit 0 when every partition is served, else 1, within 2 s."""
     from perdure.cli.printing import description_as_json, print_cluster, served_partitions
 
-    with _connect(config, address, timeout_s=1.2) as connection:
+    with connect(config, address, timeout_s=1.2) as connection:
         description = connection.describe()
         if json:
             sys.stdout.write(description_as_json(description) + "\n")
@@ -246,7 +209,7 @@ def call(
     from perdure.cli.printing import print_json
     from perdure.wire.v1 import calls_pb2
 
-    with _connect(config, address, timeout) as connection:
+    with connect(config, address, timeout) as connection:
         if create:
             connection.operate(target, calls_pb2.OPERATION_GET_OR_CREATE)
         try:
@@ -275,7 +238,7 @@ def get(
     from perdure.cli.printing import print_json
     from perdure.wire.v1 import calls_pb2
 
-    with _connect(config, address, timeout) as connection:
+    with connect(config, address, timeout) as connection:
         try:
             state = connection.operate(target, calls_pb2.OPERATION_GET)
         except RequestFailed as failure:
@@ -298,7 +261,7 @@ def delete(
     target = object_key(object)
     from perdure.wire.v1 import calls_pb2
 
-    with _connect(config, address, timeout) as connection:
+    with connect(config, address, timeout) as connection:
         existed = connection.operate(target, calls_pb2.OPERATION_DELETE)
     if existed != "true":
         raise CommandFailed(f"there is no {object}")
@@ -320,7 +283,7 @@ def list_objects(
     from perdure.cli.listing import ids_in_order
     from perdure.cli.printing import print_id, print_listing
 
-    with _connect(config, address, timeout) as connection:
+    with connect(config, address, timeout) as connection:
         description = connection.describe()
         # One more than asked for tells whether there are more.
         ids = ids_in_order(connection, description.partition_count, type, prefix, after, limit + 1)
@@ -361,9 +324,36 @@ def where(
     target = object_key(object)
     from perdure.cli.printing import print_place
 
-    with _connect(config, address, timeout) as connection:
+    with connect(config, address, timeout) as connection:
         description = connection.describe()
     print_place(description, target, as_json=json)
+
+
+@app.command()
+def why(
+    object: Object,
+    id: Annotated[
+        str | None,
+        typer.Argument(help="Where it is more convenient apart.", show_default=False),
+    ] = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+    address: Address = None,
+    config: ConfigFile = None,
+) -> None:
+    """Say what an object does, and what it waits for. It is not woken."""
+    from perdure.cli.arguments import object_key
+    from perdure.cli.why import explain, print_inspection
+
+    target = object_key(object if id is None else f"{object}/{id}")
+    with connect(config, address, timeout) as connection:
+        inspection = connection.inspect(target)
+        known = inspection.type_known or not inspection.reachable
+        types = [] if known else [kind.name for kind in connection.describe().types]
+    answer = explain(inspection, target, types)
+    print_inspection(inspection, answer, as_json=json)
+    if not answer.found:
+        raise CommandFailed(answer.sentence)
 
 
 @app.command()
