@@ -58,6 +58,8 @@ Data = Annotated[
 
 def config_of(file: Path | None, **flags: object) -> Config:
     """Read the settings: flags win over the environment, that over the file."""
+    from perdure.config import load_config
+
     return load_config(file, os.environ, flags)
 
 
