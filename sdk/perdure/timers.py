@@ -19,6 +19,8 @@ __all__ = ["Timer", "check_name", "set_timer", "timer_of"]
 
 _NAME_BYTES_MAX: Final = 256
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_NEVER: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
+_NEVER_MS: Final = (_NEVER - _EPOCH) // dt.timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Timer:
 
     name: str
     due: dt.datetime
-    """When it fires next: aware, in UTC."""
+    """When it fires next: aware, in UTC. `datetime.max` when it is parked, because its method has
+    failed too often: it does not fire until it is set again."""
     method: str
     """The method that it calls."""
     every: dt.timedelta | tuple[str, str] | None
@@ -44,7 +47,9 @@ def timer_of(setting: TimerSetting) -> Timer:
     """Return a timer as users see it."""
     return Timer(
         setting.name,
-        _EPOCH + dt.timedelta(milliseconds=setting.due_ms),
+        _NEVER
+        if setting.due_ms >= _NEVER_MS
+        else _EPOCH + dt.timedelta(milliseconds=setting.due_ms),
         setting.method,
         schedule_of(setting.every),
         setting.attempts,

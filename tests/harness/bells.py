@@ -92,6 +92,12 @@ class Bell(DurableObject):
         self.fails += 1
         raise RuntimeError("on purpose")
 
+    async def fail_once(self) -> None:
+        ENTERED.append("fail_once")
+        if ENTERED.count("fail_once") == 1:
+            raise RuntimeError("on purpose")
+        self.rings.append("second time")
+
     async def save_a_new_one_and_fail(self, ctx: DurableContext) -> None:
         ctx.after(0.001, self.ring, "new", name="save_a_new_one_and_fail")
         await self.save()
