@@ -393,6 +393,10 @@ class Steps:
             )
             return StepResult(int(Code.RAISED), packed)
 
+    def _read(self, step: int, future: asyncio.Future[StepResult]) -> None:
+        if not future.cancelled():  # Else the node closes.
+            self._done(step, *future.result())
+
     def _answered(self, step: int, entry: OutboxEntry, future: asyncio.Future[StepResult]) -> None:
         if future.cancelled():
             return  # The node closes.
