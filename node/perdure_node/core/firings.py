@@ -96,19 +96,29 @@ class Firings:
             return
         if request.key is not None and not self._keys.claim(call):
             return
-        id = CallId(request.session, self._number, request.sequence)
         generation = memory.timers.new_generation(self._recorder.record)
         due_ms = max(request.due_ms, memory.time_ms)
-        timer = TimerSetting(
-            f"{SENT}{id}", due_ms, request.method, request.arguments, "", generation
-        )
+        # What one caller has sent for the same moment comes in the order of the names.
+        name = f"{SENT}{request.session.hex()}:{self._number}:{request.sequence:020}"
+        timer = TimerSetting(name, due_ms, request.method, request.arguments, "", generation)
         outcome = outcome_of(call, 0, _NONE)
         self._recorder.commit_outcome(call.key, state, outcome, [TimerChange(timer.name, timer)])
         self._keys.give_up(call)
         self._gate.answer([copy], None, 0, _NONE, self._recorder.record)
-        if due_ms <= memory.time_ms:
-            # Before any later call, so that calls come in the order in which they were sent.
-            self.fire(memory.time_ms)
+        self.bring_forward(call.key)
+
+    def bring_forward(self, key: ObjectKey) -> None:
+        """Let what was sent to an object and is due wait for its turn: before any later call.
+
+        So calls come in the order in which they were sent, also while others are overdue.
+        """
+        memory = self._memory
+        due_ms, timers = memory.timers_due_ms, memory.timers
+        if due_ms is None or due_ms > memory.time_ms or not timers.count_of(key):
+            return
+        for timer in timers.due_of(key, SENT, memory.time_ms):
+            self._mailboxes.put(self._call(key, timer))
+        memory.timers_due_ms = timers.next_due_ms
 
     def fire(self, wall_ms: int) -> None:
         """Let timers fire that are due."""
@@ -117,7 +127,7 @@ class Firings:
         for key, timer in timers.due(wall_ms, _AT_ONCE_MAX):
             mailbox = self._mailboxes.get(key)
             full = mailbox is not None and len(mailbox.waiting) >= self._limits.mailbox_calls_max
-            if full or self._mailboxes.paused:
+            if (full or self._mailboxes.paused) and not timer.name.startswith(SENT):
                 timers.put_back(key, timer, wall_ms + LATER_MS)
             else:
                 self._mailboxes.put(self._call(key, timer))
@@ -197,7 +207,8 @@ def id_of(call: Call, partition: int) -> str:
     if timer is None:
         return str(CallId(call.request.session, partition, call.request.sequence))
     if timer.name.startswith(SENT):
-        return timer.name.removeprefix(SENT)
+        sender, _, sequence = timer.name.removeprefix(SENT).rpartition(":")
+        return f"{sender}:{int(sequence)}"
     session = NOBODY[:6] + _meant_ms(timer).to_bytes(10, "big")
     return str(CallId(session, partition, timer.generation))
 

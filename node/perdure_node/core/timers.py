@@ -240,16 +240,42 @@ class Timers:
         while len(found) < limit and (head := self._head()) is not None:
             if rows.due_of_key(head) > now_ms:
                 break
-            heapq.heappop(self._queue)
-            self._queued.discard(head)
             key, name = rows.timer_of_due_key(head)
             timer = self.get(key, name)
             if timer is None or timer.due_ms != rows.due_of_key(head):
                 raise DamageFound(f"the timer {name!r} of {key} is not in the store")
-            self._handed_number += 1
-            self._handed[key, name] = _HandedOut(self._handed_number, timer)
+            heapq.heappop(self._queue)
+            self._hand_out(key, timer)
             found.append((key, timer))
         return found
+
+    def due_of(self, key: ObjectKey, prefix: str, now_ms: int) -> list[TimerSetting]:
+        """Hand out those timers of one object that are due, before others that are due earlier.
+
+        Args:
+            key: The object.
+            prefix: What their names begin with.
+            now_ms: Wall clock.
+
+        Returns:
+            Them, in the order of their due times, then of their settings.
+        """
+        found = [
+            timer
+            for timer in self.of(key)
+            if timer.due_ms <= now_ms
+            and timer.name.startswith(prefix)
+            and (key, timer.name) not in self._handed
+        ]
+        found.sort(key=lambda timer: (timer.due_ms, timer.generation))
+        for timer in found:
+            self._hand_out(key, timer)
+        return found
+
+    def _hand_out(self, key: ObjectKey, timer: TimerSetting) -> None:
+        self._queued.discard(rows.due_key(timer.due_ms, key, timer.name))
+        self._handed_number += 1
+        self._handed[key, timer.name] = _HandedOut(self._handed_number, timer)
 
     @property
     def next_due_ms(self) -> int | None:
