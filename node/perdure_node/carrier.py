@@ -69,7 +69,7 @@ class Carrier:
             timeout_s=self._left_s(entry),
             have=None if entry.have is None else (entry.have[0], entry.have[1]),
             chain=entry.chain,
-            due_ms=entry.due_ms,
+            due_ms=entry.due_ms or entry.start_by_ms,
             origin=self._origin(session, entry),
         )
         answer.add_done_callback(functools.partial(_pass_on, ended))

@@ -89,7 +89,8 @@ class Client:
 
         Without `timeout_s` it is sent again for a day if need be. `partition` is only for
         `Kind.LIST`, which asks one partition; its `target` is the type and the prefix of ids.
-        `due_ms` is only for `Kind.SEND`.
+        `due_ms`, wall clock, is for `Kind.SEND`; with `origin` it says for other kinds by when they
+        are to have started.
 
         With `origin` the call leaves a partition: this is its id, from that partition's journal,
         with the session `partition_session_id`. Numbers ascend from 1 for each target partition;

@@ -131,7 +131,8 @@ class Request(NamedTuple):
     chain: list[list[str]]
     """The calls that this one is inside of, outermost first: `[type, id, method]` each."""
     due_ms: int = 0
-    """SEND only: when to run it, milliseconds of the wall clock; 0: at once."""
+    """Milliseconds of the wall clock. SEND: when to run it; 0: at once. A call from inside of
+    another: by when it is to have started, else its target refuses it for good; 0: whenever."""
 
 
 class Changes(NamedTuple):

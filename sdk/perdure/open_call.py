@@ -59,7 +59,8 @@ class OpenCall(Generic[T]):
     """Computed from the target unless it is given, as for `Kind.LIST`."""
     deadline_ms: int | None = None
     due_ms: int = 0
-    """For `Kind.SEND`: when it is to run, wall clock; 0 at once."""
+    """Wall clock. For `Kind.SEND`: when it is to run; 0 at once. For others with an `origin`: by
+    when they are to have started; 0 whenever."""
     origin: CallId | None = None
     """Its id, if it is not given here: the call leaves a partition, whose journal says it."""
 
@@ -121,9 +122,9 @@ class OpenCall(Generic[T]):
     def is_ended_by(self, code: int) -> bool:
         """Tell whether a refusal of its last copy says how the call ends."""
         if code == Code.DEADLINE_EXCEEDED:
-            # To a client without a deadline this says nothing. The call of a partition is over:
-            # its target remembers that it did not start in time.
-            return self.deadline_ms is not None or self.origin is not None
+            # To a client without a deadline this says nothing. To a partition it never does: it is
+            # the word of who is on the way. Its target says, and remembers, NOT_STARTED.
+            return self.deadline_ms is not None and self.origin is None
         if code in RETRIED:
             return False
         if self.origin is None:

@@ -377,7 +377,8 @@ class Session(Generic[T]):
                 if not call.outlives_deadline:
                     self._give_up(call)
                     return
-                left_ms = 0
+                # Its target knows from the body by when it had to start, and may be running it.
+                left_ms = TIME_LEFT_MAX_MS
         if call.lost and wall_ms - session_birth_ms(window.session) >= self._limits.copies_ms:
             text = f"{call}: no answer within a day, and servers forget calls: it may have run"
             self._end(call, *pack_refusal(Code.SESSION_EXPIRED, text))
@@ -403,7 +404,7 @@ class Session(Generic[T]):
     def _refused(self, call: OpenCall[T], code: int, body: bytes) -> None:
         """One copy of the call did not run (or, when its owner was lost, perhaps it did)."""
         call.refusal = (code, body)
-        if code == Code.OWNER_LOST:
+        if code == Code.OWNER_LOST or (code == Code.DEADLINE_EXCEEDED and call.origin is not None):
             call.lost = True
         if call.copies:
             return  # Another copy will tell.

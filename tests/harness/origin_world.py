@@ -57,6 +57,7 @@ class OriginWorld(World):
             "note",
             arguments=b"%d" % token,
             deadline_ms=deadline_ms,
+            due_ms=deadline_ms or 0,
             origin=self.name(token),
         )
         self.session.call(call)

@@ -66,7 +66,7 @@ def test_over_long_random_walks_partitions_call_each_other_exactly_once() -> Non
     codes = walk_at_random(range(1_500), world)
 
     # The walks are worth something only if they meet all of these.
-    assert codes >= {"OK", "BACKPRESSURE", "NO_OWNER", "DEADLINE_EXCEEDED"}
+    assert codes >= {"OK", "BACKPRESSURE", "NO_OWNER", "NOT_STARTED"}
 
 
 def test_over_long_random_walks_no_call_of_a_partition_is_lost_doubled_or_reordered() -> None:

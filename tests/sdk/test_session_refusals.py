@@ -57,6 +57,7 @@ OUTCOMES = {
     Code.KEY_REUSED,
     Code.CALL_CYCLE,
     Code.CALL_DEPTH,
+    Code.NOT_STARTED,
 }
 """The same for every copy of a call."""
 

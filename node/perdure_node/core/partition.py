@@ -41,7 +41,7 @@ __all__ = ["Partition"]
 
 # Members of an enum cost ten times as much to look up.
 _GET_OR_CREATE, _DELETE = Kind.GET_OR_CREATE, Kind.DELETE
-_CONFIRM, _CANCEL = Kind.CONFIRM, Kind.CANCEL
+_CONFIRM, _CANCEL, _SEND = Kind.CONFIRM, Kind.CANCEL, Kind.SEND
 
 
 class Partition:
@@ -136,7 +136,11 @@ class Partition:
             elif request.kind == _CONFIRM:
                 self._admission.confirm(request)
             else:
-                self._admission.admit(request, copy, now_ms + time_left_ms)
+                deadline_ms = now_ms + time_left_ms
+                if request.due_ms and request.kind != _SEND:
+                    # Its copies travel for longer than it may wait here.
+                    deadline_ms = now_ms + request.due_ms - wall_ms
+                self._admission.admit(request, copy, deadline_ms)
             if self._admission.out_of_order.by_predecessor:
                 self._admission.admit_freed(request.session)
         except DamageFound as damage:
@@ -359,7 +363,7 @@ class Partition:
             if heir is not None:
                 heir.since_ms = self.now_ms
                 self._mailboxes.put_first(heir, mailbox)
-            if call.request.chain:
+            if call.request.chain or is_partition_session(call.request.session):
                 self._end_unstarted(call)
                 return
             text = "the caller's time was over before the call could start: it did not run"
