@@ -1,0 +1,212 @@
+"""Calls inside of calls over several nodes that are killed: each effect comes once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.chains import ChainLink, Company, Staffer
+from harness.processes import Cluster, running_cluster
+from harness.witness import Fate, Witness, running_witness
+
+import perdure
+from perdure import CallCycle, durable
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+HARNESS = Path(__file__).parents[1] / "harness"
+CHAINS = 20
+HIRES = 12
+REPEATS = 10
+CYCLE_S = 0.1
+START_BY_S = 1.5
+
+CLIENT = """
+import asyncio, sys
+import perdure
+from harness.chains import Company
+from perdure import durable
+
+async def main():
+    address, hires = sys.argv[1], int(sys.argv[2])
+    await perdure.connect(address)
+    companies = [await Company.get_or_create(f"company-{n}") for n in range(hires)]
+    calls = [company.hire(f"staffer-{n}") for n, company in enumerate(companies)]
+    while not all(company.staff for company in companies):
+        for company in companies:
+            await durable.refresh(company)
+    print("hired", flush=True)
+    await asyncio.gather(*calls)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def witness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
+    with running_witness(tmp_path_factory.mktemp("chains") / "ledger") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, witness: Witness) -> Iterator[Cluster]:
+    settings = {
+        "PERDURE_SERVICES_WITNESS_URL": witness.url,
+        "PERDURE_LIMITS_NESTED_START_MS": str(int(START_BY_S * 1000)),
+    }
+    data = tmp_path_factory.mktemp("chains") / "data"
+    with running_cluster(HARNESS / "chains.py", data, settings=settings) as running:
+        yield running
+
+
+def ids(cluster: Cluster, prefix: str, *, on: int) -> list[str]:
+    """Return three ids, on one node or on three."""
+    found: dict[str, list[str]] = {}
+    for number in itertools.count():
+        id = f"{prefix}-{number}"
+        found.setdefault(cluster.owner_address("ChainLink", id), []).append(id)
+        if on == 1 and len(found[cluster.owner_address("ChainLink", id)]) == 3:
+            return found[cluster.owner_address("ChainLink", id)]
+        if on == 3 and len(found) == 3:
+            return [some[0] for some in found.values()]
+    raise AssertionError
+
+
+def on_cluster(cluster: Cluster, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a client of the cluster."""
+
+    async def run() -> None:
+        await perdure.connect(cluster.address)
+        await work()
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that others do."""
+    async with asyncio.timeout(30):
+        while not await asyncio.to_thread(condition):
+            await asyncio.sleep(0.02)
+
+
+def test_each_effect_of_a_chain_comes_once_when_every_node_of_it_is_killed(
+    cluster: Cluster, witness: Witness
+) -> None:
+    chains = [ids(cluster, f"chain-{n}", on=3 if n % 4 else 1) for n in range(CHAINS)]
+
+    async def work() -> None:
+        # Links that are called exist: the chain begins with a save, not with their creation.
+        await asyncio.gather(*(ChainLink.get_or_create(id) for chain in chains for id in chain))
+        witness.plan("charge", *[Fate(hold=True)] * 1_000)
+        calls = [
+            durable.options(durable.ref(ChainLink, a), timeout=None).pass_on(number, [b, c])
+            for number, (a, b, c) in enumerate(chains)
+        ]
+        await until(lambda: len(witness.ledger()) >= CHAINS)
+        for address in cluster.node_addresses().values():
+            await asyncio.to_thread(kill_node, cluster, address)
+        witness.release()
+
+        for number, (chain, call) in enumerate(zip(chains, calls, strict=True)):
+            assert await call == [*chain, str(number)]
+        for number, chain in enumerate(chains):
+            for id in chain:
+                link = await durable.refresh(durable.ref(ChainLink, id))
+                assert (link.begun, link.ended) == ([number], [number]), id
+
+    on_cluster(cluster, work)
+    paid = [entry["payload"]["chain"] for entry in witness.effects().values()]
+    assert sorted(paid) == list(range(CHAINS))
+    assert len(witness.ledger()) > CHAINS, "no node died while it waited for the service"
+
+
+def kill_node(cluster: Cluster, address: str) -> None:
+    with cluster.without_node(address):
+        pass
+
+
+def test_two_objects_agree_though_their_client_and_all_nodes_die_in_between(
+    cluster: Cluster,
+) -> None:
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, cluster.address, str(HIRES)],
+        env={"PYTHONPATH": ":".join(map(str, [HARNESS.parent, *sys.path]))},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline() == "hired\n"
+    client.kill()
+    client.wait()
+    client.stdout.close()
+    assert len(cluster.kill("perdure_node")) == 3
+    cluster.wait_until_served()
+
+    async def work() -> None:
+        for number in range(HIRES):
+            name = f"staffer-{number}"
+            # It waits for its turn: `hire` is over by then.
+            assert await durable.ref(Company, f"company-{number}").roster() == [name]
+            staffer = await durable.refresh(durable.ref(Staffer, name))
+            assert staffer.employers == [f"company-{number}"]
+
+    on_cluster(cluster, work)
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_circle_of_calls_is_refused_at_once_and_named(
+    cluster: Cluster, length: int, nodes: int
+) -> None:
+    links = ids(cluster, f"circle-{length}-{nodes}", on=nodes)[:length]
+
+    async def work() -> None:
+        for id in links:
+            await ChainLink.get_or_create(id)
+        took: list[float] = []
+        for _ in range(REPEATS):
+            began = time.monotonic()
+            with pytest.raises(CallCycle) as caught:
+                await durable.ref(ChainLink, links[0]).circle([*links[1:], links[0], "end"])
+            took.append(time.monotonic() - began)
+            named = " -> ".join(f"ChainLink[{id}].circle" for id in [*links, links[0]])
+            assert named in str(caught.value)
+        assert statistics.median(took) < CYCLE_S, took
+        for id in links:
+            assert await durable.ref(ChainLink, id).touch() == 0, "nothing is locked, all undone"
+
+    on_cluster(cluster, work)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_two_objects_that_call_each_other_at_once_end_by_the_deadline_of_their_calls(
+    cluster: Cluster, nodes: int, killed: bool
+) -> None:
+    first, second, _ = ids(cluster, f"cross-{nodes}-{killed}", on=nodes)
+
+    async def work() -> None:
+        pair = [await ChainLink.get_or_create(id) for id in (first, second)]
+        began = time.monotonic()
+        calls = [pair[0].cross(second), pair[1].cross(first)]
+        if killed:
+            await until(lambda: time.monotonic() - began > START_BY_S / 2)
+            assert await asyncio.to_thread(cluster.kill, "perdure_node")
+        results = await asyncio.gather(*calls)
+
+        assert "not started" in results
+        if not killed:
+            assert START_BY_S < time.monotonic() - began < START_BY_S + 2
+        for link in pair:
+            assert await link.touch() == 1
+            await durable.refresh(link)
+            assert link.ended == [0]
+
+    on_cluster(cluster, work)

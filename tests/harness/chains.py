@@ -1,0 +1,72 @@
+"""Objects that call one another: in a row, in a circle, across, and both ways at once."""
+
+from __future__ import annotations
+
+from perdure import DurableContext, DurableObject, NotStarted, durable
+
+
+@durable.object
+class ChainLink(DurableObject):
+    def __init__(self, link_id: str) -> None:
+        super().__init__(link_id)
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+
+    async def pass_on(self, ctx: DurableContext, number: int, rest: list[str]) -> list[str]:
+        """Call the next of the rest, and so on; the last has somebody paid."""
+        self.begun.append(number)
+        await self.save()
+        if rest:
+            passed = await durable.ref(ChainLink, rest[0]).pass_on(number, rest[1:])
+        else:
+            paid = await ctx.call("witness", "charge", {"chain": number})
+            passed = [str(paid["echo"]["chain"])]
+        self.ended.append(number)
+        return [self.object_id, *passed]
+
+    async def circle(self, rest: list[str]) -> None:
+        self.begun.append(len(rest))
+        await durable.ref(ChainLink, rest[0]).circle(rest[1:])
+
+    async def cross(self, ctx: DurableContext, other: str) -> str:
+        """Call an object that does the same to this one."""
+        self.begun.append(0)
+        await self.save()
+        await ctx.sleep(0.3)
+        try:
+            await durable.ref(ChainLink, other).touch()
+            result = "came through"
+        except NotStarted:
+            result = "not started"
+        self.ended.append(0)
+        return result
+
+    async def touch(self) -> int:
+        return len(self.begun)
+
+
+@durable.object
+class Staffer(DurableObject):
+    def __init__(self, staffer_id: str) -> None:
+        super().__init__(staffer_id)
+        self.employers: list[str] = []
+
+    async def start_at(self, company: str) -> None:
+        self.employers.append(company)
+
+
+@durable.object
+class Company(DurableObject):
+    def __init__(self, company_id: str) -> None:
+        super().__init__(company_id)
+        self.staff: list[str] = []
+
+    async def hire(self, ctx: DurableContext, name: str) -> None:
+        """Change two objects; what comes in between takes a while."""
+        self.staff.append(name)
+        await self.save()
+        await ctx.sleep(0.5)
+        await (await Staffer.get_or_create(name)).start_at(self.object_id)
+
+    async def roster(self) -> list[str]:
+        return self.staff
