@@ -83,6 +83,12 @@ class Hosts:
         """Tell whether calls for a partition are served without opening it first."""
         return number in self._open
 
+    @property
+    def unopened(self) -> list[int]:
+        """The partitions that have data and were not opened yet."""
+        known = {*self._open, *self.damaged}
+        return [n for n, state in self.states.items() if state == OPEN and n not in known]
+
     def is_damaged(self, number: int) -> bool:
         """Tell whether a partition could not be opened, or was stopped since."""
         host = self._open.get(number)

@@ -46,4 +46,4 @@ class NodeSettings:
     drain_s: float = 10.0
     """How long calls that are here get to finish when the node shuts down."""
     lazy: bool = False
-    """Open a partition when the first call for it comes, not at the start."""
+    """Open a partition when the first call for it comes, or soon after the start."""

@@ -23,6 +23,9 @@ _ROOM_BYTES = 4 << 20
 _FULL_RETRY_S = 1.0
 """How long to wait before looking again whether somebody has made room on the disk."""
 
+_OPEN_REST_S = 0.25
+"""How long a node that opens its partitions when they are called waits before it opens the rest."""
+
 
 class Upkeep:
     """Keeps the stores close behind the journal, and the journal short."""
@@ -49,6 +52,7 @@ class Upkeep:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        await self._open_rest()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._apply_now.wait(), self._settings.apply_interval_s)
@@ -102,6 +106,16 @@ class Upkeep:
             if state.deferred:
                 self._hosts.of_memory(memory).commit_deferred(state)
             memory.passivate(state)
+
+    async def _open_rest(self) -> None:
+        """Open what nobody has called yet: timers are due there, and calls were interrupted."""
+        if self._hosts.unopened:
+            # Short programs do without: they end sooner.
+            await asyncio.sleep(_OPEN_REST_S)
+        for number in self._hosts.unopened:
+            with contextlib.suppress(DataLoss, StoreFull):
+                self._hosts.find(number)
+            await asyncio.sleep(0)
 
     def _apply(self, host: Host) -> bool:
         """Write durable records to a store. False: it takes none now."""
