@@ -47,7 +47,7 @@ def test_a_cluster_without_the_classes_of_the_check_is_named(tmp_path: Path) -> 
         done = perdure("check", "--address", cluster.address, "--minutes", "0.05")
 
     assert done.returncode == 1
-    assert "does not know CheckCounter" in done.stderr
+    assert "does not know CheckAccount" in done.stderr
     assert "import perdure.check.app" in done.stderr
 
 

@@ -47,10 +47,9 @@ class Model(Protocol):
 class Counter:
     """`add(amount)` returns the new value; reads return the value."""
 
-    initial: Final = 0
-
     def __init__(self, operations: Iterable[Operation]) -> None:
         """Make the model; nothing of the history is needed."""
+        self.initial: Hashable = 0
 
     def apply(self, state: Hashable, operation: Operation) -> Hashable | None:
         """See `Model`."""
@@ -72,8 +71,6 @@ class Counter:
 class Register:
     """`write(value)`, `cas(expected, value)` returning what it found, and reads."""
 
-    initial: Final = ""
-
     def __init__(self, operations: Iterable[Operation]) -> None:
         """Find out which values anybody has seen.
 
@@ -81,6 +78,7 @@ class Register:
         makes no difference: what every completed operation but a plain write returns is the
         value that it met.
         """
+        self.initial: Hashable = ""
         self._seen = {
             operation.result for operation in operations if operation.outcome is Outcome.OK
         }
@@ -126,10 +124,9 @@ class Items:
     is a length, and what comes at each place is known up to that of the longest read.
     """
 
-    initial: Final = 0
-
     def __init__(self, operations: Iterable[Operation]) -> None:
         """Find the longest read."""
+        self.initial: Hashable = 0
         reads = [
             operation.result
             for operation in operations
