@@ -47,7 +47,7 @@ class Model(Protocol):
 class Counter:
     """`add(amount)` returns the new value; reads return the value."""
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
+    def __init__(self, _operations: Iterable[Operation]) -> None:
         """Make the model; nothing of the history is needed."""
         self.initial: Hashable = 0
 
