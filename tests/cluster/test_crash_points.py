@@ -31,6 +31,7 @@ OBJECTS = 6
 CALLERS = 3
 """Of each object."""
 SELDOM = ("timer", "firing", "delivery", "store", "recovery", "flushed")
+STEP_MADE = "after a step was made"
 PASSAGES = 40
 PASSAGES_SELDOM = 3
 PASSAGES_IN_RECOVERY = 4
@@ -127,6 +128,9 @@ def plan() -> list[tuple[str, int]]:
         plan.append((point, chance.randint(1, PASSAGES_SELDOM if seldom else PASSAGES)))
         if starts:
             start = starts.pop()
+            if "goes on" in start:
+                # The journal has that it was to be made: that call is to go on.
+                plan.append((STEP_MADE, chance.randint(1, PASSAGES)))
             often = PASSAGES_IN_RECOVERY if "partition" in start else 1
             plan.append((start, chance.randint(1, often)))
     return plan
