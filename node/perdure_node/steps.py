@@ -249,6 +249,11 @@ class Steps:
         """What is made with the next commit of the state."""
         return [effect for _, effect in self._pending]
 
+    @property
+    def pending_count(self) -> int:
+        """How much that is."""
+        return len(self._pending)
+
     def take_saved(self) -> tuple[list[Event], list[Effect]]:
         """Return what the record of a `save()` takes along, and forget it."""
         taken, self._pending = self._pending[: self._kept], self._pending[self._kept :]

@@ -379,10 +379,12 @@ class MethodTurn:
         memory, key = self.partition.memory, self.admitted.key
 
         def make() -> tuple[None, TimerChange]:
-            known = {known.name for known in self.timers()}
             limit = self.limits.timers_per_object_max
-            if timer.name not in known and len(known) >= limit:
-                raise TooManyTimers(str(key), limit)
+            # All of them are looked at only where it may be too many.
+            if memory.timers.count_of(key) + self.steps.pending_count >= limit:
+                known = {known.name for known in self.timers()}
+                if timer.name not in known and len(known) >= limit:
+                    raise TooManyTimers(str(key), limit)
             generation = memory.timers.new_generation(self.partition.record)
             return None, TimerChange(timer.name, timer._replace(generation=generation))
 
@@ -392,7 +394,11 @@ class MethodTurn:
         """See `context.Turn`."""
 
         def make() -> tuple[bool, TimerChange]:
-            return any(known.name == name for known in self.timers()), TimerChange(name, None)
+            known = self.partition.memory.timers.get(self.admitted.key, name)
+            for effect in self.steps.pending:
+                if isinstance(effect, TimerChange) and effect.name == name:
+                    known = effect.timer
+            return known is not None, TimerChange(name, None)
 
         return bool(self.steps.commit_with("cancel", name, make))
 

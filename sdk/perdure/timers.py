@@ -90,7 +90,7 @@ def check_name(name: object) -> str:
 
     Raises:
         TypeError: It is no text.
-        ValueError: It is empty, too long, or no valid Unicode text.
+        ValueError: It is empty, too long, no valid Unicode text, or has a NUL character.
     """
     if type(name) is not str:
         raise TypeError(f"a timer's name is a str, not {type(name).__name__}")
@@ -98,6 +98,8 @@ def check_name(name: object) -> str:
         size = len(name.encode())
     except UnicodeEncodeError:
         raise ValueError("a timer's name is valid Unicode text: no lone surrogates") from None
+    if "\0" in name:
+        raise ValueError(f"a timer's name has no NUL character: {name!r:.100}")
     if not 0 < size <= _NAME_BYTES_MAX:
         raise ValueError(
             f"a timer's name has 1 to {_NAME_BYTES_MAX} bytes of UTF-8, not {size}: {name!r:.100}"

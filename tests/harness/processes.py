@@ -151,6 +151,11 @@ class Cluster:
             _kill(pid, by)
         return chosen
 
+    def kill_node(self, address: str) -> None:
+        """Kill -9 the node that listens there. It is started again by itself."""
+        (pid,) = [pid for pid in self.pids("perdure_node") if _listens_at(pid, address)]
+        _kill(pid)
+
     @contextmanager
     def without_node(self, address: str) -> Iterator[None]:
         """Kill -9 the node that listens there, and keep it dead for the time of the block."""

@@ -89,6 +89,8 @@ async def test_an_object_has_any_number_of_timers_and_lists_them_by_name(tmp_pat
         with pytest.raises(TooManyTimers):
             await caller.call("Bell", "set", HOUR, "x", "one more")
         assert await caller.call("Bell", "set", 3 * HOUR, "x", "b") == "b", "in its own place"
+        with pytest.raises(ValueError, match="no NUL character"):
+            await caller.call("Bell", "cancel", "\0send:x")
         with pytest.raises(RemoteError, match=r"BadArguments: Bell\.ring"):
             await caller.call("Bell", "set_method", 1.0, "ring", 1, 2, 3)
         assert names(timers_of(node)) == ["a", "add", "b", "ring"]

@@ -60,7 +60,7 @@ def test_an_object_is_named_so_that_it_can_be_typed() -> None:
 def test_firings_are_named_by_their_timers_and_sent_calls_by_their_ids() -> None:
     assert call_name(OpenCall(call_id="ab:3:1")) == "call ab:3:1"
     assert call_name(OpenCall(timer="bill")) == "the firing of the timer 'bill'"
-    assert call_name(OpenCall(timer="send:ab:3:1")) == "sent as call ab:3:1"
+    assert call_name(OpenCall(timer="\0send:ab:3:00010")) == "sent as call ab:3:10"
 
 
 def test_a_step_says_what_went_wrong_and_when_it_is_tried_again() -> None:

@@ -31,8 +31,8 @@ __all__ = ["LATER_MS", "NOBODY", "SENT", "Firings", "id_of"]
 NOBODY: Final = b"\xff" * 6 + b"firings\0\0\0"
 """The session of firings: no caller has it."""
 
-SENT: Final = "send:"
-"""What the names of timers that are sent calls begin with."""
+SENT: Final = "\0send:"
+"""What the names of timers that are sent calls begin with. No user's timer has a NUL in its name."""
 
 _NONE: Final = b"\xc0"
 """None, encoded: what the sender of a call is told."""

@@ -14,7 +14,7 @@ __all__ = ["as_dict", "call_name", "counted", "duration", "object_name", "step_t
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
-_SENT: Final = "send:"
+_SENT: Final = "\0send:"
 """What the names of timers that are sent calls begin with."""
 
 
@@ -55,7 +55,8 @@ def call_name(call: cluster_pb2.OpenCall) -> str:
     if call.call_id:
         return f"call {call.call_id}"
     if call.timer.startswith(_SENT):
-        return f"sent as call {call.timer.removeprefix(_SENT)}"
+        sender, _, sequence = call.timer.removeprefix(_SENT).rpartition(":")
+        return f"sent as call {sender}:{sequence.lstrip('0')}"
     return f"the firing of the timer {call.timer!r}" if call.timer else "no id"
 
 
