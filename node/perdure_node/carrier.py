@@ -54,10 +54,17 @@ class Carrier:
             deliver(self, partition, entry, self._flush)
 
     def send(self, session: int, entry: OutboxEntry) -> asyncio.Future[StepResult]:
-        """Send a call of a partition's session until it is answered."""
+        """Send a call of a partition's session until it is answered; or have it killed."""
         ended: asyncio.Future[StepResult] = self._loop.create_future()
         if self._client.closed:
             ended.cancel()
+            return ended
+        if entry.kind == Kind.CANCEL:
+            id = codec.encode(str(self._origin(session, entry)))
+            killed = self._client.call(
+                entry.target, Kind.CANCEL, "kill", arguments=id, timeout_s=None
+            )
+            killed.add_done_callback(functools.partial(_pass_on, ended))
             return ended
         answer = self._client.call(
             entry.target,
@@ -97,12 +104,6 @@ class Carrier:
         """Tell the target that its answer is durable here."""
         if not self._client.closed:
             self._client.confirm(self._origin(session, entry))
-
-    def kill(self, entry: OutboxEntry, session: int) -> None:
-        """End a call at its target."""
-        id = codec.encode(str(self._origin(session, entry)))
-        if not self._client.closed:
-            self._client.call(entry.target, Kind.CANCEL, "kill", arguments=id, timeout_s=None)
 
     def service(
         self,

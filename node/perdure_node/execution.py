@@ -81,17 +81,15 @@ class Executor:
 
     def run(self, partition: Partition, call: Call) -> None:
         """Run a call of `Ready.runs`. The partition is told of its end now or later."""
+        if call.turn is not None and call.turn.killed:
+            return
         try:
             object_type = find_type(call.request.type)
         except UnknownType as error:
             partition.method_refused(call, Refusal(Code.UNKNOWN_TYPE, error.args))
             return
         method = object_type.methods.get(call.request.method)
-        turn = MethodTurn(
-            partition, call, self._client, method, self._performer, self._limits, self._flush
-        )
-        call.turn = turn
-        turn.driving = self._driving
+        turn = self._turn(partition, call, method)
         if call.shared:
             self._shared[call] = turn
         if call.request.kind == Kind.GET_OR_CREATE:
@@ -119,10 +117,20 @@ class Executor:
             else:
                 self._start(self._call(turn, object_type, args, kwargs), turn)
 
-    def stop(self, stop: Stop) -> None:
-        """End a method that runs."""
+    def _turn(self, partition: Partition, call: Call, method: Method | None) -> MethodTurn:
+        turn = MethodTurn(
+            partition, call, self._client, method, self._performer, self._limits, self._flush
+        )
+        call.turn = turn
+        turn.driving = self._driving
+        return turn
+
+    def stop(self, partition: Partition, stop: Stop) -> None:
+        """End a method that runs, or (`kill`) that is about to run again."""
         call = stop.call
         turn: MethodTurn | None = call.turn
+        if turn is None and stop.kill:
+            turn = self._turn(partition, call, None)
         if turn is None or turn.over:
             return
         if not stop.kill:
@@ -133,7 +141,7 @@ class Executor:
             else:
                 turn.cancel(stop.reason)
             return
-        turn.kill()
+        turn.killed = True
         assert call.state is not None
         call.state.forget_instance()
         what = f"{call.key}.{call.request.method}"
@@ -166,10 +174,14 @@ class Executor:
         noted = turn.driven(coroutine)
         task = MethodTask(noted, loop=self._loop, context=context, name=str(turn.admitted.key))
         turn.task = task
-        if turn.cancelled is not None:
-            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        if turn.cancelled is not None:
+            # It has heard of it before it had a task.
+            turn.cancel(turn.cancelled)
+        if turn.admitted.progress is not None:
+            # Once it waits: it may have to hear there what it heard in an earlier run.
+            self._loop.call_soon(turn.steps.pump)
 
     def _ended(self, task: MethodTask) -> None:
         self._tasks.discard(task)

@@ -190,7 +190,7 @@ class Node:
             self._working = True  # So that no method runs meanwhile.
             try:
                 self._tick()
-                self._let_out(host.partition.take_outputs())
+                self._let_out(host.partition.take_outputs(), host.partition)
                 ends: list[asyncio.Future[Any]] = [durable, self.failed]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED, timeout=_BLAME_S)
             finally:
@@ -348,7 +348,7 @@ class Node:
 
     def _ran(self, partition: Partition) -> None:
         """A method has ended or saved: its partition has something to do."""
-        if not self._working:
+        if not self._working and self._failure is None:
             self._note(self._hosts.find(partition.number))
 
     def _opened(self, host: Host) -> None:
@@ -364,7 +364,7 @@ class Node:
 
     def _became_durable(self, host: Host) -> None:
         """Let out what waited for the disk. It is no reason for another record."""
-        self._let_out(host.partition.take_outputs())
+        self._let_out(host.partition.take_outputs(), host.partition)
         if self._upkeep.is_paused:
             self._note(host)
 
@@ -384,7 +384,7 @@ class Node:
         while partition.has_work:
             ready = partition.take_ready()
             if ready.outputs:
-                self._let_out(ready.outputs)
+                self._let_out(ready.outputs, partition)
             if not ready.runs:
                 continue
             outer = driving.outer()
@@ -394,12 +394,12 @@ class Node:
             # A call that has ended is not noted for much longer; the next one takes its place.
             driving.end(outer)
 
-    def _let_out(self, outputs: list[Any]) -> None:
+    def _let_out(self, outputs: list[Any], partition: Partition) -> None:
         for output in outputs:
             if type(output) is Answer:
                 output.sink.send(output.frame)
             elif type(output) is Stop:
-                self._executor.stop(output)
+                self._executor.stop(partition, output)
             else:
                 output()
 

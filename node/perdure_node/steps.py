@@ -48,10 +48,6 @@ class Performer(Protocol):
         """Ask for something of which copies do no harm."""
         ...
 
-    def kill(self, entry: OutboxEntry, session: int) -> None:
-        """End a call at its target."""
-        ...
-
     def confirm(self, entry: OutboxEntry, session: int) -> None:
         """Tell the target that its answer is durable here."""
         ...
@@ -101,6 +97,12 @@ class Steps:
         self._waiting: dict[int, asyncio.Future[StepResult]] = {}
         self._calls: dict[int, OutboxEntry] = {}
         """Calls to other objects that are not answered."""
+        self._unasked = {
+            event.step: OutboxEntry(*event.data)
+            for event in self._replay.open_steps()
+            if event.kind == CALL
+        }
+        """Those of an earlier run that this one has not come to."""
         self._working: set[int] = set()
         """Other steps that are being performed, and have to end before the method does."""
         self.asked: dict[int, float] = {}
@@ -229,9 +231,12 @@ class Steps:
             objects of which nobody awaits the answer, which are on their way.
         """
         if self._turn.killed:
-            return [], []
+            # The calls that it waits for end too. That is on its way until they have.
+            calls = [*self.open_calls(), *self._unasked.values()]
+            return [call._replace(kind=int(Kind.CANCEL)) for call in calls], []
         pending = self._pending[: self._kept] if failed else self._pending
-        return [effect for _, effect in pending], self.open_calls()
+        made = [*(effect for _, effect in pending), *self._unasked.values()]
+        return made, self.open_calls()
 
     def open_calls(self) -> list[OutboxEntry]:
         """Return the calls to other objects that are not answered."""
@@ -240,6 +245,8 @@ class Steps:
     def saved(self) -> bool:
         """Note a `save()`. False: the journal has it already."""
         if not self._replay.save():
+            # What comes next in the journal may have waited for this.
+            self._loop.call_soon(self.pump)
             return False
         self._kept = len(self._pending)
         return True
@@ -337,7 +344,7 @@ class Steps:
             self.grown()
         elif not self._replay.is_done(step):
             if kind == CALL:
-                self._calls[step] = OutboxEntry(*recorded.data)
+                self._calls[step] = self._unasked.pop(step)
             perform(step, recorded.data)
         self.pump()
         return future

@@ -68,6 +68,7 @@ class MethodTurn:
     cancelled: str | None = None
     """Somebody wants the call to end, and why."""
     killed = False
+    """Its outcome is decided: whatever its code still does is void."""
     driving: Driving | None = None
     """Where it is noted when code of the call runs."""
     task: MethodTask | None = None
@@ -240,10 +241,9 @@ class MethodTurn:
 
     def arrived(self, entry: OutboxEntry, future: asyncio.Future[StepResult]) -> None:
         """Take the answer to a call that the method has not waited for."""
+        # One that was killed is in the outbox as what ends that call, and settles it.
         if not self.killed:
             arrived(self._performer, self.partition, entry, self._flush, future)
-        else:
-            self._performer.confirm(entry, self.partition.number)
 
     def driven(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """Return a coroutine that is this one, and of which it is noted when its code runs."""
@@ -259,7 +259,8 @@ class MethodTurn:
         """End the method, which may clean up."""
         self.cancelled = reason
         if self.task is not None:
-            self.task.cancel()
+            # Soon, because one that has not begun would not get to its own end.
+            asyncio.get_running_loop().call_soon(self.task.cancel)
 
     def _refuse_effects(self) -> None:
         """Refuse a call where it could be made twice.
@@ -297,6 +298,8 @@ class MethodTurn:
         Raises:
             RuntimeError: Here nothing may be called: see `_refuse_effects`.
         """
+        if self.killed and kind not in READS:
+            raise RuntimeError("a call after the method was killed")
         if self.over or kind == Kind.LIST or not self._may_have_steps:
             return self._call_plainly(
                 target, kind, method, arguments=arguments, encoding=encoding, key=key,
@@ -340,13 +343,6 @@ class MethodTurn:
         if not self.over and kind not in READS:
             self._refuse_effects()
         return self.client.call(target, kind, method, **options)
-
-    def kill(self) -> None:
-        """End the run at once, and the calls that it has made and that are not answered."""
-        self.killed = True
-        if self._steps is not None:
-            for entry in self._steps.open_calls():
-                self._performer.kill(entry, self.partition.number)
 
     # Steps, as a context asks for them.
 
@@ -455,7 +451,7 @@ def arrived(
         return  # It is sent again after the next start.
     code, body = future.result()
     again = None
-    if code in _DID_NOT_RUN:
+    if code in _DID_NOT_RUN and entry.kind != Kind.CANCEL:
         # Whoever made it has been told that it is on its way: it goes again, as another call.
         sequence = partition.memory.underway.next_sequence(entry.partition)
         again = entry._replace(sequence=sequence, start_by_ms=0)

@@ -13,7 +13,6 @@ from perdure.frames import Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.blames import deaths_in
 from perdure_node.core.calls import PLAIN, Call, Catalog, Copy, Refusal, Target
-from perdure_node.core.cancelling import Cancelling
 from perdure_node.core.commits import MARK
 from perdure_node.core.firings import Firings
 from perdure_node.core.gate import Gate
@@ -69,7 +68,6 @@ class Admission:
         mailboxes: Mailboxes,
         firings: Firings,
         journalled: Journalled,
-        cancelling: Cancelling,
     ) -> None:
         self._owner = owner
         self._memory = memory
@@ -83,7 +81,6 @@ class Admission:
         self._mailboxes = mailboxes
         self._firings = firings
         self._journalled = journalled
-        self._cancelling = cancelling
         self.out_of_order = OutOfOrder(limits)
 
     def confirm(self, request: Request) -> None:
@@ -170,8 +167,6 @@ class Admission:
         call.copies.append(copy)
         if window.blamed:
             call.starts += deaths_in((), window, request.sequence)
-        if self._cancelling.ahead and self._cancelling.refused(call):
-            return
         kind = request.kind
         if kind == _CALL:
             if request.key is not None and not self._keys.claim(call):

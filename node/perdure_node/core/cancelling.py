@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from perdure import codec
 from perdure.errors import BadPayload, Code
 from perdure.frames import Encoding, Request, pack_error
+from perdure.ids import ObjectKey
 from perdure_node.core.calls import Call, Copy, Refusal
+from perdure_node.core.commits import Outcome
 from perdure_node.core.gate import Gate
 from perdure_node.core.journalled import Journalled
+from perdure_node.core.keys import Keys
+from perdure_node.core.limits import Limits
 from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
 from perdure_node.core.reader import NO, YES
 from perdure_node.core.recorder import Recorder
+from perdure_node.core.refusals import refuse_full, refuse_session
 
 __all__ = ["Cancelling", "Stop"]
 
 _ID: Final = re.compile(r"([0-9a-f]{32}):(\d{1,10}):(\d{1,19})")
-
-_AHEAD_MAX: Final = 1_000
-"""Cancellations kept of calls that have not arrived."""
 
 
 class Stop(NamedTuple):
@@ -34,8 +35,24 @@ class Stop(NamedTuple):
     """At once: it does not clean up."""
 
 
+class Owner(Protocol):
+    """The partition whose calls are cancelled."""
+
+    def end_unrun(self, call: Call, code: int, payload: bytes) -> None:
+        """Answer a call that did not run, for good."""
+        ...
+
+    def end_unstarted(self, call: Call, code: int, payload: bytes) -> bool:
+        """End a call that holds its object, and whose method has not begun. False: it has."""
+        ...
+
+
 class Cancelling:
-    """The cancellations of one partition."""
+    """The cancellations of one partition.
+
+    Invariants:
+      * Whoever is told that a call will end hears that after it is durable.
+    """
 
     def __init__(
         self,
@@ -45,7 +62,9 @@ class Cancelling:
         recorder: Recorder,
         mailboxes: Mailboxes,
         journalled: Journalled,
-        end_unrun: Callable[[Call, int, bytes], None],
+        keys: Keys,
+        owner: Owner,
+        limits: Limits,
     ) -> None:
         self._number = number
         self._memory = memory
@@ -53,9 +72,9 @@ class Cancelling:
         self._recorder = recorder
         self._mailboxes = mailboxes
         self._journalled = journalled
-        self._end_unrun = end_unrun
-        self.ahead: dict[tuple[bytes, int], str] = {}
-        """Why calls are refused that have not arrived, by session and sequence."""
+        self._keys = keys
+        self._owner = owner
+        self._limits = limits
 
     def cancel(self, request: Request, copy: Copy) -> None:
         """Take a copy of a cancellation, and tell whether the call was there or may yet come."""
@@ -70,39 +89,50 @@ class Cancelling:
         kill = request.method == "kill"
         there = self._cancel(bytes.fromhex(found[1]), int(found[3]), request, kill=kill)
         payload = (YES if there else NO)[Encoding(request.encoding)]
-        self._gate.answer([copy], None, 0, payload, self._recorder.last)
 
-    def refused(self, call: Call) -> bool:
-        """Refuse a call that was cancelled before it came. False: it was not."""
-        reason = self.ahead.pop((call.request.session, call.request.sequence), None)
-        if reason is None:
-            return False
-        self._end_unrun(call, *self._outcome(call, reason))
-        return True
+        def answer() -> None:
+            self._gate.answer([copy], None, 0, payload, self._recorder.last)
+
+        # Behind the `Stop`, so that it waits for what that commits.
+        self._gate.outputs.append(answer)
 
     def _cancel(self, session: bytes, sequence: int, request: Request, *, kill: bool) -> bool:
         window = self._memory.window(session)
         call = None if window is None else window.open.get(sequence)
         reason = "killed" if kill else "on request"
         if call is None:
-            if window is not None and window.has_seen(sequence):
-                return False
-            if len(self.ahead) >= _AHEAD_MAX:
-                self.ahead.pop(next(iter(self.ahead)))
-            self.ahead[session, sequence] = reason
-            return True
+            return self._cancel_ahead(
+                session, sequence, ObjectKey(request.type, request.id), reason
+            )
         if (call.key.type, call.key.id) != (request.type, request.id):
             return False
+        call = self._keys.first(call)
+        outcome = pack_error(Code.CANCELLED, (f"{call.key}.{call.request.method}", reason))
         if self._mailboxes.take_out(call):
-            self._end_unrun(call, *self._outcome(call, reason))
+            self._owner.end_unrun(call, *outcome)
+            self._recorder.flush_marks()
         elif call.parked is not None:
             self._journalled.drop(call.key)
+        elif self._owner.end_unstarted(call, *outcome):
+            self._recorder.flush_marks()
         else:
             if not kill:
                 self._journalled.cancelled(call, reason)
             self._gate.outputs.append(Stop(call, reason, kill))
         return True
 
-    @staticmethod
-    def _outcome(call: Call, reason: str) -> tuple[int, bytes]:
-        return pack_error(Code.CANCELLED, (f"{call.key}.{call.request.method}", reason))
+    def _cancel_ahead(self, session: bytes, sequence: int, key: ObjectKey, reason: str) -> bool:
+        """End a call that has not arrived. False: it has, and is over."""
+        memory, limits = self._memory, self._limits
+        window = memory.window(session)
+        if window is None:
+            if refuse_session(session, memory.time_ms, limits) is not None:
+                return False
+            window = memory.open_window(session)
+        if sequence == 0 or window.has_seen(sequence):
+            return False
+        if refuse_full(key, None, window, limits) is not None:
+            return False
+        outcome = pack_error(Code.CANCELLED, (str(key), reason))
+        self._recorder.commit_unseen(Outcome(session, sequence, window.settled, *outcome))
+        return True

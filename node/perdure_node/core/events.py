@@ -141,7 +141,7 @@ class OutboxEntry(NamedTuple):
     type: str
     id: str
     kind: int
-    """A `frames.Kind`."""
+    """A `frames.Kind`. CANCEL: the call of this sequence is to be killed."""
     method: str
     encoding: int
     arguments: bytes

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from perdure.errors import Code
-from perdure.frames import Request, pack_error
-from perdure.ids import ObjectKey
+from perdure.frames import Kind, Request, pack_error
+from perdure.ids import ObjectKey, is_partition_session
 from perdure.schedules import TimerSetting
 from perdure_node.core.blames import blamed_since_step, deaths_in, reason_of
 from perdure_node.core.calls import PLAIN, Call, Catalog, Refusal
@@ -55,6 +55,10 @@ class Owner(Protocol):
         self, call: Call, code: int, payload: bytes, values: dict[str, bytes]
     ) -> None:
         """Take the end of a call."""
+        ...
+
+    def end_unrun(self, call: Call, code: int, payload: bytes) -> None:
+        """Refuse a call for good."""
         ...
 
     def put_back(self, call: Call) -> None:
@@ -158,8 +162,26 @@ class Journalled:
             self._gate.let_out(token, self._recorder.record)
 
     def cancelled(self, call: Call, reason: str) -> None:
-        """Note that a call in progress is to end."""
-        self._add(call, Cancelled(reason))
+        """Note that a running call is to end: whatever crashes, it will.
+
+        Calls whose end a crash may undo, or that make no difference, are left as they are.
+        """
+        state = call.state
+        if (
+            self._owner.stopped is not None
+            or call.shared
+            or call.request.kind != Kind.CALL
+            or (call.target.deferred and call.progress is None)
+        ):
+            return
+        assert state is not None
+        start = state.image or {}, state.state_version
+        self._note_cancelled(call, reason, start)
+
+    @stops_on_damage
+    def _note_cancelled(self, call: Call, reason: str, start: tuple[dict[str, bytes], int]) -> None:
+        begun, first, effects = self._begin(call, start)
+        self._recorder.commit_events(call, begun, [*first, Cancelled(reason)], effects)
 
     def delivered(self, entry: OutboxEntry, again: OutboxEntry | None, token: object) -> None:
         """Note that an entry of the outbox has arrived.
@@ -310,6 +332,10 @@ class Journalled:
     def _refuse(self, call: Call) -> None:
         refusal = self.refusal(call.key)
         assert refusal is not None
+        if is_partition_session(call.request.session):
+            # Its caller believes only what is recorded.
+            self._owner.end_unrun(call, *pack_error(*refusal))
+            return
         call.window.open.pop(call.request.sequence, None)
         for copy in call.copies:
             self._gate.refuse(copy, refusal)

@@ -54,6 +54,13 @@ class Keys:
         self._open[name] = call
         return True
 
+    def first(self, call: Call) -> Call:
+        """Return the call that runs, or will, for all calls with the same key as this one."""
+        request = call.request
+        if request.key is None:
+            return call
+        return self._open.get((call.key, request.method, request.key), call)
+
     def resume(self, call: Call) -> None:
         """Claim the key of a call that a crash has interrupted, if it has one."""
         if call.request.key is not None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind, Request, pack_error
+from perdure.frames import Encoding, Kind, Request, pack_error, unpack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.admission import Admission
 from perdure_node.core.blames import Blames
@@ -83,7 +83,9 @@ class Partition:
             self.recorder,
             self._mailboxes,
             self.journalled,
-            self.end_unrun,
+            self._keys,
+            self,
+            limits,
         )
         self._admission = Admission(
             self,
@@ -98,7 +100,6 @@ class Partition:
             mailboxes=self._mailboxes,
             firings=self.firings,
             journalled=self.journalled,
-            cancelling=self._cancelling,
         )
         self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.room = True
@@ -425,6 +426,14 @@ class Partition:
         self._keys.give_up(call)
         self._gate.answer(call.copies, state, code, payload, record)
         self._end_followers(call, code, payload, 0)
+
+    def end_unstarted(self, call: Call, code: int, payload: bytes) -> bool:
+        """End a call that holds its object, and whose method has not begun. False: it has."""
+        if call.progress is not None or call not in self._runs:
+            return False
+        self._runs.remove(call)
+        self.method_refused(call, Refusal(Code(code), tuple(unpack_error(payload))))
+        return True
 
     def _finish(self, call: Call, code: int, payload: bytes, record: int = 0) -> None:
         """Answer a call that has run, and let the next one of its object start."""

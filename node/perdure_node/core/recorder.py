@@ -108,6 +108,10 @@ class Recorder:
         """Commit an outcome that changes nothing of the object's state."""
         self._add(Commit(key, False, False, state.state_version, {}, [outcome], None, (), effects))
 
+    def commit_unseen(self, outcome: Outcome) -> None:
+        """Commit the outcome of a call that has not arrived: it will not run when it does."""
+        self._add(Commit(None, False, False, 0, {}, [outcome], None))
+
     def commit_firing(
         self,
         call: Call,

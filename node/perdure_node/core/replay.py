@@ -38,6 +38,8 @@ class Replay:
         self._scheduled: dict[int, Scheduled] = {}
         self._done: dict[int, Done] = {}
         self._saves = 0
+        self._passed_step = self._passed_saves = 0
+        """What the journal has, up to the cursor: the highest step, and how many saves."""
         self._seen = 0
         self.asked = 0
         """Steps that this run has asked for."""
@@ -91,9 +93,16 @@ class Replay:
                     return None
                 self._cursor += 1
                 return event
-            self._cursor += 1
             if isinstance(event, Cancelled):
+                if self.asked < self._passed_step or self._saved < self._passed_saves:
+                    return None  # It came later than what the method has to do until then.
+                self._cursor += 1
                 return event
+            if isinstance(event, Scheduled):
+                self._passed_step = max(self._passed_step, event.step)
+            elif isinstance(event, Saved):
+                self._passed_saves += 1
+            self._cursor += 1
         return None
 
     def left(self) -> Scheduled | None:
