@@ -188,18 +188,18 @@ class Operations:
                 raise Parked(*map(str, refusal.args))
             return done
         memory = partition.memory
-        timer = memory.timers.get(target, name)
+        timer = memory.timers.get(target, name) or memory.timers.get(target, f"\0{name}")
         state = memory.state(target)
         if timer is None or timer.due_ms != PARKED_MS or state is None or state.image is None:
             return False
         if decision == _DROP_TIMER:
-            change = TimerChange(name, None)
+            change = TimerChange(timer.name, None)
         else:
             assert decision == _RETRY_TIMER
             now_ms = max(memory.time_ms, self._clock.wall_ms())
             generation = memory.timers.new_generation(partition.recorder.record)
             again = timer._replace(due_ms=now_ms, attempts=0, generation=generation)
-            change = TimerChange(name, again)
+            change = TimerChange(timer.name, again)
         partition.recorder.commit_timers(state, [change])
         return True
 

@@ -291,6 +291,7 @@ def test_the_firing_of_a_timer_is_named_by_it() -> None:
     core = Core()
     core.create()
     set_timers(core, CART, timer("bill", WALL_MS + 5))
+    core.sync()
     core.time_passes(10)
     core.partition.fire(core.wall_ms)
     core._work()

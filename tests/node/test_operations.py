@@ -59,6 +59,9 @@ class OpsWorker(DurableObject):
     async def bill_at_once(self, ctx: DurableContext) -> None:
         ctx.after(0, self.bill)
 
+    async def bill_other(self, other: str) -> None:
+        durable.send(durable.ref(OpsWorker, other)).bill()
+
     async def bill(self) -> None:
         if FAILS:
             raise ValueError(FAILS[0])
@@ -226,6 +229,26 @@ async def test_a_parked_timer_fires_when_it_is_retried(tmp_path: Path) -> None:
             await settled()
         assert not await node.operations.decide(X, RETRY_TIMER, "bill")
         assert not node.operations.inspect(X).timers
+
+
+@on_loop
+async def test_a_call_that_was_sent_and_is_parked_is_retried_like_a_timer(tmp_path: Path) -> None:
+    fresh()
+    FAILS.append("no paper")
+    async with running(settings(tmp_path, limits=ONE_ATTEMPT)) as (node, caller):
+        await caller.create("OpsWorker")
+        await caller.create("OpsWorker", "y")
+        await caller.call("OpsWorker", "bill_other", "y")
+        timer = await parked_timer(node)
+        FAILS.clear()
+        assert timer.name.startswith("send:")
+        page = node.operations.list_calls(cluster_pb2.ListCallsRequest(parked_only=True))
+        asked = cluster_pb2.ListCallsRequest(parked_only=True, after=page.next)
+        assert not node.operations.list_calls(asked).timers
+        y = ObjectKey("OpsWorker", "y")
+        assert await node.operations.decide(y, RETRY_TIMER, timer.name)
+        while (await caller.state("OpsWorker", "y"))["billed"] == 0:
+            await settled()
 
 
 @on_loop

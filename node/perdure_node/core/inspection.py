@@ -169,8 +169,9 @@ def parked_timers(partition: Partition, query: Query) -> list[tuple[ObjectKey, T
     """
     after = b""
     section, _, rest = query.after.partition("\0")
-    if section == _ORDER["timer"] and rest.count("\0") == 2:
-        type, id, name = rest.split("\0")
+    if section == _ORDER["timer"] and rest.count("\0") >= 2:
+        # The name of a call that was sent holds a NUL.
+        type, id, name = rest.split("\0", 2)
         after = parked_key(ObjectKey(type, id), name)
     return partition.memory.timers.parked(query.type, after, query.limit)
 

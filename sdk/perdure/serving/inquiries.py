@@ -10,7 +10,7 @@ from perdure.cancelling import check_call_id
 from perdure.codec import decode, encode
 from perdure.errors import BadObjectId, BadPayload, Code
 from perdure.frames import Kind
-from perdure.ids import ObjectKey, check_object_id
+from perdure.ids import OBJECT_ID_BYTES_MAX, ObjectKey, check_object_id
 from perdure.serving.backend import Backend
 from perdure.serving.status import refusal_of_answer
 from perdure.wire.v1 import cluster_pb2
@@ -84,6 +84,9 @@ def _parse(message_type: type[_M], message: bytes) -> _M:
 def _target_of(
     request: cluster_pb2.InspectRequest | cluster_pb2.DecideRequest,
 ) -> ObjectKey:
-    if not request.type or "\0" in request.type:
-        raise BadObjectId("a type's name is not empty and holds no NUL character")
-    return ObjectKey(request.type, check_object_id(request.id))
+    type = request.type
+    if not type or "\0" in type or len(type.encode()) > OBJECT_ID_BYTES_MAX:
+        raise BadObjectId(
+            f"the name of a type has 1 to {OBJECT_ID_BYTES_MAX} bytes of UTF-8, none of them NUL"
+        )
+    return ObjectKey(type, check_object_id(request.id))
