@@ -365,7 +365,7 @@ class Node:
     def _became_durable(self, host: Host) -> None:
         """Let out what waited for the disk. It is no reason for another record."""
         self._let_out(host.partition.take_outputs(), host.partition)
-        if self._upkeep.is_paused:
+        if self._upkeep.is_paused or host.partition.has_work:
             self._note(host)
 
     def _work(self) -> None:

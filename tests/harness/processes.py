@@ -112,6 +112,10 @@ class Cluster:
         """Return the end of what all the processes have printed."""
         return self._log.read_text(errors="replace")[-8_000:]
 
+    def deaths(self) -> int:
+        """Return how often a process has ended and was started again."""
+        return self._log.read_bytes().count(b"; starts again")
+
     def node_addresses(self) -> dict[str, str]:
         """Return where each node listens."""
         return {node.name: node.address for node in self._placement().nodes}

@@ -6,6 +6,7 @@ import pytest
 from harness.core import CART, HERE, THERE, WALL_MS, Core
 
 from perdure.errors import Code
+from perdure.frames import Kind
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
 from perdure_node.core.blames import Driven
@@ -279,3 +280,39 @@ def test_a_timer_set_anew_is_not_blamed_for_the_old_one() -> None:
     timer = core.memory.timers.get(CART, "bad")
     assert timer is not None
     assert (timer.attempts, timer.deaths) == (0, 0)
+
+
+def test_a_timer_fires_when_the_disk_has_it() -> None:
+    core = Core()
+    core.create()
+    core.call(2)
+    effect = TimerChange("soon", TimerSetting("soon", 0, "explode", b"", generation=1))
+    core.partition.method_returned(core.running.pop(), 0, b"", {}, effects=[effect])
+    core.write()
+
+    fire(core)
+    assert core.running == []
+    core.sync()
+
+    assert [call.request.method for call in core.running] == ["explode"]
+
+
+def test_a_sent_call_that_ends_its_process_before_the_disk_has_it_is_given_up() -> None:
+    core = Core()
+    core.create()
+    starts = []
+    for _ in range(3):
+        core.call(2, "explode", kind=Kind.SEND)
+        [call] = core.running
+        starts.append(call.starts)
+        timer = call.timer
+        assert timer is not None
+        driven = Driven(3, core.epoch, NOBODY, 0, CART, timer.name, timer.generation, timer.due_ms)
+        core.crash(driven=driven)
+        core.sync()
+
+    core.call(2, "explode", kind=Kind.SEND)
+
+    assert [code for _, code, _ in core.answers()] == [Code.POISONED]
+    assert core.running == []
+    assert starts == [1, 1, 1]

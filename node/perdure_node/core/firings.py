@@ -32,7 +32,7 @@ NOBODY: Final = b"\xff" * 6 + b"firings\0\0\0"
 """The session of firings: no caller has it."""
 
 SENT: Final = "\0send:"
-"""What the names of timers that are sent calls begin with. No user's timer has a NUL in its name."""
+"""What the names of timers that are sent calls begin with. Names of users have no NUL."""
 
 _NONE: Final = b"\xc0"
 """None, encoded: what the sender of a call is told."""
@@ -78,6 +78,8 @@ class Firings:
         self._mailboxes = mailboxes
         self._keys = keys
         self._limits = limits
+        self.early: list[tuple[int, ObjectKey, TimerSetting]] = []
+        """Timers that were due before the disk had them, each with its record."""
 
     def accept(self, request: Request, copy: Copy, call: Call) -> None:
         """Take a call that was sent: it is a timer of its object from now on."""
@@ -127,11 +129,26 @@ class Firings:
         for key, timer in timers.due(wall_ms, _AT_ONCE_MAX):
             mailbox = self._mailboxes.get(key)
             full = mailbox is not None and len(mailbox.waiting) >= self._limits.mailbox_calls_max
-            if (full or self._mailboxes.paused) and not timer.name.startswith(SENT):
+            sent = timer.name.startswith(SENT)
+            record = timers.record_of(key, timer.name)
+            if (full or self._mailboxes.paused) and not sent:
                 timers.put_back(key, timer, wall_ms + LATER_MS)
+            elif record > memory.durable and not sent:
+                # If its method ended the process now, nobody would know of the timer.
+                self.early.append((record, key, timer))
             else:
                 self._mailboxes.put(self._call(key, timer))
         memory.timers_due_ms = timers.next_due_ms
+
+    def fire_early(self) -> None:
+        """Let those of the `early` timers fire that the disk has by now."""
+        early, self.early = self.early, []
+        for waiting in early:
+            record, key, timer = waiting
+            if record > self._memory.durable:
+                self.early.append(waiting)
+            else:
+                self._mailboxes.put(self._call(key, timer))
 
     def _call(self, key: ObjectKey, timer: TimerSetting) -> Call:
         request = Request(

@@ -267,6 +267,13 @@ class Partition:
         if self.stopped is None:
             self._gate.opened(record)
         self.memory.durable = record
+        if self.firings.early:
+            self._fire_early()
+
+    @stops_on_damage
+    def _fire_early(self) -> None:
+        if self.stopped is None and not self.draining:
+            self.firings.fire_early()
 
     @stops_on_damage
     def resume_starting(self) -> None:

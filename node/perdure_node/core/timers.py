@@ -98,6 +98,11 @@ class Timers:
         entry = self._recent.get(key, {}).get(name)
         return entry.timer if entry is not None else self._stored(key, name)
 
+    def record_of(self, key: ObjectKey, name: str) -> int:
+        """Return the last record that has changed a timer; 0: the store has it as it is."""
+        entry = self._recent.get(key, {}).get(name)
+        return 0 if entry is None else entry.record
+
     def of(self, key: ObjectKey) -> list[TimerSetting]:
         """Return the timers of an object by name, parked ones too."""
         prefix = rows.timers_prefix(key)
