@@ -354,7 +354,7 @@ class Partition:
 
     def enqueue(self, call: Call) -> None:
         """Let a call wait for its turn."""
-        if call.progress is None:
+        if call.progress is None and self.room:
             self.firings.bring_forward(call.key)
         call.window.open[call.request.sequence] = call
         call.since_ms = self.now_ms
