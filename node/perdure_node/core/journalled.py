@@ -293,7 +293,8 @@ class Journalled:
         state = call.state
         self._gate.answer(call.copies, state, code, payload, self._recorder.record)
         call.copies = []
-        for waiting in self._mailboxes.drop_waiting(call.key):
+        twins, call.followers = call.followers, []
+        for waiting in (*twins, *self._mailboxes.drop_waiting(call.key)):
             self._refuse(waiting)
 
     def refusal(self, key: ObjectKey) -> Refusal | None:
