@@ -210,8 +210,9 @@ class MethodTurn:
         if self.over:
             raise RuntimeError("a step after the call was over: await it in the method")
         self._refuse_effects()
-        if self.admitted.target.deferred and self.changes():
-            # What leaves must not depend on what a crash could take back.
+        if self.admitted.target.deferred:
+            # What leaves must not depend on what a crash could take back. Changed or not: a second
+            # run counts saves, and finds its changes committed.
             self.save()
 
     def schedule(
