@@ -10,17 +10,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from perdure import codec, jsonvalue, raised
+from perdure import codec, jsonvalue
 from perdure.context import current_turn
 from perdure.errors import (
-    CODE_OF,
     BadArguments,
     BadPayload,
-    CallFailed,
     Code,
-    RemoteError,
     ResultNotStorable,
     ResultTooLarge,
     StateNotStorable,
@@ -40,6 +37,7 @@ from perdure_node.core.partition import Partition
 from perdure_node.driving import Driving
 from perdure_node.inlining import never_waits
 from perdure_node.method_task import MethodTask, run_to_its_end, watched
+from perdure_node.retries import Retries, failure_of
 from perdure_node.signals import CannotGoOn
 from perdure_node.steps import Performer
 from perdure_node.turn import MethodTurn
@@ -50,9 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["Executor"]
 
 _log = logging.getLogger("perdure.node")
-
-
-_TRAVEL_AS_THEY_ARE: Final = frozenset(CODE_OF) - {RemoteError}
 
 
 class Executor:
@@ -78,6 +73,7 @@ class Executor:
         self._shared: dict[Call, MethodTurn] = {}
         self._at_once: dict[Method, bool] = {}
         self._closing = False
+        self._retries = Retries(limits, self.run)
 
     def run(self, partition: Partition, call: Call) -> None:
         """Run a call of `Ready.runs`. The partition is told of its end now or later."""
@@ -121,6 +117,9 @@ class Executor:
         turn = MethodTurn(
             partition, call, self._client, method, self._performer, self._limits, self._flush
         )
+        earlier: MethodTurn | None = call.turn
+        if earlier is not None and earlier.given_up:
+            turn.take_over(earlier)
         call.turn = turn
         turn.driving = self._driving
         return turn
@@ -140,6 +139,7 @@ class Executor:
                 turn.steps.pump()
             else:
                 turn.cancel(stop.reason)
+            self._retries.hurry(turn)
             return
         turn.killed = True
         assert call.state is not None
@@ -152,6 +152,7 @@ class Executor:
     async def close(self) -> None:
         """End the methods that still run, as a crash would."""
         self._closing = True
+        self._retries.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.end()
@@ -217,7 +218,7 @@ class Executor:
         except BaseException as error:
             if self._closing and isinstance(error, asyncio.CancelledError):
                 return
-            self._end(turn, *self._failure(turn, error), {})
+            self._end(turn, *failure_of(turn, error), {})
             if isinstance(error, KeyboardInterrupt):
                 raise
             return
@@ -341,8 +342,10 @@ class Executor:
             turn.partition.journalled.park(call, error.reason, error.code, error.payload)
             self._flush(turn.partition)
             return
+        if activation is not None and activation.type.retries and self._retries.again(turn, error):
+            return
         version = activation.type.state_version if turn.folded and activation else None
-        self._end(turn, *self._failure(turn, error), turn.folded, version)
+        self._end(turn, *failure_of(turn, error), turn.folded, version)
         if isinstance(error, KeyboardInterrupt):
             raise error
 
@@ -476,21 +479,6 @@ class Executor:
             what = f"{call.key}.{request.method}()"
             raise ResultTooLarge(what, len(payload), self._limits.result_bytes_max)
         return payload
-
-    def _failure(self, turn: MethodTurn, error: BaseException) -> tuple[int, bytes]:
-        """Return code and payload for whatever left a method."""
-        if isinstance(error, (CallFailed, UnknownType)) and type(error) in _TRAVEL_AS_THEY_ARE:
-            # What failed for good inside fails for good outside. Anything else that a nested
-            # call said ("it did not run") would be wrong about this call, which did run.
-            return pack_error(code_of(error), error.args)
-        call = turn.admitted
-        request = call.request
-        call_id = turn.context.call_id
-        if turn.cancelled is not None and isinstance(error, asyncio.CancelledError):
-            return pack_error(Code.CANCELLED, (f"{call.key}.{request.method}", turn.cancelled))
-        method = request.method or "get_or_create"
-        payload = raised.pack_exception(error, object=str(call.key), method=method, call_id=call_id)
-        return int(Code.RAISED), payload
 
 
 async def _open_steps(turn: MethodTurn) -> None:

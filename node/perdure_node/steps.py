@@ -103,6 +103,8 @@ class Steps:
             if event.kind == CALL
         }
         """Those of an earlier run that this one has not come to."""
+        self._in_flight: set[int] = set()
+        """Steps that an earlier run has asked for in this process, and that may not have ended."""
         self._working: set[int] = set()
         """Other steps that are being performed, and have to end before the method does."""
         self.asked: dict[int, float] = {}
@@ -313,6 +315,29 @@ class Steps:
             self._quiet = True
             self.pump()
 
+    # Between two runs of one call.
+
+    def give_up(self) -> list[int]:
+        """Take word that the method has raised and will be run again.
+
+        Returns:
+            Steps that have failed, to be forgotten.
+        """
+        self.grown()
+        self._in_flight |= {step for step in self._waiting if not self._replay.is_done(step)}
+        self._waiting = {}
+        self._pending, self._kept, self._values = [], 0, []
+        return self._replay.failed_last()
+
+    def serve(self, turn: MethodTurn) -> None:
+        """Go on for the next run. What was asked for and has not ended is not begun again."""
+        progress = turn.admitted.progress
+        assert progress is not None
+        self._turn = turn
+        self._replay = Replay(progress.events)
+        self._finished = None
+        self.asked = {}
+
     # From the ask to the result.
 
     def _ask(
@@ -342,7 +367,7 @@ class Steps:
                 lambda: perform(step, made),
             )
             self.grown()
-        elif not self._replay.is_done(step):
+        elif step not in self._in_flight and not self._replay.is_done(step):
             if kind == CALL:
                 self._calls[step] = self._unasked.pop(step)
             perform(step, recorded.data)

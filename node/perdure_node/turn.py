@@ -71,6 +71,8 @@ class MethodTurn:
     """Its outcome is decided: whatever its code still does is void."""
     driving: Driving | None = None
     """Where it is noted when code of the call runs."""
+    given_up = False
+    """The method has raised, and the call is to run again in another turn."""
     task: MethodTask | None = None
     """What the method runs in, once it has waited for something."""
 
@@ -207,7 +209,7 @@ class MethodTurn:
             raise self.broken
         if self.partition.stopped is not None:
             raise OwnershipLost(self.partition.stopped.code.name)
-        if self.over:
+        if self.over or self.given_up:
             raise RuntimeError("a step after the call was over: await it in the method")
         self._refuse_effects()
         if self.admitted.target.deferred:
@@ -262,6 +264,19 @@ class MethodTurn:
         if self.task is not None:
             # Soon, because one that has not begun would not get to its own end.
             asyncio.get_running_loop().call_soon(self.task.cancel)
+
+    def give_up(self) -> None:
+        """Take word that the method has raised, and will be run again in another turn."""
+        self.given_up = True
+        if self.activation is not None and self.activation.instance._perdure_turn is self:
+            self.activation.instance._perdure_turn = None
+
+    def take_over(self, earlier: MethodTurn) -> None:
+        """Begin where an earlier run of the call has been given up."""
+        self.cancelled = earlier.cancelled
+        if earlier._steps is not None and self._steps is not None:
+            self._steps = earlier._steps
+            self._steps.serve(self)
 
     def _refuse_effects(self) -> None:
         """Refuse a call where it could be made twice.

@@ -88,6 +88,8 @@ class Call:
     """The same afterwards."""
     starts = 1
     """How many times its method has been started, this time included, as far as is known."""
+    retries = 0
+    """How often its method was run again because it had raised."""
     turn: Any = None
     """The run of its method. The shell's business."""
     parked: str | None = None

@@ -24,6 +24,7 @@ __all__ = [
     "OutboxEntry",
     "OutboxGone",
     "Parked",
+    "Retried",
     "Saved",
     "Scheduled",
     "Unparked",
@@ -84,6 +85,14 @@ class Unparked(NamedTuple):
     tag: str = "u"
 
 
+class Retried(NamedTuple):
+    """The method has raised and is run again, from the start image and with this journal."""
+
+    forgotten: list[int]
+    """Steps that have failed, and are asked for as if they were new."""
+    tag: str = "r"
+
+
 class Fired(NamedTuple):
     """The call is the firing of a timer, which was this before it fired."""
 
@@ -106,7 +115,7 @@ class Ended(NamedTuple):
     tag: str = "e"
 
 
-Event = Scheduled | Done | Saved | Cancelled | Parked | Unparked | Fired | Blamed | Ended
+Event = Scheduled | Done | Saved | Cancelled | Parked | Unparked | Retried | Fired | Blamed | Ended
 
 _EVENTS: Final[dict[str, Any]] = {
     "s": Scheduled,
@@ -115,6 +124,7 @@ _EVENTS: Final[dict[str, Any]] = {
     "c": Cancelled,
     "p": Parked,
     "u": Unparked,
+    "r": Retried,
     "f": Fired,
     "b": Blamed,
     "e": Ended,

@@ -27,6 +27,7 @@ from perdure_node.core.events import (
     OutboxEntry,
     OutboxGone,
     Parked,
+    Retried,
     Saved,
     Unparked,
 )
@@ -182,6 +183,10 @@ class Journalled:
     def _note_cancelled(self, call: Call, reason: str, start: tuple[dict[str, bytes], int]) -> None:
         begun, first, effects = self._begin(call, start)
         self._recorder.commit_events(call, begun, [*first, Cancelled(reason)], effects)
+
+    def retried(self, call: Call, forgotten: list[int]) -> None:
+        """Note that a method that has raised is run again, and which steps it makes anew."""
+        self._add(call, Retried(forgotten))
 
     def delivered(self, entry: OutboxEntry, again: OutboxEntry | None, token: object) -> None:
         """Note that an entry of the outbox has arrived.

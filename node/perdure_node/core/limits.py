@@ -107,6 +107,11 @@ class Limits:
     timer_attempts_max: int = 100
     """Firings of one timer that fail in a row. Then it is parked: after some 8 hours."""
 
+    method_retry_ms: int = 100
+    """How long a method waits that has raised and is run again; twice as long each time."""
+
+    method_retry_max_ms: int = 30_000
+
     timer_retry_ms: int = 1_000
     """How long a timer waits after its handler has failed; twice as long each time."""
 

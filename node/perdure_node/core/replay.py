@@ -7,7 +7,7 @@ that a race has the same winner again. (The idea of Temporal's and Restate's rep
 
 from __future__ import annotations
 
-from perdure_node.core.events import Cancelled, Done, Event, Saved, Scheduled
+from perdure_node.core.events import Cancelled, Done, Event, Retried, Saved, Scheduled
 
 __all__ = ["Mismatch", "Replay"]
 
@@ -58,6 +58,10 @@ class Replay:
                 self.result_bytes += len(event.payload)
             elif isinstance(event, Saved):
                 self._saves += 1
+            elif isinstance(event, Retried):
+                for step in event.forgotten:
+                    self._scheduled.pop(step, None)
+                    self._done.pop(step, None)
         self._seen = len(self.events)
 
     def ask(self, kind: str, name: str) -> tuple[int, Scheduled | None]:
@@ -89,6 +93,9 @@ class Replay:
         while self._cursor < len(self.events):
             event = self.events[self._cursor]
             if isinstance(event, Done):
+                if self._done.get(event.step) is not event:
+                    self._cursor += 1  # Forgotten.
+                    continue
                 if event.step > self.asked:
                     return None
                 self._cursor += 1
@@ -109,6 +116,19 @@ class Replay:
         """Return a step in the journal that this run, which is over, has not asked for."""
         later = [number for number in self._scheduled if number > self.asked]
         return self._scheduled[min(later)] if later else None
+
+    def failed_last(self) -> list[int]:
+        """Return the steps that have failed, and after which nothing was asked for or saved.
+
+        The method may go another way when they succeed: nothing in the journal contradicts it.
+        """
+        failed = []
+        for event in reversed(self.events):
+            if isinstance(event, Scheduled | Saved):
+                break
+            if isinstance(event, Done) and event.code and self._done.get(event.step) is event:
+                failed.append(event.step)
+        return sorted(failed)
 
     def open_steps(self) -> list[Scheduled]:
         """Return the steps without a result, in their order."""
