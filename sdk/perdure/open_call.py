@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from perdure.errors import Code
@@ -13,7 +14,7 @@ from perdure.ids import CallId, ObjectKey
 from perdure.refusals import RETRIED
 from perdure.settled import Settled
 
-__all__ = ["Ended", "Lane", "OpenCall", "Window"]
+__all__ = ["Ended", "Lane", "OpenCall", "Window", "by_serial"]
 
 T = TypeVar("T")
 
@@ -174,6 +175,10 @@ class Ended(NamedTuple, Generic[T]):
     code: int
     body: bytes
     """A packed `Reply`."""
+
+
+by_serial: Final = attrgetter("serial")
+"""Sorts calls in the order in which they were made."""
 
 
 class Lane(Generic[T]):

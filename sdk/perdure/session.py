@@ -21,7 +21,6 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
 from perdure.confirmations import Confirmations
@@ -37,7 +36,7 @@ from perdure.ids import (
     partition_of,
     session_birth_ms,
 )
-from perdure.open_call import Ended, Lane, OpenCall, Window
+from perdure.open_call import Ended, Lane, OpenCall, Window, by_serial
 from perdure.origins import LaneKey, Origins
 from perdure.refusals import REFUSALS, pack_refusal
 from perdure.retries import Retries
@@ -49,8 +48,6 @@ T = TypeVar("T")
 
 _CLOCK_STEP_MS: Final = 60_000
 """A wall clock may be set back by so much without a new session id."""
-
-_by_serial: Final = attrgetter("serial")
 
 
 class Session(Generic[T]):
@@ -236,8 +233,8 @@ class Session(Generic[T]):
 
     def abandon(self) -> int:
         """Give up every call, as at its deadline. Return how many there were."""
-        calls = [*self._arrived, *self._waiting()]
-        calls += [call for lane in self._lanes.values() for call in lane.open]
+        sent = [call for lane in self._lanes.values() for call in lane.open]
+        calls = [*self._arrived, *self._waiting(), *sent]
         for call in calls:
             self._give_up(call)
         return len(calls)
@@ -259,7 +256,7 @@ class Session(Generic[T]):
         self._number_calls()
         retries = self._retries.take_due(now_ms)
         if retries:
-            self._ready = sorted(self._ready + retries, key=_by_serial)
+            self._ready = sorted(self._ready + retries, key=by_serial)
         ready, self._ready = self._ready, []
         frames: list[CallFrame] = []
         for call in ready:
@@ -482,7 +479,7 @@ class Session(Generic[T]):
                 code = Code.OWNER_LOST if call.may_have_run else Code.NO_OWNER
                 what = f"{call}: {text}" if call.may_have_run else call.partition
                 self._end(call, *pack_refusal(code, what))
-        waiting = sorted([*self._waiting(), *self._arrived], key=_by_serial)
+        waiting = sorted([*self._waiting(), *self._arrived], key=by_serial)
         self._arrived = dict.fromkeys(waiting)
         for call in self._arrived:
             call.place = self._arrived
