@@ -85,7 +85,7 @@ class Mould(DurableObject):
 
 
 @durable.object
-class Bell(DurableObject):
+class Carillon(DurableObject):
     """Its methods come to `crash_here`, and run again."""
 
     def __init__(self, object_id: str) -> None:
@@ -217,14 +217,14 @@ class Bell(DurableObject):
 
 async def reach(caller: Caller, method: str, *args: Any) -> Any:
     """Call a method and come to `crash_here`; all before it is durable."""
-    call = caller.send("Bell", method, *args)
+    call = caller.send("Carillon", method, *args)
     await gate("here").wait()
     await caller.create("Mould", "behind")
     return call
 
 
 async def log_when_idle(caller: Caller) -> list[Any]:
-    log: list[Any] = await caller.call("Bell", "note", "end")
+    log: list[Any] = await caller.call("Carillon", "note", "end")
     return log[:-1]
 
 
@@ -232,7 +232,7 @@ async def two_lives(path: Path, method: str, *args: Any) -> tuple[list[Any], lis
     """Run a method until it crashes, and again; return what each life has done."""
     begin(1)
     async with running(settings(path), crash=True) as (_, caller):
-        await caller.create("Bell")
+        await caller.create("Carillon")
         await caller.create("Mould", "m")
         await reach(caller, method, *args)
     first = list(MADE)
@@ -246,7 +246,7 @@ async def two_lives(path: Path, method: str, *args: Any) -> tuple[list[Any], lis
 async def test_handles_show_in_a_second_run_what_they_showed_in_the_first(tmp_path: Path) -> None:
     begin(1)
     async with running(settings(tmp_path), crash=True) as (_, caller):
-        await caller.create("Bell")
+        await caller.create("Carillon")
         await caller.create("Mould", "m")
         await reach(caller, "look")
         assert await caller.call("Mould", "add", 100, id="m") == 101
@@ -343,20 +343,20 @@ async def test_a_second_run_ends_with_its_own_state_and_never_shows_an_older_one
 ) -> None:
     begin(1)
     async with running(settings(tmp_path), crash=True) as (_, caller):
-        await caller.create("Bell")
+        await caller.create("Carillon")
         await reach(caller, "be_busy")
-        assert (await caller.state("Bell"))["status"] == "busy"
+        assert (await caller.state("Carillon"))["status"] == "busy"
     begin(2)
     async with running(settings(tmp_path)) as (_, caller):
-        assert (await caller.state("Bell"))["status"] == "busy"
-        behind = caller.send("Bell", "note", "behind")
+        assert (await caller.state("Carillon"))["status"] == "busy"
+        behind = caller.send("Carillon", "note", "behind")
         while MADE.count("run") < 2:
             await settled()
-            assert (await caller.state("Bell"))["status"] == "busy"
+            assert (await caller.state("Carillon"))["status"] == "busy"
         assert not behind.done(), "nobody enters before the call that holds the object has ended"
         gate("end").set()
         await behind
-        found = await caller.state("Bell")
+        found = await caller.state("Carillon")
     assert (found["status"], found["log"]) == ("idle", [("behind", "idle")])
     assert MADE == ["run", "step", "run"]
 
@@ -365,14 +365,14 @@ async def test_a_second_run_ends_with_its_own_state_and_never_shows_an_older_one
 async def test_a_call_sent_again_joins_the_one_that_goes_on(tmp_path: Path) -> None:
     begin(1)
     async with running(settings(tmp_path), crash=True) as (_, caller):
-        await caller.create("Bell")
-        caller.send("Bell", "be_busy", key="k")
+        await caller.create("Carillon")
+        caller.send("Carillon", "be_busy", key="k")
         await gate("here").wait()
         await caller.create("Mould", "behind")
     begin(2)
     gate("end").set()
     async with running(settings(tmp_path)) as (_, caller):
-        calls = [caller.call("Bell", "be_busy", key="k") for _ in range(3)]
+        calls = [caller.call("Carillon", "be_busy", key="k") for _ in range(3)]
         assert await asyncio.gather(*calls) == ["was busy"] * 3
     assert MADE == ["run", "step", "run"]
 
@@ -387,25 +387,25 @@ async def test_a_call_sent_again_joins_the_one_that_goes_on(tmp_path: Path) -> N
 async def test_another_step_than_in_the_journal_parks_the_call(tmp_path: Path, how: str) -> None:
     begin(1)
     async with running(settings(tmp_path), crash=True) as (_, caller):
-        await caller.create("Bell")
+        await caller.create("Carillon")
         await caller.create("Mould", "m")
         await caller.create("Mould", "other")
-        call = caller.send("Bell", "change_mind", how, key="k")
+        call = caller.send("Carillon", "change_mind", how, key="k")
         await gate("here").wait()
         await caller.create("Mould", "behind")
         assert not call.done()
     begin(2)
     async with running(settings(tmp_path)) as (_, caller):
-        waits = asyncio.ensure_future(caller.call("Bell", "change_mind", how, key="k"))
+        waits = asyncio.ensure_future(caller.call("Carillon", "change_mind", how, key="k"))
         await settled(200)
         gate("again").set()
         with pytest.raises(Parked, match="step 2"):
             await waits
         with pytest.raises(Parked, match="step 2"):
-            await caller.call("Bell", "change_mind", how, key="k")
-        with pytest.raises(Parked, match=r"Bell\[x\]"):
-            await caller.call("Bell", "note", "other calls do not run")
-        assert (await caller.state("Bell"))["log"] == []
+            await caller.call("Carillon", "change_mind", how, key="k")
+        with pytest.raises(Parked, match=r"Carillon\[x\]"):
+            await caller.call("Carillon", "note", "other calls do not run")
+        assert (await caller.state("Carillon"))["log"] == []
         assert (await caller.state("Mould", "other"))["n"] == 0
         assert await caller.call("Mould", "add", 0, id="m") == 1, "everything else goes on"
     assert MADE == ["first"]
@@ -420,10 +420,10 @@ async def test_no_step_is_made_before_it_is_durable(tmp_path: Path) -> None:
     disk = HeldSync()
     journal = JournalSettings(segment_bytes=1 << 20, sync=disk)
     async with running(settings(tmp_path, journal=journal)) as (_, caller):
-        await caller.create("Bell")
+        await caller.create("Carillon")
         await caller.create("Mould", "m")
         disk.free.clear()
-        call = caller.send("Bell", "ask_at_once")
+        call = caller.send("Carillon", "ask_at_once")
         await settled(200)
         seen = caller.client.call(ObjectKey("Mould", "m"), Kind.GET, "*", have=(0, 0))
         await settled(200)
