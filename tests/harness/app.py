@@ -22,7 +22,9 @@ import chat_room  # noqa: F401
 import counter  # noqa: F401
 import flights  # noqa: F401
 import game  # noqa: F401
+import orders  # noqa: F401
 import organisation  # noqa: F401
+import reminders  # noqa: F401
 import session  # noqa: F401
 import stream_window  # noqa: F401
 

@@ -16,11 +16,13 @@ from chat_room import ChatRoom
 from counter import Counter
 from game import Game, Phase
 from harness.behaviours import Restart, behaviour, raises
+from orders import PaidOrder, Stock
 from organisation import Employee, Organisation
+from reminders import Inbox, Reminders
 from session import UserSession
 from stream_window import StreamWindow
 
-from perdure import durable
+from perdure import ctx, durable
 
 
 @behaviour
@@ -179,3 +181,39 @@ async def a_stream_window_keeps_every_answered_reading(restart: Restart) -> None
     ]
     assert stream.alerts == [(start + timedelta(minutes=5), 500.0)]
     assert stream.seen == 101
+
+
+@behaviour
+async def an_order_is_charged_and_shipped_once(restart: Restart) -> None:
+    order = await PaidOrder.get_or_create("story")
+    assert await order.add("story-teapot", 1, Decimal("24.90")) == Decimal("24.90")
+    await restart()
+    click = durable.options(order, key="click-1")
+    first = click.process(ctx)
+    await restart()
+    assert (await first, await click.process(ctx)) == ("shipped", "shipped")
+    await restart()
+    later = await PaidOrder.get_or_create("story")
+    assert (later.status, later.receipt) == ("shipped", "receipt story")
+    assert (await Stock.get_or_create("story-teapot")).left == 999_999
+    with raises(ValueError, "the order is shipped"):
+        await later.add("story-teapot", 1, Decimal(1))
+
+
+@behaviour
+async def reminders_come_once_over_restarts(restart: Restart) -> None:
+    inbox = await Inbox.get_or_create("story")
+    reminders = await Reminders.get_or_create("story")
+    await reminders.remind(ctx, "dentist", timedelta(days=200))
+    await reminders.remind(ctx, "tea", timedelta(milliseconds=5))
+    await durable.send(inbox, delay=0.005).deliver("a letter")
+    await restart()
+    messages: list[str] = []
+    while len(messages) < 2:
+        messages += await inbox.read()
+        await asyncio.sleep(0.01)
+    assert sorted(messages) == ["1. tea", "a letter"]
+    await restart()
+    assert await reminders.upcoming(ctx) == ["dentist"]
+    assert await reminders.forget(ctx, "dentist")
+    assert await inbox.read() == []
