@@ -449,7 +449,8 @@ async def cancel(
 
     Returns:
         True: it was waiting or running, and will end with `CallCancelled`. What it has saved
-        stays. False: there is no such call, or it has ended.
+        stays. False: there is no such call, or it has ended; perhaps by this cancellation, when
+        a node died that had not told yet.
 
     Raises:
         TypeError: It is no call that can be cancelled, or no handle with an id.
