@@ -41,6 +41,7 @@ FULL = "tests/node/test_full_disk.py"
 DISK = "tests/node/test_journal_disk.py"
 RECOVERY = "tests/node/test_journal_recovery.py"
 CHECKER = "tests/sdk/test_linearizability.py"
+BLAMES = "tests/node/test_blames.py"
 
 BUGS = [
     Bug(
@@ -468,5 +469,33 @@ BUGS = [
             "tests/sdk/test_check_verdict.py"
             "::test_a_run_whose_calls_nearly_all_failed_is_no_success",
         ],
+    ),
+    Bug(
+        "poison-count",
+        "The death of a process is not counted, so a call that ends it is run for ever.",
+        f"{CORE}/blames.py",
+        "        count += 1\n        if count < self",
+        "        if count < self",
+        [f"{BLAMES}::test_a_plain_call_that_has_ended_its_process_three_times_runs_no_more"],
+    ),
+    Bug(
+        "poison-waiting",
+        "A call that merely waits is blamed for the death of its process.",
+        f"{NODE}/driving.py",
+        "            self._map[_SLOT] = 0\n        else:",
+        "            pass\n        else:",
+        [
+            "tests/node/test_driving.py::test_a_call_that_has_come_back_is_not_found",
+            "tests/node/test_driving.py"
+            "::test_a_task_is_noted_while_its_code_runs_and_not_while_it_waits",
+        ],
+    ),
+    Bug(
+        "poison-early",
+        "A timer fires before the disk has it: if it ends the process, nobody knows of it.",
+        f"{CORE}/firings.py",
+        "elif record > memory.durable and not sent:",
+        "elif False:",
+        [f"{BLAMES}::test_a_timer_fires_when_the_disk_has_it"],
     ),
 ]

@@ -147,13 +147,12 @@ async def wait(cluster: Cluster, folder: Path) -> None:
     ]
     calls = [
         asyncio.ensure_future(plain.wait(WAIT_S, pipes[0])),
-        asyncio.ensure_future(other.sleep(WAIT_S, pipes[1])),
+        asyncio.ensure_future(other.wait_after_step(WAIT_S, pipes[1])),
     ]
     for _ in range(3):
         for end in ends:
             assert await asyncio.to_thread(os.read, end, 1) == b"x"
         await asyncio.to_thread(cluster.kill, "perdure_node")
-        await asyncio.to_thread(cluster.wait_until_served)
     for end in ends:
         assert await asyncio.to_thread(os.read, end, 1) == b"x"
 

@@ -78,11 +78,9 @@ class Waiter(DurableObject):
         self.waited += 1
         return ctx.attempt
 
-    async def sleep(self, ctx: DurableContext, seconds: float, pipe: str) -> int:
-        tell(pipe)
-        await ctx.sleep(seconds)
-        self.waited += 1
-        return ctx.attempt
+    async def wait_after_step(self, ctx: DurableContext, seconds: float, pipe: str) -> int:
+        await ctx.run("begin", lambda: None)
+        return await self.wait(ctx, seconds, pipe)
 
 
 def tell(pipe: str) -> None:
