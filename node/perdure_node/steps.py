@@ -30,6 +30,10 @@ _QUIET_TICKS: Final = 16
 tasks, `gather` and task groups take one or two each."""
 
 
+_HELD_OPEN: Final = frozenset(("run", "service"))
+"""Kinds of steps that have to end before the method does."""
+
+
 class Performer(Protocol):
     """What carries steps out of the process."""
 
@@ -355,6 +359,9 @@ class Steps:
         if recorded is None:
             turn.suspended()
             made = data()
+            if kind in _HELD_OPEN:
+                # From now on, and not only once it is durable and begins.
+                self._working.add(step)
             sends: list[tuple[Event, OutboxEntry]] = []
             if kind == CALL:
                 self._calls[step] = made
@@ -370,6 +377,8 @@ class Steps:
         elif step not in self._in_flight and not self._replay.is_done(step):
             if kind == CALL:
                 self._calls[step] = self._unasked.pop(step)
+            if kind in _HELD_OPEN:
+                self._working.add(step)
             perform(step, recorded.data)
         self.pump()
         return future
@@ -398,8 +407,6 @@ class Steps:
         return error
 
     def _start(self, step: int, work: Coroutine[Any, Any, StepResult]) -> None:
-        self._working.add(step)
-
         def done(result: StepResult) -> None:
             self._working.discard(step)
             self._done(step, *result)

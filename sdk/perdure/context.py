@@ -398,7 +398,8 @@ def _refuse(name: str, hint: str) -> NoReturn:
 
 
 def _now_ms() -> int:
-    return int(time.time() * 1000)
+    # Rounded up, so that nothing that is due some time after it comes early.
+    return -(-time.time_ns() // 1_000_000)
 
 
 def _encoded_now() -> bytes:

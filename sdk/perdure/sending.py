@@ -95,7 +95,7 @@ class SentMethod:
         delay, key = sender._perdure_delay, sender._perdure_key
         due_ms = 0
         if delay is not None:
-            now_ms = int(time.time() * 1000)
+            now_ms = -(-time.time_ns() // 1_000_000)  # Rounded up: it must not come early.
             due_ms = due_of(delay, now_ms)
             if due_ms <= now_ms:
                 due_ms = 0

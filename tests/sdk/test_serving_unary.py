@@ -259,6 +259,8 @@ def _args_of(error: type[PerdureError]) -> list[object]:
         [1, "x"],
         ["x", 1, 2],
         ["x", "y", "z"],
+        ["x", 1, "y", "z"],
+        ["x", "y", "z", "w"],
     ):
         try:
             str(error(*args))
