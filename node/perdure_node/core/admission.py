@@ -204,7 +204,9 @@ class Admission:
             return refusal
         if self._owner.draining:
             return Refusal(Code.DRAINING, (self._server,))
-        if self._journalled.parked_calls and key in self._journalled.parked_calls:
+        parked = self._journalled.parked_calls
+        # Who wants a handle to what is there only reads, beside the mailbox.
+        if parked and key in parked and request.kind != _GET_OR_CREATE:
             return self._journalled.refusal(key)
         if self._mailboxes.waiting >= limits.waiting_calls_max:
             return Refusal(
