@@ -484,11 +484,7 @@ BUGS = [
         f"{NODE}/driving.py",
         "            self._map[_SLOT] = 0\n        else:",
         "            pass\n        else:",
-        [
-            "tests/node/test_driving.py::test_a_call_that_has_come_back_is_not_found",
-            "tests/node/test_driving.py"
-            "::test_a_task_is_noted_while_its_code_runs_and_not_while_it_waits",
-        ],
+        ["tests/node/test_driving.py::test_a_call_that_has_come_back_is_not_found"],
     ),
     Bug(
         "poison-early",
