@@ -98,13 +98,15 @@ class Operations:
         )
         try:
             host = self._hosts.find(number)
+        except DataLoss as error:
+            answer.stopped = str(error)
+            return answer
+        try:
             if host.partition.stopped is None:
                 facts = object_facts(host.partition, target, self._clock.monotonic_ms())
                 self._overview.fill(answer, host.partition, target, facts)
                 return answer
             answer.stopped = str(host.partition.stopped.args[-1])
-        except DataLoss as error:
-            answer.stopped = str(error)
         except DamageFound as error:
             answer.stopped = str(self._stopped(host, error))
         return answer

@@ -112,13 +112,14 @@ def register(name: str, target: _T) -> _T:
     check_service_name(name)
     if name in step.FUNCTIONS:
         raise TypeError(f"{name!r} is a durable function already: give the service another name")
-    if isinstance(target, type):
-        _add_class(name, target)
-    elif isinstance(target, FunctionType):
-        _add_function(name, target)
+    given: object = target
+    if isinstance(given, type):
+        _add_class(name, given)
+    elif isinstance(given, FunctionType):
+        _add_function(name, given)
     else:
         raise TypeError(
-            f"@durable.service decorates a class or a function, not {type(target).__name__}"
+            f"@durable.service decorates a class or a function, not {type(given).__name__}"
         )
     return target
 
