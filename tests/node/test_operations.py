@@ -127,7 +127,7 @@ async def test_a_sleep_tells_how_long_it_still_lasts(tmp_path: Path) -> None:
         step = await step_of(node)
 
     assert step.kind == "sleep"
-    assert 3_590_000 < step.next_ms <= 3_600_000
+    assert 3_590_000 < step.next_ms <= 3_600_001
 
 
 @on_loop
