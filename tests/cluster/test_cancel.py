@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness.commands import printed
 from harness.processes import Cluster, running_cluster
-from harness.sleepers import Sleeper
+from harness.sleepers import Dozer
 
 import perdure
 from perdure import Call, CallCancelled, durable
@@ -31,10 +31,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield running
 
 
-async def begin(how: str) -> tuple[Sleeper, Call[str]]:
+async def begin(how: str) -> tuple[Dozer, Call[str]]:
     """Call a method, and wait until it waits."""
-    sleeper = await Sleeper.get_or_create(f"sleeper-{next(NUMBERS)}")
-    below = await Sleeper.get_or_create(f"{sleeper.object_id}-below")
+    sleeper = await Dozer.get_or_create(f"sleeper-{next(NUMBERS)}")
+    below = await Dozer.get_or_create(f"{sleeper.object_id}-below")
     call = durable.options(sleeper, timeout=None).work(how)  # type: ignore[call-arg, arg-type]
     waits = below if how == "in a nested call" else sleeper
     while not waits.begun:
@@ -42,7 +42,7 @@ async def begin(how: str) -> tuple[Sleeper, Call[str]]:
     return sleeper, call
 
 
-async def check_ended(sleeper: Sleeper, call: Call[str]) -> None:
+async def check_ended(sleeper: Dozer, call: Call[str]) -> None:
     with pytest.raises(CallCancelled):
         await asyncio.wait_for(call, 30)
     async with asyncio.timeout(30):
@@ -73,7 +73,7 @@ def test_a_cancelled_call_cleans_up_once_whenever_its_node_dies(
 def test_an_object_cancels_a_call_of_another_one_although_nodes_die(cluster: Cluster) -> None:
     async def play() -> None:
         await perdure.connect(cluster.address)
-        helper = await Sleeper.get_or_create(f"helper-{next(NUMBERS)}")
+        helper = await Dozer.get_or_create(f"helper-{next(NUMBERS)}")
         for how in WAYS:
             sleeper, call = await begin(how)
             await kill_nodes(cluster)
@@ -91,7 +91,7 @@ def test_every_object_of_a_killed_tree_answers_although_a_node_dies(
     async def play() -> None:
         await perdure.connect(cluster.address)
         name = f"tree-{next(NUMBERS)}"
-        objects = [await Sleeper.get_or_create(f"{name}-{depth}") for depth in range(DEPTH)]
+        objects = [await Dozer.get_or_create(f"{name}-{depth}") for depth in range(DEPTH)]
         call = durable.options(objects[-1], timeout=None).dive(name, DEPTH - 1)
         while not objects[0].begun:
             await durable.refresh(objects[0])
@@ -114,7 +114,7 @@ def test_every_object_of_a_killed_tree_answers_although_a_node_dies(
 
 async def in_progress(cluster: Cluster) -> list[str]:
     """Return the ids of objects that a call holds or waits for."""
-    words = ("calls", "--type", "Sleeper", "--older", "0", "--json")
+    words = ("calls", "--type", "Dozer", "--older", "0", "--json")
     page = json.loads(await asyncio.to_thread(printed, *words, address=cluster.address))
     return [call["id"] for call in page["calls"]]
 

@@ -8,7 +8,7 @@ from perdure import DurableContext, DurableObject, durable
 
 
 @durable.object
-class Sleeper(DurableObject):
+class Dozer(DurableObject):
     """Counts how often it came to clean up."""
 
     def __init__(self, sleeper_id: str) -> None:
@@ -22,7 +22,7 @@ class Sleeper(DurableObject):
         await self.save()
         try:
             if how == "in a nested call":
-                await durable.ref(Sleeper, f"{self.object_id}-below").hold()
+                await durable.ref(Dozer, f"{self.object_id}-below").hold()
             elif how == "in a sleep":
                 await ctx.sleep(3_600)
             elif how == "in a step":
@@ -44,12 +44,12 @@ class Sleeper(DurableObject):
         self.begun += 1
         await self.save()
         if depth:
-            await durable.ref(Sleeper, f"{name}-{depth - 1}").dive(name, depth - 1)
+            await durable.ref(Dozer, f"{name}-{depth - 1}").dive(name, depth - 1)
         else:
             await _for_ever()
 
     async def end(self, other: str, call_id: str) -> bool:
-        return await durable.cancel(durable.ref(Sleeper, other), call_id)
+        return await durable.cancel(durable.ref(Dozer, other), call_id)
 
     async def answer(self) -> int:
         self.calls += 1
