@@ -1,28 +1,15 @@
 """The bugs that `plant_bugs.py` plants, and the tests that have to notice.
 
 Those named M are the ones that every release has to catch, under the numbers they have always
-had; the gaps are bugs of parts that are not there yet: leases, timers, workflows. A bug that was
+had; the gaps are bugs of parts that are not there yet: leases, workflows. A bug that was
 found for real gets a row too.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from planted_bug import Bug
 
 __all__ = ["BUGS", "Bug"]
-
-
-class Bug(NamedTuple):
-    """One bug: text in a file that occurs there exactly once, and what takes its place."""
-
-    name: str
-    sentence: str
-    file: str
-    text: str
-    planted: str
-    tests: list[str]
-    """Ids of tests, each of which has to fail. Of a test with parameters, one case is enough."""
-
 
 CORE = "node/perdure_node/core"
 NODE = "node/perdure_node"
@@ -74,9 +61,9 @@ BUGS = [
     Bug(
         "M2-nested",
         "A call made inside of a method leaves before what was saved is durable.",
-        f"{NODE}/turn.py",
-        "if state.last_record <= self.partition.memory.durable:",
-        "if True:",
+        f"{CORE}/journalled.py",
+        "        self._gate.let_out(perform, self._recorder.record)",
+        "        self._gate.let_out(perform, 0)",
         [f"{SLOW_DISK}::test_no_answer_and_no_nested_call_leaves_before_the_disk_has_it"],
     ),
     Bug(
@@ -99,18 +86,24 @@ BUGS = [
         "M3",
         "An outcome comes one record after the change of which it tells.",
         f"{CORE}/recorder.py",
-        "state_version, values, outcomes, None))\n        return True",
-        "state_version, values, [], None))\n        self._marks += outcomes\n        return True",
+        "state_version, values, outcomes, None, (), effects)\n        )\n        return True",
+        "state_version, values, [], None, (), effects)\n"
+        "        )\n"
+        "        self._marks += outcomes\n"
+        "        return True",
         [f"{SESSIONS}::test_an_outcome_survives_applying_trimming_and_a_crash"],
     ),
     Bug(
         "M3-store",
         "A store gets the windows of sessions one batch after the objects.",
         f"{CORE}/memory.py",
-        "        self.dirty_windows = waiting\n        return builder.build(others, applied)",
+        "        self.dirty_windows = waiting\n"
+        "        puts, deletes = self.timers.rows_for(applied)\n"
+        "        return builder.build([*others, *puts], applied, deletes)",
         "        late = getattr(self, 'late', [])\n"
         "        self.late, self.dirty_windows = others, waiting\n"
-        "        return builder.build(late, applied)",
+        "        puts, deletes = self.timers.rows_for(applied)\n"
+        "        return builder.build([*late, *puts], applied, deletes)",
         [f"{SESSIONS}::test_an_outcome_survives_applying_trimming_and_a_crash"],
     ),
     Bug(
@@ -210,7 +203,7 @@ BUGS = [
     Bug(
         "M16",
         "A mailbox has no bound.",
-        f"{CORE}/partition.py",
+        f"{CORE}/refusals.py",
         "if mailbox is not None and len(mailbox.waiting) >= limits.mailbox_calls_max:",
         "if False:",
         [f"{PARTITION}::test_a_full_mailbox_refuses_at_once_and_its_neighbour_goes_on"],
@@ -218,26 +211,27 @@ BUGS = [
     Bug(
         "M16-partition",
         "The mailboxes of a partition together have no bound.",
-        f"{CORE}/partition.py",
-        "if self._waiting >= limits.waiting_calls_max:",
+        f"{CORE}/admission.py",
+        "if self._mailboxes.waiting >= limits.waiting_calls_max:",
         "if False:",
         [f"{PARTITION}::test_a_full_partition_refuses_calls_to_all_its_objects"],
     ),
     Bug(
         "refused-first",
         "A refusal is decided before the call is looked up, and hides that it has run.",
-        f"{CORE}/partition.py",
-        "        window = self.memory.window(request.session)\n        if window is None:",
-        "        if self.draining:\n"
+        f"{CORE}/admission.py",
+        "        if window is None:\n            refusal = refuse_session(",
+        "        if self._owner.draining:\n"
         "            self._gate.refuse(copy, Refusal(Code.DRAINING, (self._server,)))\n"
         "            return\n"
-        "        window = self.memory.window(request.session)\n        if window is None:",
+        "        if window is None:\n"
+        "            refusal = refuse_session(",
         [f"{SESSIONS}::test_a_draining_partition_finishes_what_it_has_and_still_answers_copies"],
     ),
     Bug(
         "settled-runs",
         "A copy of a call that its caller has given up runs.",
-        f"{CORE}/partition.py",
+        f"{CORE}/admission.py",
         "        if window.is_settled(sequence):\n",
         "        if False:\n",
         [
@@ -248,7 +242,7 @@ BUGS = [
     Bug(
         "order",
         "A call does not wait for the one before it.",
-        f"{CORE}/partition.py",
+        f"{CORE}/admission.py",
         "if previous and previous not in window.open and previous not in window.ended:",
         "if False:",
         [f"{SESSIONS}::test_a_call_waits_for_the_one_before_it"],
@@ -265,8 +259,9 @@ BUGS = [
         "applied-ahead",
         "`applied` is written ahead of the records that the store has.",
         f"{CORE}/memory.py",
-        "        return builder.build(others, applied)",
-        "        return builder.build(others, entries[-1].record if entries else applied)",
+        "        return builder.build([*others, *puts], applied, deletes)",
+        "        last = entries[-1].record if entries else applied\n"
+        "        return builder.build([*others, *puts], last, deletes)",
         [
             f"{PARTITION}::test_a_record_that_becomes_durable_after_the_store_was_written_is_not_skipped",
         ],
@@ -368,8 +363,8 @@ BUGS = [
         "in-progress",
         "A saved state is recorded without the call that is in progress.",
         f"{CORE}/recorder.py",
-        "values, outcomes, progress))",
-        "values, outcomes, None))",
+        "values, [], begun, events, effects))",
+        "values, [], None, (), effects))\n        return",
         [
             f"{SESSIONS}::test_a_save_that_the_method_outlives_resumes_the_call_after_a_crash",
             f"{RUNNING}::test_a_saved_call_is_finished_after_a_crash_without_its_caller",
@@ -390,8 +385,10 @@ BUGS = [
         "half-state",
         "An exception leaves its half-done changes in memory.",
         f"{NODE}/execution.py",
-        "            state.forget_instance()\n",
-        "",
+        "        assert call.state is not None\n"
+        "        call.state.forget_instance()\n"
+        "        error",
+        "        assert call.state is not None\n        error",
         [f"{RUNNING}::test_an_exception_undoes_its_own_call_and_nothing_that_was_answered"],
     ),
     Bug(
@@ -405,9 +402,9 @@ BUGS = [
     Bug(
         "client-copies",
         "A client believes that a call did not run while another copy of it is open.",
-        f"{SDK}/session.py",
-        "elif code not in RETRIED and not call.lost:",
-        "elif code not in RETRIED:",
+        f"{SDK}/open_call.py",
+        "return not self.lost\n        if code in _NO_ROOM",
+        "return True\n        if code in _NO_ROOM",
         [
             "tests/sdk/test_session_refusals.py"
             "::test_a_refusal_is_not_believed_while_an_older_copy_may_still_arrive",
