@@ -7,7 +7,7 @@ record. So a timer fires until its effect is durable, and the effect is there on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Final
 
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request
@@ -17,14 +17,13 @@ from perdure_node.core import firing
 from perdure_node.core.calls import PLAIN, Call, Catalog, Copy, Refusal
 from perdure_node.core.events import Effect, Event, Fired
 from perdure_node.core.firing import TimerChange
+from perdure_node.core.gate import Gate
+from perdure_node.core.keys import Keys
 from perdure_node.core.limits import Limits
+from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder, outcome_of
 from perdure_node.core.window import SessionWindow
-
-if TYPE_CHECKING:
-    from perdure_node.core.keys import Keys
-    from perdure_node.core.mailboxes import Mailboxes
 
 __all__ = ["LATER_MS", "NOBODY", "SENT", "Firings", "id_of"]
 
@@ -44,18 +43,6 @@ LATER_MS: Final = 500
 _FOR_EVER_MS: Final = 1 << 62
 
 
-class Answering(Protocol):
-    """The gate, as far as it is needed here."""
-
-    def answer(self, copies: Any, state: Any, code: int, payload: bytes, record: int = 0) -> None:
-        """Answer copies of a call."""
-        ...
-
-    def refuse(self, copy: Copy, refusal: Refusal) -> None:
-        """Refuse a copy of a call."""
-        ...
-
-
 class Firings:
     """The firings of one partition's timers."""
 
@@ -65,7 +52,7 @@ class Firings:
         memory: Memory,
         catalog: Catalog,
         recorder: Recorder,
-        gate: Answering,
+        gate: Gate,
         mailboxes: Mailboxes,
         keys: Keys,
         limits: Limits,
