@@ -14,7 +14,20 @@ from perdure_node.core.commits import Progress
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["PLAIN", "Answer", "Call", "Catalog", "Copy", "Ready", "Refusal", "Target"]
+__all__ = [
+    "FOR_EVER_MS",
+    "PLAIN",
+    "Answer",
+    "Call",
+    "Catalog",
+    "Copy",
+    "Ready",
+    "Refusal",
+    "Target",
+]
+
+FOR_EVER_MS: Final = 1 << 62
+"""A time that does not come: the deadline of calls that have none."""
 
 
 class Refusal(NamedTuple):

@@ -14,7 +14,7 @@ from perdure.frames import Encoding, Kind, Request
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
 from perdure_node.core import firing
-from perdure_node.core.calls import PLAIN, Call, Catalog, Copy, Refusal
+from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Copy, Refusal
 from perdure_node.core.events import Effect, Event, Fired
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.gate import Gate
@@ -39,8 +39,6 @@ _NONE: Final = b"\xc0"
 _AT_ONCE_MAX: Final = 200
 LATER_MS: Final = 500
 """How long a firing waits whose object takes no calls now."""
-
-_FOR_EVER_MS: Final = 1 << 62
 
 
 class Firings:
@@ -153,7 +151,7 @@ class Firings:
         if isinstance(target, Refusal):
             target = PLAIN
         window: SessionWindow[Call] = SessionWindow(0)
-        call = Call(key, request, target._replace(shared=False), window, _FOR_EVER_MS)
+        call = Call(key, request, target._replace(shared=False), window, FOR_EVER_MS)
         call.firing = True
         call.since_ms = self._memory.now_ms
         return call

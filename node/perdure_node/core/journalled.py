@@ -15,7 +15,7 @@ from perdure.frames import Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure.schedules import TimerSetting
 from perdure_node.core.blames import blamed_since_step, deaths_in, reason_of
-from perdure_node.core.calls import PLAIN, Call, Catalog, Refusal
+from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Refusal
 from perdure_node.core.commits import Progress
 from perdure_node.core.damage import stops_on_damage
 from perdure_node.core.events import (
@@ -38,8 +38,6 @@ from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
 
 __all__ = ["Journalled"]
-
-_FOR_EVER_MS = 1 << 62
 
 
 class Owner(Protocol):
@@ -231,7 +229,7 @@ class Journalled:
         else:
             window = self._memory.open_window(request.session)
             known = PLAIN if isinstance(target, Refusal) else target
-            call = Call(key, request, known, window, _FOR_EVER_MS)
+            call = Call(key, request, known, window, FOR_EVER_MS)
         call.progress, call.resumed = progress, True
         call.starts += max(1, deaths_in(progress.events, call.window, request.sequence))
         for event in progress.events:

@@ -21,7 +21,7 @@ from perdure.frames import Encoding, Kind, Request, pack_error, unpack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.admission import Admission
 from perdure_node.core.blames import Blames
-from perdure_node.core.calls import Call, Catalog, Copy, Ready, Refusal
+from perdure_node.core.calls import FOR_EVER_MS, Call, Catalog, Copy, Ready, Refusal
 from perdure_node.core.cancelling import Cancelling
 from perdure_node.core.commits import MARK
 from perdure_node.core.damage import DamageFound, stops_on_damage
@@ -291,7 +291,7 @@ class Partition:
             return
         self.stopped = refusal
         self._gate.drop(refusal)
-        for held in self._admission.out_of_order.expired(1 << 62):
+        for held in self._admission.out_of_order.expired(FOR_EVER_MS):
             self._gate.refuse(held.copy, refusal)
         for mailbox in self._mailboxes:
             for call in [*mailbox.waiting, *mailbox.running]:
