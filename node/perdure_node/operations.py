@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from perdure.errors import DataLoss, NotOwner, Parked
 from perdure.ids import ObjectKey, partition_of
 from perdure.objects import all_types
+from perdure.sent import names_meant
 from perdure.serving.backend import LIST_LIMIT_MAX
 from perdure.wire.v1 import cluster_pb2
 from perdure_node.core.damage import DamageFound
@@ -190,7 +191,8 @@ class Operations:
                 raise Parked(*map(str, refusal.args))
             return done
         memory = partition.memory
-        timer = memory.timers.get(target, name) or memory.timers.get(target, f"\0{name}")
+        found = (memory.timers.get(target, each) for each in names_meant(name))
+        timer = next(filter(None, found), None)
         state = memory.state(target)
         if timer is None or timer.due_ms != PARKED_MS or state is None or state.image is None:
             return False

@@ -10,6 +10,7 @@ from perdure.errors import error_from_wire
 from perdure.frames import unpack_error, unpack_reply
 from perdure.ids import CallId, ObjectKey, partition_session_id
 from perdure.objects import all_types
+from perdure.sent import shown_name
 from perdure.serving import backend
 from perdure.wire.v1 import cluster_pb2
 from perdure_node.core.firing import PARKED_MS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from perdure_node.settings import NodeSettings
     from perdure_node.turn import MethodTurn
 
-__all__ = ["Overview", "shown_timer"]
+__all__ = ["Overview"]
 
 
 class Overview:
@@ -124,7 +125,7 @@ class Overview:
             kind=facts.kind,
             state=facts.state,
             call_id=call_id,
-            timer=shown_timer(facts.timer),
+            timer=facts.timer,
             age_ms=facts.age_ms,
             resumed=facts.resumed,
             journalled=facts.journalled,
@@ -146,7 +147,7 @@ class Overview:
         return cluster_pb2.OpenTimer(
             type=key.type,
             id=key.id,
-            name=shown_timer(timer.name),
+            name=shown_name(timer.name),
             method=timer.method,
             due_in_ms=0 if parked else max(0, timer.due_ms - self._clock.wall_ms()),
             parked=parked,
@@ -199,11 +200,6 @@ class Overview:
         if sent.copies:
             return "it was sent, and its target has not answered yet"
         return "it waits to be sent: nobody can be reached, or others are before it"
-
-
-def shown_timer(name: str) -> str:
-    """Return a timer's name as it can be typed: that of a call that was sent begins with NUL."""
-    return name.removeprefix("\0")
 
 
 def _failure_of(refusal: tuple[int, bytes] | None) -> str:

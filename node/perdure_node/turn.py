@@ -15,11 +15,12 @@ from perdure.errors import Code, TooManyTimers, error_from_wire
 from perdure.frames import Encoding, Kind, Reply, unpack_error, unpack_reply
 from perdure.ids import ObjectKey, partition_of
 from perdure.objects import Method
+from perdure.sent import SENT
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.core.calls import Call
 from perdure_node.core.events import Effect, Event, OutboxEntry, Saved
 from perdure_node.core.firing import TimerChange
-from perdure_node.core.firings import SENT, id_of
+from perdure_node.core.firings import id_of
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.core.reader import READS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness.nodes import Caller, running, settings
 from harness.tally import settled
 
 from perdure import DurableContext, DurableObject, durable
+from perdure.cli.wording import call_name
 from perdure.errors import NotOwner
 from perdure.ids import ObjectKey, partition_of
 from perdure.service_settings import ServiceSettings
@@ -61,6 +63,9 @@ class OpsWorker(DurableObject):
 
     async def bill_other(self, other: str) -> None:
         durable.send(durable.ref(OpsWorker, other)).bill()
+
+    async def have_stay(self, other: str) -> None:
+        durable.send(durable.ref(OpsWorker, other)).stay()
 
     async def bill(self) -> None:
         if FAILS:
@@ -249,6 +254,22 @@ async def test_a_call_that_was_sent_and_is_parked_is_retried_like_a_timer(tmp_pa
         assert await node.operations.decide(y, RETRY_TIMER, timer.name)
         while (await caller.state("OpsWorker", "y"))["billed"] == 0:
             await settled()
+
+
+@on_loop
+async def test_a_call_that_was_sent_and_runs_is_named_by_the_call_that_sent_it(
+    tmp_path: Path,
+) -> None:
+    fresh()
+    async with running(settings(tmp_path)) as (node, caller):
+        await caller.create("OpsWorker")
+        await caller.create("OpsWorker", "y")
+        await caller.call("OpsWorker", "have_stay", "y")
+        while not (held := node.operations.inspect(ObjectKey("OpsWorker", "y"))).running:
+            await settled()
+        GATES["stay"].set()
+
+    assert re.fullmatch(r"sent as call [0-9a-f]{32}:\d+:[1-9]\d*", call_name(held.running[0]))
 
 
 @on_loop

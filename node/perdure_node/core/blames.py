@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from perdure.errors import Code
 from perdure.frames import pack_error
 from perdure.ids import CallId, ObjectKey
+from perdure.sent import sender_of
 from perdure_node.core import firing
 from perdure_node.core.commits import MARK, Outcome
 from perdure_node.core.events import Blame, Blamed, Done, Event, Saved, Scheduled, Unparked
 from perdure_node.core.firing import TimerChange
-from perdure_node.core.firings import NOBODY, SENT
+from perdure_node.core.firings import NOBODY
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.window import SessionWindow
@@ -57,12 +58,6 @@ def deaths_in(events: Sequence[Event], window: SessionWindow[Any], sequence: int
 def reason_of(count: int) -> str:
     """Return, for people, why a call is given up."""
     return f"its process ended while it ran, {count} times"
-
-
-def _sender_of(driven: Driven) -> Driven:
-    """Return the call by which something was sent, of which the timer's name tells."""
-    session, _, sequence = driven.timer.removeprefix(SENT).split(":")
-    return driven._replace(session=bytes.fromhex(session), sequence=int(sequence))
 
 
 class Blames:
@@ -110,9 +105,10 @@ class Blames:
             return
         memory = self._memory
         timer = memory.timers.get(driven.key, driven.timer)
-        if timer is None and driven.timer.startswith(SENT):
+        sender = sender_of(driven.timer)
+        if timer is None and sender is not None:
             # It was running before the disk had it: whoever has sent it will send it again.
-            self._blame_call(_sender_of(driven))
+            self._blame_call(driven._replace(session=sender.session, sequence=sender.sequence))
             return
         if timer is None or (timer.generation, timer.due_ms) != (driven.generation, driven.due_ms):
             return

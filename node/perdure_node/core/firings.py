@@ -13,6 +13,7 @@ from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
+from perdure.sent import SENT, name_of_sent, sender_of
 from perdure_node.core import firing
 from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Copy, Refusal
 from perdure_node.core.events import Effect, Event, Fired
@@ -25,13 +26,10 @@ from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder, outcome_of
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["LATER_MS", "NOBODY", "SENT", "Firings", "id_of"]
+__all__ = ["LATER_MS", "NOBODY", "Firings", "id_of"]
 
 NOBODY: Final = b"\xff" * 6 + b"firings\0\0\0"
 """The session of firings: no caller has it."""
-
-SENT: Final = "\0send:"
-"""What the names of timers that are sent calls begin with. Names of users have no NUL."""
 
 _NONE: Final = b"\xc0"
 """None, encoded: what the sender of a call is told."""
@@ -85,8 +83,7 @@ class Firings:
             return
         generation = memory.timers.new_generation(self._recorder.record)
         due_ms = max(request.due_ms, memory.time_ms)
-        # What one caller has sent for the same moment comes in the order of the names.
-        name = f"{SENT}{request.session.hex()}:{self._number}:{request.sequence:020}"
+        name = name_of_sent(CallId(request.session, self._number, request.sequence))
         timer = TimerSetting(name, due_ms, request.method, request.arguments, "", generation)
         outcome = outcome_of(call, 0, _NONE)
         self._recorder.commit_outcome(call.key, state, outcome, [TimerChange(timer.name, timer)])
@@ -208,9 +205,9 @@ def id_of(call: Call, partition: int) -> str:
     timer = call.timer or call.fired
     if timer is None:
         return str(CallId(call.request.session, partition, call.request.sequence))
-    if timer.name.startswith(SENT):
-        sender, _, sequence = timer.name.removeprefix(SENT).rpartition(":")
-        return f"{sender}:{int(sequence)}"
+    sender = sender_of(timer.name)
+    if sender is not None:
+        return str(sender)
     session = NOBODY[:6] + _meant_ms(timer).to_bytes(10, "big")
     return str(CallId(session, partition, timer.generation))
 

@@ -8,14 +8,12 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from perdure.sent import sender_of
 from perdure.wire.v1 import cluster_pb2
 
 __all__ = ["as_dict", "call_name", "counted", "duration", "object_name", "step_text", "what_runs"]
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
-
-_SENT: Final = "\0send:"
-"""What the names of timers that are sent calls begin with."""
 
 
 def duration(milliseconds: int) -> str:
@@ -54,9 +52,9 @@ def call_name(call: cluster_pb2.OpenCall) -> str:
     """Return by what a call is known: its id, or the timer that it is the firing of."""
     if call.call_id:
         return f"call {call.call_id}"
-    if call.timer.startswith(_SENT):
-        sender, _, sequence = call.timer.removeprefix(_SENT).rpartition(":")
-        return f"sent as call {sender}:{sequence.lstrip('0')}"
+    sender = sender_of(call.timer)
+    if sender is not None:
+        return f"sent as call {sender}"
     return f"the firing of the timer {call.timer!r}" if call.timer else "no id"
 
 
