@@ -10,6 +10,7 @@ from perdure import raised
 from perdure.errors import CODE_OF, CallFailed, Code, RemoteError, UnknownType, code_of
 from perdure.frames import Kind, pack_error
 from perdure_node.core.calls import Call
+from perdure_node.core.events import Retried
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.turn import MethodTurn
@@ -52,7 +53,7 @@ class Retries:
         ):
             return False
         if call.progress is not None:
-            call.retries = sum(event.tag == "r" for event in call.progress.events)
+            call.retries = sum(isinstance(event, Retried) for event in call.progress.events)
         if call.retries >= turn.activation.type.retries:
             return False
         if call.progress is not None:
