@@ -13,7 +13,7 @@ begins with `*`) is taken by real time: it comes in both of two equal hours, and
 that is left out. What comes at fixed times comes once: at the first of two equal times, and when
 its time is left out, as soon as that gap is over. With six fields it is the same.
 
-Occurrences that were missed (nobody ran the timer: an outage, a handler that failed, a clock that
+Occurrences that were missed (nobody ran the timer: an outage, a method that failed, a clock that
 was put forward) are made up for by one firing, whatever their number; then the next regular one
 follows. A clock that is put back brings no occurrence a second time.
 """

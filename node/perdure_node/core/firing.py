@@ -51,7 +51,7 @@ def is_same(firing: TimerSetting, timer: TimerSetting | None) -> bool:
 
 
 def fired(timer: TimerSetting, now_ms: int) -> TimerSetting | None:
-    """Return what takes the place of a timer whose handler has succeeded; None: it is over.
+    """Return what takes the place of a timer whose method has succeeded; None: it is over.
 
     Args:
         timer: As it was when it fired.
@@ -69,7 +69,7 @@ def fired(timer: TimerSetting, now_ms: int) -> TimerSetting | None:
 
 
 def failed(timer: TimerSetting, now_ms: int, limits: Limits) -> TimerSetting | None:
-    """Return a timer that fires again because its handler has failed; None: it is to be parked.
+    """Return a timer that fires again because its method has failed; None: it is to be parked.
 
     Args:
         timer: As it was when it fired.
@@ -90,7 +90,7 @@ def failed(timer: TimerSetting, now_ms: int, limits: Limits) -> TimerSetting | N
 
 
 def died(timer: TimerSetting, now_ms: int, limits: Limits) -> TimerSetting:
-    """Return what takes the place of a timer whose handler has ended its process.
+    """Return what takes the place of a timer whose method has ended its process.
 
     Args:
         timer: As it was when it fired.

@@ -215,7 +215,7 @@ def id_of(call: Call, partition: int) -> str:
 def _meant_ms(timer: TimerSetting) -> int:
     """Return what tells one firing of a timer from the next: 0 where there is only one.
 
-    What is fired again because its handler has failed is late, and still the same.
+    What is fired again because its method has failed is late, and still the same.
     """
     if not timer.every:
         return 0

@@ -113,7 +113,7 @@ class Limits:
     method_retry_max_ms: int = 30_000
 
     timer_retry_ms: int = 1_000
-    """How long a timer waits after its handler has failed; twice as long each time."""
+    """How long a timer waits after its method has failed; twice as long each time."""
 
     timer_retry_max_ms: int = 300_000
     """The longest such wait."""
