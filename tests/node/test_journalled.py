@@ -290,8 +290,8 @@ async def test_other_steps_than_those_in_the_journal_park_the_call(tmp_path: Pat
     MIND[0] = "one"
     GATES["go"].set()
     async with running(settings(tmp_path)) as (node, caller):
-        [host] = [h for h in node._hosts if h.partition.journalled.all_parked]
-        [call] = host.partition.journalled.all_parked
+        [host] = [h for h in node._hosts if h.partition.journalled.parked_calls]
+        [call] = host.partition.journalled.parked_calls.values()
         assert host.partition.journalled.retry(call.key)
         node._ran(host.partition)
         while True:

@@ -101,7 +101,7 @@ async def crash_in_the_middle(path: Path, climber: Climber) -> None:
 
 
 async def until_parked(node: Node) -> None:
-    while parked_on(node).parked(KEY) is None:
+    while KEY not in parked_on(node).parked_calls:
         await settled()
 
 
@@ -120,7 +120,7 @@ async def test_its_caller_hears_why_and_the_others_who_holds_the_object(tmp_path
             await caller.call("Ladder", "read")
         await caller.create("Ladder", "behind that")
     async with running(settings(tmp_path)) as (node, caller):
-        assert parked_on(node).parked(KEY) is not None, "it stays so over restarts"
+        assert KEY in parked_on(node).parked_calls, "it stays so over restarts"
         with pytest.raises(Parked):
             await caller.call("Ladder", "add", "a")
         assert type(error_of(await climber.call(node))).__name__ == "Poisoned"

@@ -263,15 +263,6 @@ class Journalled:
 
     # Calls that cannot go on.
 
-    def parked(self, key: ObjectKey) -> Call | None:
-        """Return the call that holds an object and does not go on, if there is one."""
-        return self.parked_calls.get(key)
-
-    @property
-    def all_parked(self) -> list[Call]:
-        """All such calls of the partition."""
-        return list(self.parked_calls.values())
-
     @stops_on_damage
     def park(self, call: Call, reason: str, code: int, payload: bytes) -> None:
         """Take word that a running call cannot go on.
