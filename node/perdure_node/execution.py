@@ -222,7 +222,7 @@ class Executor:
             if isinstance(error, KeyboardInterrupt):
                 raise
             return
-        self._over(turn)
+        turn.leave()
         partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
         partition.method_returned(
             call, 0, b"", values, created=True, state_version=object_type.state_version
@@ -230,6 +230,7 @@ class Executor:
         state = partition.memory.state(call.key)
         if state is not None and state.image is not None:
             state.instance = activation
+        turn.part()
         self._flush(partition)
 
     def _run_at_once(
@@ -338,7 +339,7 @@ class Executor:
         call.state.forget_instance()
         error = turn.broken or error
         if isinstance(error, CannotGoOn):
-            self._over(turn)
+            turn.leave()
             turn.partition.journalled.park(call, error.reason, error.code, error.payload)
             self._flush(turn.partition)
             return
@@ -357,12 +358,10 @@ class Executor:
         values: dict[str, bytes],
         version: int | None = None,
     ) -> None:
-        partition, call, activation = turn.partition, turn.admitted, turn.activation
+        partition, call = turn.partition, turn.admitted
         if turn.over:
             return  # It was killed meanwhile.
-        turn.over = True
-        if activation is not None and activation.instance._perdure_turn is turn:
-            activation.instance._perdure_turn = None
+        turn.leave()
         partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
         if call.firing:
             # Its timer may be set again, for a time from now on.
@@ -388,6 +387,8 @@ class Executor:
             )
             if made:
                 turn.depart(made)
+        if not turn.killed:
+            turn.part()
         self._flush(partition)
 
     # Steps of a run.
@@ -458,12 +459,6 @@ class Executor:
             path = ".".join((str(turn.admitted.key), *sorted(values)[:1]))
             raise StateNotStorable(path, "changed by a @durable.shared method, which only reads")
         return {}
-
-    def _over(self, turn: MethodTurn) -> None:
-        turn.over = True
-        activation = turn.activation
-        if activation is not None and activation.instance._perdure_turn is turn:
-            activation.instance._perdure_turn = None
 
     def _result(self, call: Call, result: object) -> bytes:
         request = call.request

@@ -269,8 +269,21 @@ class MethodTurn:
     def give_up(self) -> None:
         """Take word that the method has raised, and will be run again in another turn."""
         self.given_up = True
-        if self.activation is not None and self.activation.instance._perdure_turn is self:
-            self.activation.instance._perdure_turn = None
+        self._leave_instance()
+
+    def leave(self) -> None:
+        """Take word that the run is over: nothing more can be asked for."""
+        self.over = True
+        self._leave_instance()
+
+    def _leave_instance(self) -> None:
+        activation = self.activation
+        if activation is not None and activation.instance._perdure_turn is self:
+            activation.instance._perdure_turn = None
+
+    def part(self) -> None:
+        """Let go of what holds this turn, too: it would all have to wait for the collector."""
+        self.admitted.turn = self._steps = self.task = None
 
     def take_over(self, earlier: MethodTurn) -> None:
         """Begin where an earlier run of the call has been given up."""
