@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,14 +13,26 @@ from perdure.cli.options import Address, ConfigFile, Json, Object, Timeout, conn
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from perdure.wire.v1 import cluster_pb2
-
 __all__ = ["calls"]
 
 calls = typer.Typer(
     help="List calls that are not over; retry, drop or cancel one.",
     pretty_exceptions_enable=False,
 )
+
+_NO_CALL: Final = "no call of {object} is parked: perdure why {object} says more"
+_NO_TIMER: Final = "no timer {name!r} of {object} is parked"
+_OVER: Final = "the call {name} of {object} is over"
+
+_WORDS: Final = {
+    "RETRY_CALL": ("the parked call of {object} runs again", _NO_CALL),
+    "DROP_CALL": ("the parked call of {object} has ended", _NO_CALL),
+    "CANCEL_CALL": ("the call {name} is told to end", _OVER),
+    "KILL_CALL": ("the call {name} is told to end", _OVER),
+    "RETRY_TIMER": ("the timer {name!r} of {object} fires now", _NO_TIMER),
+    "DROP_TIMER": ("the timer {name!r} of {object} is removed", _NO_TIMER),
+}
+"""What is said of each decision: when it is carried out, and when there is nothing to decide."""
 
 TimerName = Annotated[str, typer.Argument(metavar="TIMER", show_default=False)]
 
@@ -76,10 +88,7 @@ def retry(
     object: Object, timeout: Timeout = 30.0, address: Address = None, config: ConfigFile = None
 ) -> None:
     """Run the parked call of an object again. What it has finished is not done twice."""
-    from perdure.wire.v1 import cluster_pb2
-
-    _decide(config, address, timeout, object, cluster_pb2.DECISION_RETRY_CALL)
-    sys.stdout.write(f"the parked call of {object} runs again\n")
+    _decide(config, address, timeout, object, "RETRY_CALL")
 
 
 @calls.command()
@@ -87,10 +96,7 @@ def drop(
     object: Object, timeout: Timeout = 30.0, address: Address = None, config: ConfigFile = None
 ) -> None:
     """End the parked call of an object: it has failed, and what it has committed stays."""
-    from perdure.wire.v1 import cluster_pb2
-
-    _decide(config, address, timeout, object, cluster_pb2.DECISION_DROP_CALL)
-    sys.stdout.write(f"the parked call of {object} has ended\n")
+    _decide(config, address, timeout, object, "DROP_CALL")
 
 
 @calls.command()
@@ -103,11 +109,8 @@ def cancel(
     config: ConfigFile = None,
 ) -> None:
     """End a call that waits, runs or is on its way, as if its caller had cancelled it."""
-    from perdure.wire.v1 import cluster_pb2
-
-    decision = cluster_pb2.DECISION_KILL_CALL if kill else cluster_pb2.DECISION_CANCEL_CALL
+    decision = "KILL_CALL" if kill else "CANCEL_CALL"
     _decide(config, address, timeout, object, decision, call_id)
-    sys.stdout.write(f"the call {call_id} is told to end\n")
 
 
 @calls.command("retry-timer")
@@ -119,10 +122,7 @@ def retry_timer(
     config: ConfigFile = None,
 ) -> None:
     """Let a parked timer of an object fire now."""
-    from perdure.wire.v1 import cluster_pb2
-
-    _decide(config, address, timeout, object, cluster_pb2.DECISION_RETRY_TIMER, timer)
-    sys.stdout.write(f"the timer {timer!r} of {object} fires now\n")
+    _decide(config, address, timeout, object, "RETRY_TIMER", timer)
 
 
 @calls.command("drop-timer")
@@ -134,10 +134,7 @@ def drop_timer(
     config: ConfigFile = None,
 ) -> None:
     """Remove a parked timer of an object."""
-    from perdure.wire.v1 import cluster_pb2
-
-    _decide(config, address, timeout, object, cluster_pb2.DECISION_DROP_TIMER, timer)
-    sys.stdout.write(f"the timer {timer!r} of {object} is removed\n")
+    _decide(config, address, timeout, object, "DROP_TIMER", timer)
 
 
 def _decide(
@@ -145,19 +142,18 @@ def _decide(
     address: str | None,
     timeout_s: float,
     object: str,
-    decision: cluster_pb2.Decision.ValueType,
+    decision: str,
     name: str = "",
 ) -> None:
+    """Have something decided, and tell what has become of it."""
     from perdure.cli.arguments import object_key
     from perdure.wire.v1 import cluster_pb2
 
     target = object_key(object)
     with connect(config, address, timeout_s) as connection:
-        done = connection.decide(target, decision, name)
-    if done:
-        return
-    if decision in (cluster_pb2.DECISION_RETRY_CALL, cluster_pb2.DECISION_DROP_CALL):
-        raise CommandFailed(f"no call of {object} is parked: perdure why {object} says more")
-    if decision in (cluster_pb2.DECISION_RETRY_TIMER, cluster_pb2.DECISION_DROP_TIMER):
-        raise CommandFailed(f"no timer {name!r} of {object} is parked")
-    raise CommandFailed(f"the call {name} of {object} is over")
+        value = cluster_pb2.Decision.Value(f"DECISION_{decision}")
+        is_done = connection.decide(target, value, name)
+    done, not_there = _WORDS[decision]
+    if not is_done:
+        raise CommandFailed(not_there.format(object=object, name=name))
+    sys.stdout.write(f"{done.format(object=object, name=name)}\n")
