@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +146,39 @@ async def until(condition: Any) -> None:
         await settled()
 
 
-def events_of(node: Node, type: str) -> list[Any]:
+async def until_events(node: Node, tag: str, count: int = 1) -> None:
+    """Wait until there are so many events of one kind in the journal of a call of `Works`."""
+    await until(lambda: sum(event.tag == tag for event in events_of_works(node)) >= count)
+
+
+def events_of_works(node: Node) -> list[Any]:
     for host in node._hosts:
         for key, progress in host.partition.memory.progress.items():
-            if key.type == type:
+            if key.type == "Works":
                 return progress.events
     return []
+
+
+@contextlib.asynccontextmanager
+async def first_life(path: Path, *, crash: bool = False) -> AsyncIterator[tuple[Node, Caller]]:
+    """Run a new node on which there are `Works` and the pot `p1`; all gates are shut."""
+    fresh()
+    async with running(settings(path), crash=crash) as (node, caller):
+        await caller.create("Works")
+        await caller.create("Pot", "p1")
+        yield node, caller
+
+
+@contextlib.asynccontextmanager
+async def next_life(
+    path: Path, *, crash: bool = False, go: bool = True
+) -> AsyncIterator[tuple[Node, Caller]]:
+    """Run the node again, with nothing in memory; what waited to `go` on does, or does not."""
+    fresh()
+    if go:
+        GATES["go"].set()
+    async with running(settings(path), crash=crash) as (node, caller):
+        yield node, caller
 
 
 async def state_when(caller: Caller, type: str, **wanted: Any) -> dict[str, Any]:
@@ -163,11 +192,9 @@ async def state_when(caller: Caller, type: str, **wanted: Any) -> dict[str, Any]
 
 @on_loop
 async def test_a_finished_step_is_answered_from_the_journal_after_a_crash(tmp_path: Path) -> None:
-    fresh()
-    async with running(settings(tmp_path), crash=True) as (node, caller):
-        await caller.create("Works")
+    async with first_life(tmp_path, crash=True) as (node, caller):
         caller.send("Works", "roll")
-        await until(lambda: any(event.tag == "d" for event in events_of(node, "Works")))
+        await until_events(node, "d")
         await caller.create("Pot")  # A later record: the one before it is durable too.
     fresh()
     GATES["go"].set()
@@ -180,16 +207,13 @@ async def test_a_finished_step_is_answered_from_the_journal_after_a_crash(tmp_pa
 
 @on_loop
 async def test_saves_and_service_calls_are_skipped_by_a_second_run(tmp_path: Path) -> None:
-    fresh()
-    async with running(settings(tmp_path), crash=True) as (node, caller):
-        await caller.create("Works")
+    async with first_life(tmp_path, crash=True) as (node, caller):
         caller.send("Works", "pay", 10)
-        await until(lambda: sum(event.tag == "v" for event in events_of(node, "Works")) == 2)
+        await until_events(node, "v", 2)
         await caller.create("Pot")
         assert (await caller.state("Works"))["status"] == "paid"
     assert MADE == ["charge 10"]
-    fresh()
-    async with running(settings(tmp_path)) as (_, caller):
+    async with next_life(tmp_path, go=False) as (_, caller):
         assert (await caller.state("Works"))["status"] == "paid", "it never goes back in time"
         GATES["go"].set()
         found = await state_when(caller, "Works", steps=["pay", 10, 11])
@@ -199,16 +223,11 @@ async def test_saves_and_service_calls_are_skipped_by_a_second_run(tmp_path: Pat
 
 @on_loop
 async def test_a_nested_call_is_applied_once_whatever_crashes(tmp_path: Path) -> None:
-    fresh()
-    async with running(settings(tmp_path), crash=True) as (node, caller):
-        await caller.create("Works")
-        await caller.create("Pot", "p1")
+    async with first_life(tmp_path, crash=True) as (node, caller):
         caller.send("Works", "fill", "p1")
-        await until(lambda: any(event.tag == "s" for event in events_of(node, "Works")))
+        await until_events(node, "s")
         assert await caller.call("Pot", "add", 0, id="p1") in (0, 5)
-    fresh()
-    GATES["go"].set()
-    async with running(settings(tmp_path)) as (_, caller):
+    async with next_life(tmp_path) as (_, caller):
         await state_when(caller, "Works", steps=["fill", 5])
         assert await caller.call("Pot", "add", 0, id="p1") == 5
 
@@ -217,18 +236,13 @@ async def test_a_nested_call_is_applied_once_whatever_crashes(tmp_path: Path) ->
 async def test_a_call_that_waits_for_another_one_is_in_the_store_as_in_the_journal(
     tmp_path: Path,
 ) -> None:
-    fresh()
-    async with running(settings(tmp_path), crash=True) as (node, caller):
-        await caller.create("Works")
-        await caller.create("Pot", "p1")
+    async with first_life(tmp_path, crash=True) as (node, caller):
         caller.send("Works", "fill", "p1")
-        await until(lambda: any(event.tag == "d" for event in events_of(node, "Works")))
+        await until_events(node, "d")
         await caller.call("Pot", "add", 1, id="p1")
         for host in node._hosts:
             assert host.apply()
-    fresh()
-    GATES["go"].set()
-    async with running(settings(tmp_path)) as (_, caller):
+    async with next_life(tmp_path) as (_, caller):
         await state_when(caller, "Works", steps=["fill", 5])
         assert await caller.call("Pot", "add", 0, id="p1") == 6
 
@@ -237,10 +251,7 @@ async def test_a_call_that_waits_for_another_one_is_in_the_store_as_in_the_journ
 async def test_a_nested_call_left_open_is_delivered_after_the_method_has_returned(
     tmp_path: Path,
 ) -> None:
-    fresh()
-    async with running(settings(tmp_path), crash=True) as (_, caller):
-        await caller.create("Works")
-        await caller.create("Pot", "p1")
+    async with first_life(tmp_path, crash=True) as (_, caller):
         await caller.call("Works", "leave_open", "p1")
     async with running(settings(tmp_path)) as (node, caller):
         await until_pot(caller, "p1", 7)
@@ -256,40 +267,32 @@ async def until_pot(caller: Caller, pot: str, amount: int) -> None:
 
 @on_loop
 async def test_a_race_has_the_same_winner_in_every_run(tmp_path: Path) -> None:
-    fresh()
-    async with running(settings(tmp_path), crash=True) as (node, caller):
-        await caller.create("Works")
+    async with first_life(tmp_path, crash=True) as (node, caller):
         caller.send("Works", "race")
-        await until(lambda: any(event.tag == "d" for event in events_of(node, "Works")))
+        await until_events(node, "d")
         GATES["slow"].set()
-        await until(lambda: sum(event.tag == "d" for event in events_of(node, "Works")) == 2)
+        await until_events(node, "d", 2)
         await caller.create("Pot")
-    fresh()
-    GATES["go"].set()
-    async with running(settings(tmp_path)) as (_, caller):
+    async with next_life(tmp_path) as (_, caller):
         await state_when(caller, "Works", steps=["fast"])
 
 
 @on_loop
 async def test_other_steps_than_those_in_the_journal_park_the_call(tmp_path: Path) -> None:
-    fresh()
     MIND[0] = "one"
-    async with running(settings(tmp_path), crash=True) as (node, caller):
-        await caller.create("Works")
+    async with first_life(tmp_path, crash=True) as (node, caller):
         caller.send("Works", "change_mind")
-        await until(lambda: any(event.tag == "d" for event in events_of(node, "Works")))
+        await until_events(node, "d")
         await caller.create("Pot")
-    fresh()
     MIND[0] = "two"
-    async with running(settings(tmp_path), crash=True) as (node, caller):
-        await until(lambda: any(event.tag == "p" for event in events_of(node, "Works")))
+    async with next_life(tmp_path, crash=True, go=False) as (node, caller):
+        await until_events(node, "p")
         assert MADE == [], "nothing of the other code was done"
         with pytest.raises(Parked, match="step 1 is run one in the journal"):
             await caller.call("Works", "add")
         await caller.call("Pot", "add", 1)
     MIND[0] = "one"
-    GATES["go"].set()
-    async with running(settings(tmp_path)) as (node, caller):
+    async with next_life(tmp_path) as (node, caller):
         [host] = [h for h in node._hosts if h.partition.journalled.parked_calls]
         [call] = host.partition.journalled.parked_calls.values()
         assert host.partition.journalled.retry(call.key)
@@ -306,9 +309,7 @@ async def test_other_steps_than_those_in_the_journal_park_the_call(tmp_path: Pat
 async def test_other_steps_without_anything_done_fail_the_call_and_free_the_object(
     tmp_path: Path,
 ) -> None:
-    fresh()
-    async with running(settings(tmp_path)) as (_, caller):
-        await caller.create("Works")
+    async with first_life(tmp_path) as (_, caller):
         answer = await caller.send("Works", "unknown")
         assert answer.code == Code.SERVICE_NOT_FOUND
         with pytest.raises(ServiceNotFound):
@@ -319,26 +320,20 @@ async def test_other_steps_without_anything_done_fail_the_call_and_free_the_obje
 
 @on_loop
 async def test_an_error_that_a_service_gives_as_its_answer_is_recorded(tmp_path: Path) -> None:
-    fresh()
-    async with running(settings(tmp_path)) as (_, caller):
-        await caller.create("Works")
+    async with first_life(tmp_path) as (_, caller):
         assert await caller.call("Works", "refused") == "ValueError: closed"
     assert MADE == ["refuse"]
 
 
 @on_loop
 async def test_a_sleep_lasts_as_long_as_it_says(tmp_path: Path) -> None:
-    fresh()
-    async with running(settings(tmp_path)) as (_, caller):
-        await caller.create("Works")
+    async with first_life(tmp_path) as (_, caller):
         assert 0.05 <= await caller.call("Works", "nap", 0.05) < 5
 
 
 @on_loop
 async def test_objects_that_give_to_one_another_keep_the_sum(tmp_path: Path) -> None:
-    fresh()
-    async with running(settings(tmp_path)) as (_, caller):
-        await caller.create("Pot", "p1")
+    async with first_life(tmp_path) as (_, caller):
         await caller.create("Pot", "p2")
         assert await caller.call("Pot", "give", "p2", 3, id="p1") == 3
         assert await caller.call("Pot", "add", 0, id="p1") == -3
