@@ -125,10 +125,10 @@ BUGS = [
     Bug(
         "M5-router",
         "A router asks whichever node it reached first, not the one with the highest epoch.",
-        "router/perdure_router/core/forwarding.py",
+        "sdk/perdure/routing/core/forwarding.py",
         "if epoch > best:",
         "if epoch >= 0 and node is None:",
-        ["tests/router/test_forwarding.py::test_a_new_owner_is_asked_at_once"],
+        ["tests/sdk/test_forwarding.py::test_a_new_owner_is_asked_at_once"],
     ),
     Bug(
         "M6",
@@ -413,11 +413,11 @@ BUGS = [
     Bug(
         "router-copies",
         "A router tells that a call did not run while a copy of it is astray.",
-        "router/perdure_router/core/forwarding.py",
+        "sdk/perdure/routing/core/forwarding.py",
         "if call.strayed and code in _REFUSALS:",
         "if False:",
         [
-            "tests/router/test_forwarding.py"
+            "tests/sdk/test_forwarding.py"
             "::test_a_refusal_counts_for_nothing_while_a_copy_is_astray",
             "tests/router/test_router.py"
             "::test_a_refusal_of_a_copy_is_not_believed_while_another_is_astray",

@@ -1,14 +1,12 @@
 """A router: streams of clients on one side, one stream to each node on the other.
 
-The rules are in `core/forwarding.py`. This is their shell: it reads the clock, hands events in,
-and sends what comes out, at once and in that order.
+What is between them, which a client that calls nodes itself has too, is in `perdure.routing`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import structlog
 
@@ -17,20 +15,16 @@ from perdure.errors import NoOwner, code_of
 from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey, partition_of
+from perdure.routing.forwarder import Forwarder
+from perdure.routing.link import Link
 from perdure.serving.backend import AnswerSink, Description, NodeDescription, PartitionDescription
 from perdure.transport import Transport, Welcome
 from perdure.wire.v1 import cluster_pb2
-from perdure_router.core.forwarding import Forwarding
 from perdure_router.inquiries import Inquiries, merge_types
 from perdure_router.own_calls import OwnCalls
 from perdure_router.settings import RouterSettings
 
 __all__ = ["Router"]
-
-_TICK_S: Final = 0.02
-"""While calls wait for an owner."""
-
-_IDLE_TICK_S: Final = 1.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -57,30 +51,26 @@ class Router:
         """Called when `welcome` has become known."""
         self._settings = settings
         self._links = {
-            name: _Link(self, name, connect(address)) for name, address in settings.nodes.items()
+            name: Link(self, name, connect(address)) for name, address in settings.nodes.items()
         }
         self._inquiries = Inquiries(settings.nodes)
         self._cluster: Welcome | None = None
-        self._forwarding: Forwarding[AnswerSink] | None = None
+        self._forwarder: Forwarder[AnswerSink] | None = None
         self._last_owned: dict[str, dict[int, int]] = {}
-        self._tick_timer: asyncio.TimerHandle | None = None
-        self._tick_waits = False
 
     def start(self) -> None:
         """Begin to connect to all nodes."""
-        self._loop = asyncio.get_running_loop()
         self._own_calls = OwnCalls(self)
         self._client = Client(self._own_calls)
         for link in self._links.values():
-            link.transport.start(link)
-        self._set_tick()
+            link.start()
 
     async def close(self) -> None:
         """Wait for the router's own calls, then leave all nodes."""
         await self._client.close(1.0)
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
-        await asyncio.gather(*(link.transport.close() for link in self._links.values()))
+        if self._forwarder is not None:
+            self._forwarder.close()
+        await asyncio.gather(*(link.close() for link in self._links.values()))
         await self._inquiries.close()
 
     @property
@@ -95,25 +85,23 @@ class Router:
     @property
     def open_count(self) -> int:
         """Calls not answered."""
-        return 0 if self._forwarding is None else self._forwarding.open_count
+        return 0 if self._forwarder is None else self._forwarder.open_count
 
     def reaches(self, node: str) -> bool:
         """Tell whether a node can be reached now."""
-        return self._forwarding is not None and self._forwarding.knows(node)
+        return self._forwarder is not None and self._forwarder.knows(node)
 
     def check_owner(self, target: ObjectKey) -> None:
         """Allow all: a router answers for every object."""
 
     def receive(self, frames: list[CallFrame], sink: AnswerSink) -> None:
         """Take calls in, in order."""
-        forwarding = self._forwarding
-        if forwarding is None:
+        if self._forwarder is None:
             for frame in frames:
                 if frame.number:
                     sink.send(_no_owner(frame))
             return
-        forwarding.calls_arrived(self._now_ms(), frames, sink)
-        self._carry_out(forwarding)
+        self._forwarder.receive(frames, sink)
 
     def node_welcomed(self, name: str, welcome: Welcome) -> None:
         """Take note of what a node says of itself and of the cluster."""
@@ -122,7 +110,9 @@ class Router:
             self._cluster = Welcome(
                 welcome.cluster_id, welcome.partition_count, self._settings.name, {}
             )
-            self._forwarding = Forwarding(welcome.partition_count, self._settings.limits)
+            self._forwarder = Forwarder(
+                welcome.partition_count, self._settings.limits, send=self._send, answer=_answer
+            )
         elif (cluster.cluster_id, cluster.partition_count) != (
             welcome.cluster_id,
             welcome.partition_count,
@@ -138,52 +128,25 @@ class Router:
             return
         self._last_owned[name] = dict(welcome.owned)
         _log.info("node reached", node=name, partitions=len(welcome.owned))
-        assert self._forwarding is not None
-        self._forwarding.node_welcomed(self._now_ms(), name, welcome.owned)
-        self._carry_out(self._forwarding)
+        assert self._forwarder is not None
+        self._forwarder.node_welcomed(name, welcome.owned)
         if cluster is None:
             for tell in self.on_welcome:
                 tell()
 
     def node_answered(self, frames: list[AnswerFrame]) -> None:
         """Pass answers on."""
-        forwarding = self._forwarding
-        assert forwarding is not None, "a node answers only what was sent to it"
-        forwarding.answers_arrived(self._now_ms(), frames)
-        self._carry_out(forwarding)
+        assert self._forwarder is not None, "a node answers only what was sent to it"
+        self._forwarder.answered(frames)
 
     def node_lost(self, name: str, why: str) -> None:
         """Take note that a node cannot be reached."""
-        if self._forwarding is not None and self.reaches(name):
+        if self._forwarder is not None and self.reaches(name):
             _log.warning("node lost", node=name, why=why)
-            self._forwarding.node_lost(self._now_ms(), name)
-            self._carry_out(self._forwarding)
+            self._forwarder.node_lost(name)
 
-    def _carry_out(self, forwarding: Forwarding[AnswerSink]) -> None:
-        work = forwarding.take()
-        for node, frames in work.sends.items():
-            self._links[node].transport.send(frames)
-        for sink, frame in work.answers:
-            sink.send(frame)
-        if forwarding.waiting_count and not self._tick_waits:
-            self._set_tick()
-
-    def _set_tick(self) -> None:
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
-        forwarding = self._forwarding
-        self._tick_waits = forwarding is not None and forwarding.waiting_count > 0
-        after_s = _TICK_S if self._tick_waits else _IDLE_TICK_S
-        self._tick_timer = self._loop.call_later(after_s, self._tick)
-
-    def _tick(self) -> None:
-        if self._forwarding is not None:
-            self._forwarding.tick(self._now_ms())
-            self._carry_out(self._forwarding)
-        self._set_tick()
-
-    def _now_ms(self) -> int:
-        return int(self._loop.time() * 1000)
+    def _send(self, node: str, frames: list[CallFrame]) -> None:
+        self._links[node].transport.send(frames)
 
     async def describe(self) -> Description:
         """Ask all nodes what they are.
@@ -220,8 +183,8 @@ class Router:
         Raises:
             NoOwner: It cannot be reached.
         """
-        forwarding = self._forwarding
-        owner = None if forwarding is None else forwarding.owner(partition)
+        forwarder = self._forwarder
+        owner = None if forwarder is None else forwarder.owner(partition)
         if owner is None:
             raise NoOwner(partition)
         return await self._inquiries.list(owner, partition, type, prefix, after, limit)
@@ -263,10 +226,10 @@ class Router:
             NoOwner: Not even the partition is known yet.
         """
         cluster = self._cluster
-        if cluster is None or self._forwarding is None:
+        if cluster is None or self._forwarder is None:
             raise NoOwner(0)
         partition = partition_of(target, cluster.partition_count)
-        return partition, self._forwarding.owner(partition)
+        return partition, self._forwarder.owner(partition)
 
     def _last_owner(self, partition: int) -> str:
         owners = [
@@ -275,22 +238,9 @@ class Router:
         return max(owners)[1] if owners else ""
 
 
-class _Link:
-    """The stream to one node. A `Listener`."""
-
-    def __init__(self, router: Router, name: str, transport: Transport) -> None:
-        self.transport = transport
-        self._router = router
-        self._name = name
-
-    def welcomed(self, welcome: Welcome) -> None:
-        self._router.node_welcomed(self._name, welcome)
-
-    def answered(self, frames: list[AnswerFrame]) -> None:
-        self._router.node_answered(frames)
-
-    def lost(self, why: str) -> None:
-        self._router.node_lost(self._name, why)
+def _answer(answers: Sequence[tuple[AnswerSink, AnswerFrame]]) -> None:
+    for sink, frame in answers:
+        sink.send(frame)
 
 
 def _no_owner(frame: CallFrame) -> AnswerFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from perdure_router.core.limits import RouterLimits
+from perdure.routing.core.limits import ForwardingLimits
 
 __all__ = ["RouterSettings"]
 
@@ -19,4 +19,4 @@ class RouterSettings:
     """`host:port`. Port 0 takes a free one."""
     nodes: Mapping[str, str]
     """Name to address of every node of the cluster."""
-    limits: RouterLimits = field(default_factory=RouterLimits)
+    limits: ForwardingLimits = field(default_factory=ForwardingLimits)

@@ -1,15 +1,15 @@
-"""Every bound of a router."""
+"""Every bound of whoever forwards calls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["RouterLimits"]
+__all__ = ["ForwardingLimits"]
 
 
 @dataclass(frozen=True, slots=True)
-class RouterLimits:
-    """How much a router holds, and how patient it is."""
+class ForwardingLimits:
+    """How much is held, and how patiently. The defaults are those of a router."""
 
     calls_max: int = 100_000
     """Calls taken in and not answered. More are refused with BACKPRESSURE."""

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from perdure.errors import KINDS, CallRejected, Code
 from perdure.frames import AnswerFrame, CallFrame
-from perdure_router.core.forwarding import Forwarding
-from perdure_router.core.limits import RouterLimits
+from perdure.routing.core.forwarding import Forwarding
+from perdure.routing.core.limits import ForwardingLimits
 
 
 @dataclass(eq=False)
@@ -25,8 +25,8 @@ class Stream:
 class Bench:
     """A `Forwarding` with two nodes; n1 has the even partitions, n2 the odd ones."""
 
-    def __init__(self, limits: RouterLimits | None = None) -> None:
-        self.core: Forwarding[Stream] = Forwarding(4, limits or RouterLimits())
+    def __init__(self, limits: ForwardingLimits | None = None) -> None:
+        self.core: Forwarding[Stream] = Forwarding(4, limits or ForwardingLimits())
         self.now_ms = 1_000
         self.sent: list[tuple[str, CallFrame]] = []
 
@@ -164,6 +164,99 @@ def test_a_new_owner_is_asked_at_once() -> None:
     assert [(node, frame.body) for node, frame in bench.sent] == [("n2", b"1")]
 
 
+EVERYTHING = dict.fromkeys(range(4), 0)
+"""What a router claims."""
+
+
+def test_calls_go_to_a_router_while_no_node_claims_their_partition_and_to_the_node_again() -> None:
+    bench, stream = Bench(), Stream()
+    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.call(stream, 1)
+    bench.up("n1")
+    bench.call(stream, 2)
+    bench.lost("n1")
+    bench.call(stream, 3)
+
+    assert [(node, frame.body) for node, frame in bench.sent] == [
+        ("router", b"1"),
+        ("n1", b"2"),
+        ("router", b"2"),
+        ("router", b"3"),
+    ]
+
+
+def test_a_node_that_denies_what_it_claimed_is_believed_when_somebody_else_claims_it() -> None:
+    bench, stream = Bench(), Stream()
+    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.up("n1")
+    bench.call(stream, 1)
+    bench.call(stream, 2, partition=2)
+    first, second = bench.take_sent()
+
+    bench.answer(first, Code.NOT_OWNER)
+    bench.call(stream, 3)
+    bench.call(stream, 4, partition=2)
+    bench.answer(second, Code.OK)
+
+    assert [(node, frame.body) for node, frame in bench.sent] == [
+        ("router", b"1"),
+        ("router", b"3"),
+        ("n1", b"4"),
+    ]
+
+
+def test_a_node_that_has_denied_a_partition_has_it_when_it_claims_it_again() -> None:
+    bench, stream = Bench(), Stream()
+    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.up("n1")
+    bench.call(stream, 1)
+    (copy,) = bench.take_sent()
+    bench.answer(copy, Code.NOT_OWNER)
+
+    bench.up("n1", epoch=2)
+    bench.call(stream, 2)
+
+    assert [node for node, _ in bench.sent] == ["router", "n1"]
+
+
+def test_calls_are_called_back_only_from_where_their_partition_is_not_any_more() -> None:
+    bench, stream = Bench(), Stream()
+    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.call(stream, 1)
+    bench.call(stream, 2, partition=1)
+    bench.call(stream, 3)
+    bench.up("n1")
+    at_the_router = bench.take_sent()
+
+    bench.core.recall(bench.now_ms, "router")
+    bench.done()
+
+    assert [(node, frame.body) for node, frame in bench.sent] == [("n1", b"1"), ("n1", b"3")]
+    first, _ = bench.take_sent()
+    bench.answer(at_the_router[0], Code.OK)
+    assert stream.answers == [], "the copy that is astray is not listened to"
+    bench.answer(first, Code.BACKPRESSURE)
+    assert stream.answers == [(1, Code.OWNER_LOST)], "the copy at the router may yet run"
+
+
+def test_calls_that_went_astray_and_calls_that_wait_leave_in_the_order_they_came() -> None:
+    bench, stream = Bench(), Stream()
+    bench.up("n1")
+    for number in (1, 2, 3):
+        bench.call(stream, number)
+    copies = bench.take_sent()
+    bench.answer(copies[1], Code.DRAINING)
+    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+
+    bench.lost("n1")
+
+    assert [(node, frame.body) for node, frame in bench.sent] == [
+        ("router", b"1"),
+        ("router", b"2"),
+        ("router", b"3"),
+    ]
+
+
 def test_a_refusal_counts_for_nothing_while_a_copy_is_astray() -> None:
     for code, kind in KINDS.items():
         bench, stream = Bench(), Stream()
@@ -228,7 +321,7 @@ def test_a_node_that_never_answers_is_not_waited_for_for_ever() -> None:
 
     bench.tick(100)
     assert stream.answers == []
-    bench.tick(RouterLimits().overdue_ms)
+    bench.tick(ForwardingLimits().overdue_ms)
 
     assert stream.answers == [(1, Code.DEADLINE_EXCEEDED)]
     assert bench.core.open_count == 0
@@ -317,7 +410,7 @@ def test_what_nobody_wants_answered_is_forwarded_and_forgotten() -> None:
 
 
 def test_calls_that_wait_are_bounded_in_number_and_bytes() -> None:
-    for limits in (RouterLimits(waiting_calls_max=2), RouterLimits(waiting_bytes_max=2)):
+    for limits in (ForwardingLimits(waiting_calls_max=2), ForwardingLimits(waiting_bytes_max=2)):
         bench, stream = Bench(limits), Stream()
         bench.up("n2")
         for number in (1, 2, 3):
@@ -329,7 +422,7 @@ def test_calls_that_wait_are_bounded_in_number_and_bytes() -> None:
 
 
 def test_calls_held_are_bounded_in_number_and_bytes() -> None:
-    for limits in (RouterLimits(calls_max=2), RouterLimits(bytes_max=1)):
+    for limits in (ForwardingLimits(calls_max=2), ForwardingLimits(bytes_max=1)):
         bench, stream = Bench(limits), Stream()
         bench.up("n1")
         for number in (1, 2, 3):
@@ -344,7 +437,7 @@ def test_calls_held_are_bounded_in_number_and_bytes() -> None:
 
 
 def test_a_lost_node_with_more_calls_than_may_wait_answers_the_rest_with_nobody_knows() -> None:
-    bench, stream = Bench(RouterLimits(waiting_calls_max=2)), Stream()
+    bench, stream = Bench(ForwardingLimits(waiting_calls_max=2)), Stream()
     bench.up("n1")
     for number in (1, 2, 3):
         bench.call(stream, number)
@@ -362,7 +455,7 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.bench = Bench(RouterLimits(waiting_calls_max=6, calls_max=12))
+        self.bench = Bench(ForwardingLimits(waiting_calls_max=6, calls_max=12))
         self.streams = [Stream(), Stream()]
         self.asked: list[tuple[Stream, int]] = []
         self.live: dict[str, list[CallFrame]] = {}

@@ -42,7 +42,7 @@ from perdure.errors import (
     code_of,
 )
 from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, pack_error, pack_reply
-from perdure_router.core.limits import RouterLimits
+from perdure.routing.core.limits import ForwardingLimits
 
 __all__ = ["Caller", "Forwarding", "Work"]
 
@@ -129,9 +129,13 @@ class Work(Generic[C]):
 
 
 class Forwarding(Generic[C]):
-    """The calls of a router that are not answered, and the nodes that it can reach."""
+    """Calls that are not answered, and the nodes that can be reached.
 
-    def __init__(self, partition_count: int, limits: RouterLimits) -> None:
+    A *node* is whoever takes calls: also a router, which claims every partition with epoch 0. It
+    gets the calls of those that no reachable node claims, because nodes count from 1.
+    """
+
+    def __init__(self, partition_count: int, limits: ForwardingLimits) -> None:
         self.waiting_count = 0
         """Calls that wait for an owner: while there are any, `tick` is due every 20 ms."""
         self._limits = limits
@@ -224,12 +228,26 @@ class Forwarding(Generic[C]):
         if self._claims.pop(node, None) is None:
             return
         self._work.sends.pop(node, None)
+        self._lose(now_ms, [n for n, call in self._copies.items() if call.node == node])
         self._assign(now_ms)
-        stray = [n for n, call in self._copies.items() if call.node == node]
-        for number in stray:
-            call = self._copies.pop(number)
-            call.strayed = True
-            self._wait(now_ms, call)
+
+    def recall(self, now_ms: int, node: str) -> None:
+        """Send what is at a node and has another owner by now to that one too.
+
+        A router that has calls may have lost sight of the owner for longer than its client has.
+        Their copies count as astray from now on.
+        """
+        overtaken = [
+            number
+            for number, call in self._copies.items()
+            if call.node == node and call.lane.node not in (node, None)
+        ]
+        for lane in self._lose(now_ms, overtaken):
+            self._flush(now_ms, lane)
+
+    def partitions_waiting(self) -> list[int]:
+        """Return the partitions with calls that cannot be sent now."""
+        return [lane.partition for lane in self._lanes if lane.waiting]
 
     def tick(self, now_ms: int) -> None:
         """End calls whose time is over, and send again what has waited long enough."""
@@ -265,6 +283,28 @@ class Forwarding(Generic[C]):
             lane.resume_at_ms = now_ms + pause_ms
             lane.refusals += 1
         self._wait(now_ms, call)
+        if code == Code.NOT_OWNER and call.node == lane.node:
+            self._ask_another(now_ms, lane)
+
+    def _ask_another(self, now_ms: int, lane: _Lane[C]) -> None:
+        """Believe the owner of a partition that it is none, if somebody else claims it."""
+        denier = lane.node
+        if denier is None:
+            return
+        if any(lane.partition in owned for node, owned in self._claims.items() if node != denier):
+            owned = self._claims[denier]
+            self._claims[denier] = {p: e for p, e in owned.items() if p != lane.partition}
+            self._choose(now_ms, lane)
+
+    def _lose(self, now_ms: int, numbers: Iterable[int]) -> Iterable[_Lane[C]]:
+        """Take copies for lost, so that their calls wait to be sent again. Return their lanes."""
+        lanes: dict[_Lane[C], None] = {}
+        for number in numbers:
+            call = self._copies.pop(number)
+            call.strayed = True
+            self._wait(now_ms, call)
+            lanes[call.lane] = None
+        return lanes
 
     def _wait(self, now_ms: int, call: _Call[C]) -> None:
         limits = self._limits
@@ -322,18 +362,21 @@ class Forwarding(Generic[C]):
     def _assign(self, now_ms: int) -> None:
         """Give each partition to the node that claims it with the highest epoch."""
         for lane in self._lanes:
-            best, node = -1, None
-            for name, owned in self._claims.items():
-                epoch = owned.get(lane.partition, -1)
-                if epoch > best:
-                    best, node = epoch, name
-            if node != lane.node:
-                lane.node = node
-                lane.resume_at_ms = now_ms
-                lane.refusals = 0
-            if lane.waiting:
-                self._sweep(now_ms, lane)
-                self._flush(now_ms, lane)
+            self._choose(now_ms, lane)
+
+    def _choose(self, now_ms: int, lane: _Lane[C]) -> None:
+        best, node = -1, None
+        for name, owned in self._claims.items():
+            epoch = owned.get(lane.partition, -1)
+            if epoch > best:
+                best, node = epoch, name
+        if node != lane.node:
+            lane.node = node
+            lane.resume_at_ms = now_ms
+            lane.refusals = 0
+        if lane.waiting:
+            self._sweep(now_ms, lane)
+            self._flush(now_ms, lane)
 
     def _expire(self, call: _Call[C], *, astray: bool) -> None:
         if astray:

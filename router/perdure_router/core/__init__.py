@@ -1,1 +1,0 @@
-"""The rules of a router, as state machines without I/O."""

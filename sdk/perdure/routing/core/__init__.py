@@ -1,0 +1,1 @@
+"""The rules of routing. Pure: no I/O, no clock."""
