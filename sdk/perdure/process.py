@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from perdure.errors import ConfigError, StorageHeld
 
-__all__ = ["EXIT_CONFIG", "EXIT_HELD", "LOG_LEVELS", "run_server"]
+__all__ = ["EXIT_CONFIG", "EXIT_HELD", "LOG_LEVELS", "die_with", "run_server"]
 
 EXIT_CONFIG: Final = 78
 """The settings, the data directory or the app do not allow a start (EX_CONFIG)."""
@@ -49,7 +49,7 @@ def run_server(
     if not __debug__:
         return _refuse(name, "does not run under python -O: its assertions guard your data")
     if parent_pid is not None:
-        _die_with(parent_pid)
+        die_with(parent_pid)
         # Ctrl-C reaches the whole process group; who ends when is for the supervisor to say.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A supervisor writes the name before each line by itself.
@@ -76,7 +76,7 @@ def _refuse(name: str, text: str, status: int = EXIT_CONFIG) -> int:
     return status
 
 
-def _die_with(parent_pid: int) -> None:
+def die_with(parent_pid: int) -> None:
     """Let the kernel kill this process when its parent ends, even by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from perdure.check.callers import Callers
 from perdure.check.connections import Connections
 from perdure.check.faults import FaultCount, Faults
 from perdure.check.history import History, Operation
-from perdure.check.own_cluster import OwnCluster, describe_when_served, own_cluster
 from perdure.check.report import Run
 from perdure.check.verdict import judge
 from perdure.check.workload import ENABLED, TYPES, Objects
 from perdure.cli.failure import CommandFailed
+from perdure.cli.own_cluster import OwnCluster, describe_when_served, own_cluster
+from perdure.config import Config
 from perdure.wire.v1 import cluster_pb2
 
 __all__ = ["Settings", "run_check"]
+
+_APP: Final = "perdure.check.app"
+_ACTIVATIONS_MAX: Final = 8
+"""Of each node. Objects leave memory all the time, and come back from the store."""
+
+_AS_TOLD: Final = ("was ended by SIGKILL", "was ended by SIGTERM", "ended with status 0")
+"""How a process ends that a fault has ended."""
 
 _SERVED_S: Final = 10.0
 _HEAL_S: Final = 60.0
@@ -60,7 +70,11 @@ async def run_check(settings: Settings, say: Callable[[str], None]) -> tuple[Run
         address = settings.address
         if address is None:
             say(f"starting {settings.nodes} nodes and a router")
-            cluster = await stack.enter_async_context(own_cluster(settings.nodes))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="perdure-check-"))
+            config = Config(limits={"activations_max": _ACTIVATIONS_MAX})
+            cluster = await stack.enter_async_context(
+                own_cluster(_APP, Path(folder), settings.nodes, config)
+            )
             address = cluster.address
         description = await describe_when_served(address, _SERVED_S)
         _check_types(description, settings.kinds, address)
@@ -83,12 +97,13 @@ async def run_check(settings: Settings, say: Callable[[str], None]) -> tuple[Run
         healed_s = time.monotonic()
     say(f"judging {len(history):,} calls")
     wrong = [problem for found in callers.problems().values() for problem in found]
+    deaths = [] if cluster is None else cluster.deaths
     findings = judge(
         history.operations,
         settings.kinds,
         wrong_effects=wrong,
         unread=callers.unread,
-        deaths=[] if cluster is None else cluster.deaths,
+        deaths=[str(death) for death in deaths if death.how not in _AS_TOLD],
         faults=faults,
     )
     judged_s = time.monotonic() - healed_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -57,14 +57,20 @@ def run_cluster(config: Config, node_count: int | None, port: int) -> int:
             raise CommandFailed(
                 f"the port {port} is in use: stop what listens there, or give another --port"
             )
-        groups = cluster_programs(config, config.app, directory, plan, address)
+        nodes = dict(zip(plan.nodes, free_addresses(len(plan.nodes)), strict=True))
+        groups = cluster_programs(config, config.app, directory, plan, address, nodes)
         return asyncio.run(_run(groups, address))
     finally:
         lock.close()
 
 
 def cluster_programs(
-    config: Config, app: str, directory: Path, plan: ClusterPlan, address: str
+    config: Config,
+    app: str,
+    directory: Path,
+    plan: ClusterPlan,
+    address: str,
+    nodes: Mapping[str, str],
 ) -> list[list[Program]]:
     """Return the router and the nodes, in groups as they are to end.
 
@@ -76,8 +82,8 @@ def cluster_programs(
         directory: Of the plan.
         plan: Who the nodes are.
         address: Where the router is to listen.
+        nodes: Where each node is to listen.
     """
-    nodes = dict(zip(plan.nodes, free_addresses(len(plan.nodes)), strict=True))
     log_level = config.log_level or "warning"
     environment = server_environment()
     router = RouterProcess("router", address, nodes, log_level)

@@ -1,4 +1,4 @@
-"""A cluster of the check's own: as `perdure up` runs it, in this process and a folder of its own.
+"""A cluster of a command's own: as `perdure up` runs it, under this process.
 
 Its nodes and router end with this process, however that ends.
 """
@@ -6,12 +6,11 @@ Its nodes and router end with this process, however that ends.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from perdure.cli.connection import Connection, RequestFailed
 from perdure.cli.failure import CommandFailed
@@ -24,21 +23,30 @@ from perdure.config import Config
 from perdure.directory import DirectoryLock
 from perdure.wire.v1 import cluster_pb2
 
-__all__ = ["OwnCluster", "describe_when_served", "own_cluster"]
+__all__ = ["Death", "OwnCluster", "describe_when_served", "own_cluster"]
 
-_APP: Final = "perdure.check.app"
 _START_S: Final = 60.0
-_ACTIVATIONS_MAX: Final = 8
-"""Of each node. Objects leave memory all the time, and come back from the store."""
 
 _LINES_KEPT: Final = 1_000
 _LINES_SHOWN: Final = 20
 _AGAIN: Final = "; starts again"
-_AS_TOLD: Final = ("was ended by SIGKILL", "was ended by SIGTERM", "ended with status 0;")
-"""How a process ends that a fault has ended."""
 
 _ASK_S: Final = 1.0
 _ASK_AGAIN_S: Final = 0.1
+
+
+class Death(NamedTuple):
+    """How a process has ended before the cluster was to end."""
+
+    name: str
+    """`router`, `node n1`."""
+    how: str
+    """As the supervisor says: `ended with status 1`, `was ended by SIGKILL`."""
+    last_line: str
+    """That it has printed."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.how}: {self.last_line}"
 
 
 class _Output:
@@ -46,25 +54,26 @@ class _Output:
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
-        self.deaths: list[str] = []
+        self.deaths: list[Death] = []
         self._last: dict[str, str] = {}
 
     def add(self, name: str, line: str) -> None:
         """Take a line of a program, or one about it."""
         self.lines.append(f"{name} | {line}")
-        if line.endswith(_AGAIN) and not line.startswith(_AS_TOLD):
-            self.deaths.append(f"{name} {line.removesuffix(_AGAIN)}: {self._last.get(name, '')}")
+        if line.endswith(_AGAIN):
+            how = line.removesuffix(_AGAIN)
+            self.deaths.append(Death(name, how, self._last.get(name, "")))
         self._last[name] = line
 
 
 class OwnCluster:
     """A running cluster."""
 
-    def __init__(self, address: str, supervisor: Supervisor, deaths: Sequence[str]) -> None:
+    def __init__(self, address: str, supervisor: Supervisor, deaths: Sequence[Death]) -> None:
         self.address = address
-        """Of its router."""
+        """Where it takes calls."""
         self.deaths = deaths
-        """How processes have ended that nobody had ended."""
+        """All so far."""
         self._supervisor = supervisor
 
     def pids(self) -> dict[str, int]:
@@ -73,35 +82,46 @@ class OwnCluster:
 
 
 @asynccontextmanager
-async def own_cluster(nodes: int) -> AsyncIterator[OwnCluster]:
-    """Start a cluster, and end and forget it afterwards.
+async def own_cluster(
+    app: str, folder: Path, nodes: int, config: Config, *, router: bool = True
+) -> AsyncIterator[OwnCluster]:
+    """Start a cluster, and end it afterwards.
+
+    Args:
+        app: What its nodes run.
+        folder: Where its data is, or is to be.
+        nodes: How many.
+        config: As for `cluster_programs`.
+        router: False: none is started, and calls go to the only node.
 
     Raises:
         CommandFailed: It does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="perdure-check-") as folder:
-        lock = DirectoryLock(Path(folder), make=True)
+    lock = DirectoryLock(folder, make=True)
+    try:
+        plan = open_plan(folder, nodes, config.partitions)
+        [address, *listen] = free_addresses(1 + nodes)
+        addresses = dict(zip(plan.nodes, listen, strict=True))
+        groups = cluster_programs(config, app, folder, plan, address, addresses)
+        if not router:
+            [address] = listen
+            del groups[0]
+        output = _Output()
+        lines = output.lines
+        supervisor = Supervisor(groups, output.add)
+        stop = asyncio.Event()
+        served = asyncio.Event()
+        running = asyncio.create_task(supervisor.run(_wait(served), stop))
         try:
-            plan = open_plan(Path(folder), nodes, None)
-            [address] = free_addresses(1)
-            config = Config(limits={"activations_max": _ACTIVATIONS_MAX})
-            groups = cluster_programs(config, _APP, Path(folder), plan, address)
-            output = _Output()
-            lines = output.lines
-            supervisor = Supervisor(groups, output.add)
-            stop = asyncio.Event()
-            served = asyncio.Event()
-            running = asyncio.create_task(supervisor.run(_wait(served), stop))
-            try:
-                await _until_served(address, running, lines)
-                served.set()
-                yield OwnCluster(address, supervisor, output.deaths)
-            finally:
-                stop.set()
-                await asyncio.wait([running])
-                supervisor.kill()
+            await _until_served(address, running, lines)
+            served.set()
+            yield OwnCluster(address, supervisor, output.deaths)
         finally:
-            lock.close()
+            stop.set()
+            await asyncio.wait([running])
+            supervisor.kill()
+    finally:
+        lock.close()
 
 
 async def _wait(event: asyncio.Event) -> None:
