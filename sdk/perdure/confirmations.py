@@ -86,5 +86,5 @@ class Confirmations:
 def _body(window: Window) -> bytes:
     settled = window.settled.spans
     return pack_request(
-        Request(Kind.CONFIRM, window.session, 0, 0, settled, "", "", "", 0, b"", None, None, [])
+        Request(Kind.CONFIRM, window.session, 0, 0, settled, "", "", "", 0, b"", None, None, [], 0)
     )

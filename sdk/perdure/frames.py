@@ -10,9 +10,10 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-import ormsgpack
+import msgspec
+from msgspec import Meta
 
 from perdure.errors import BadPayload, Code
 
@@ -40,18 +41,11 @@ TIME_LEFT_MAX_MS: Final = 24 * 3_600_000
 """The longest deadline that travels. A call without one is sent again by its client instead."""
 
 
-_SESSION_BYTES: Final = 16
-
-_new: Final = tuple.__new__
-# Half the price of `_make`, which asks for the length once more.
-
-
-_SHAPES: Final = frozenset(
-    (int, bytes, int, int, list, str, str, str, int, bytes, key, have, list, int)
-    for key in (str, type(None))
-    for have in (list, type(None))
-)
-"""What the fields of a `Request` may be. Every call is looked at, so it is one look."""
+# What decoding checks, in C. msgspec reads a `NamedTuple` from an array of exactly its fields.
+_Natural = Annotated[int, Meta(ge=0)]
+_Session = Annotated[bytes, Meta(min_length=16, max_length=16)]
+_Version = Annotated[list[int], Meta(min_length=2, max_length=2)]
+_Link = Annotated[list[str], Meta(min_length=3, max_length=3)]
 
 
 class Kind(enum.IntEnum):
@@ -72,6 +66,19 @@ class Kind(enum.IntEnum):
     CANCEL = 8
     """Ends another call to the object, beside the mailbox. `method` is `cancel` or `kill`, the
     argument is `codec.encode(str(call id))`. No sequence: copies of it do no harm."""
+    START = 9
+    """Begins a run of a workflow, whose name is `method`; `id` is the run's. Answered when the
+    run waits for the first time: whether there was none of that id."""
+    RESUME = 10
+    """Brings a payload, the arguments, to the hook of a run with the token `method`. Answered
+    with the reply of the run."""
+    NOTIFY = 11
+    """As RESUME; answered without a reply, once the payload is durable."""
+    WAKE = 12
+    """Ends the sleeps of a run."""
+    ASK = 13
+    """Asks about a run, beside everything else, or has it cancelled: `method` says what. No
+    sequence: copies of it do no harm."""
 
 
 class Encoding(enum.IntEnum):
@@ -84,9 +91,9 @@ class Encoding(enum.IntEnum):
 class CallFrame(NamedTuple):
     """A call's envelope."""
 
-    number: int
+    number: _Natural
     """Given by the sender, for one stream: the answer bears it. 0: no answer is wanted."""
-    partition: int
+    partition: _Natural
     time_left_ms: int
     """From now until the caller gives up."""
     body: bytes
@@ -106,31 +113,31 @@ class Request(NamedTuple):
     """A call's body."""
 
     kind: int
-    session: bytes
+    session: _Session
     """16 bytes, see `ids.new_session_id`."""
     sequence: int
-    """Dense per (session, partition), from 1. 0 for GET, EXISTS, LIST and CANCEL."""
-    previous: int
+    """Dense per (session, partition), from 1. 0 for GET, EXISTS, LIST, CANCEL and ASK."""
+    previous: _Natural
     """The sequence of this session's call before this one to the same object, if the caller
     still wants that one's answer; else 0. This call must not run before it."""
-    confirmed: list[int]
+    confirmed: Annotated[list[_Natural], Meta(min_length=1)]
     """`[watermark, first, last, first, last, ...]`: sequences of (session, partition) whose
     answers the caller has got or given up: all up to the watermark, and these intervals above
     it. None of them will ever be sent again; a copy that still comes must not run."""
     type: str
     id: str
     method: str
-    encoding: int
+    encoding: Annotated[int, Meta(ge=0, le=1)]
     arguments: bytes
     """MSGPACK: `codec.encode([positional list, named dict])`. JSON: an array or an object. Empty:
     there are none."""
     key: str | None
-    have: list[int] | None
+    have: _Version | None
     """The version `[epoch, number]` of the state that the caller has; `[0, 0]`: none yet;
     None: it wants no state with the answer."""
-    chain: list[list[str]]
+    chain: list[_Link]
     """The calls that this one is inside of, outermost first: `[type, id, method]` each."""
-    due_ms: int = 0
+    due_ms: _Natural
     """Milliseconds of the wall clock. SEND: when to run it; 0: at once. A call from inside of
     another: by when it is to have started, else its target refuses it for good; 0: whenever."""
 
@@ -152,15 +159,22 @@ class Reply(NamedTuple):
 
     payload: bytes
     """OK: the result. RAISED: a packed exception, see `raised.py`. Else: the error's args."""
-    version: list[int] | None
+    version: _Version | None
     """`[epoch, number]` of the state after `changes`; None when no state came along."""
     changes: Changes | None
 
 
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_calls: Final = msgspec.msgpack.Decoder(list[CallFrame]).decode
+_decode_answers: Final = msgspec.msgpack.Decoder(list[AnswerFrame]).decode
+_decode_request: Final = msgspec.msgpack.Decoder(Request).decode
+_decode_reply: Final = msgspec.msgpack.Decoder(Reply).decode
+_decode: Final = msgspec.msgpack.Decoder().decode
+
+
 def pack_batch(frames: Sequence[CallFrame] | Sequence[AnswerFrame]) -> bytes:
     """Pack call frames or answer frames for one message."""
-    # ormsgpack writes tuples, but no subclass of tuple.
-    return ormsgpack.packb([tuple(frame) for frame in frames])
+    return _encode(frames)
 
 
 def unpack_calls(data: bytes) -> list[CallFrame]:
@@ -169,18 +183,13 @@ def unpack_calls(data: bytes) -> list[CallFrame]:
     Raises:
         BadPayload: They are no call frames.
     """
-    frames = [_new(CallFrame, row) for row in _rows(data, 4)]
-    for number, partition, time_left_ms, body in frames:
-        if not (
-            type(number) is int
-            and type(partition) is int
-            and type(time_left_ms) is int
-            and type(body) is bytes
-            and number >= 0
-            and partition >= 0
-        ):
-            raise BadPayload("a call frame is [number, partition, milliseconds, bytes]")
-    return frames
+    try:
+        return _decode_calls(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadPayload(
+            "a batch is a MessagePack array of call frames: [number, partition, "
+            f"milliseconds, bytes]: {error}"
+        ) from None
 
 
 def unpack_answers(data: bytes) -> list[AnswerFrame]:
@@ -189,26 +198,17 @@ def unpack_answers(data: bytes) -> list[AnswerFrame]:
     Raises:
         BadPayload: They are no answer frames.
     """
-    frames = [_new(AnswerFrame, row) for row in _rows(data, 3)]
-    for number, code, body in frames:
-        if not (type(number) is int and type(code) is int and type(body) is bytes):
-            raise BadPayload("an answer frame is [number, code, bytes]")
-    return frames
-
-
-def _rows(data: bytes, width: int) -> list[list[Any]]:
     try:
-        rows = ormsgpack.unpackb(data)
-    except ValueError:
-        raise BadPayload("a batch is a MessagePack array of frames") from None
-    if type(rows) is not list or any(type(r) is not list or len(r) != width for r in rows):
-        raise BadPayload(f"a batch is a MessagePack array of arrays of {width}")
-    return rows
+        return _decode_answers(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadPayload(
+            f"a batch is a MessagePack array of answer frames: [number, code, bytes]: {error}"
+        ) from None
 
 
 def pack_request(request: Request) -> bytes:
     """Pack a call's body."""
-    return ormsgpack.packb(tuple(request))
+    return _encode(request)
 
 
 def unpack_request(body: bytes) -> Request:
@@ -218,66 +218,47 @@ def unpack_request(body: bytes) -> Request:
         BadPayload: It is no call.
     """
     try:
-        fields = ormsgpack.unpackb(body)
-    except ValueError:
-        raise BadPayload("a call's body is a MessagePack array") from None
-    if type(fields) is not list or len(fields) != len(Request._fields):
-        raise BadPayload(f"a call's body is an array of {len(Request._fields)} fields")
-    if not (
-        tuple(map(type, fields)) in _SHAPES
-        and len(fields[1]) == _SESSION_BYTES
-        and 0 <= fields[3] <= fields[2]
-        and _are_settled(fields[4])
-        and 0 <= fields[8] <= 1
-        and (fields[11] is None or tuple(map(type, fields[11])) == (int, int))
-        and (not fields[12] or _are_links(fields[12]))
-        and fields[13] >= 0
-    ):
-        raise BadPayload(
-            "a call's body is [kind, session (16 bytes), sequence, previous (no more than it), "
-            "confirmed (ascending), type, id, method, encoding (0 or 1), arguments (bytes), "
-            "key or nil, [epoch, number] or nil, list of [type, id, method], due (from 0)]"
-        )
-    return _new(Request, fields)
+        request = _decode_request(body)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _no_request(str(error)) from None
+    if request.previous > request.sequence:
+        raise _no_request("it is to follow a later call")
+    if len(request.confirmed) > 1 and not _are_settled(request.confirmed):
+        raise _no_request("what it confirms is not ascending")
+    return request
 
 
-def _are_settled(confirmed: list[Any]) -> bool:
+def _no_request(problem: str) -> BadPayload:
+    return BadPayload(
+        "a call's body is [kind, session (16 bytes), sequence, previous (no more than it), "
+        "confirmed (ascending), type, id, method, encoding (0 or 1), arguments (bytes), "
+        f"key or nil, [epoch, number] or nil, list of [type, id, method], due (from 0)]: {problem}"
+    )
+
+
+def _are_settled(confirmed: list[int]) -> bool:
     """Tell whether this is `[watermark, first, last, ...]`, ascending."""
-    if len(confirmed) == 1:
-        return type(confirmed[0]) is int and confirmed[0] >= 0
-    return (
-        len(confirmed) % 2 == 1
-        and all(type(n) is int and n >= 0 for n in confirmed)
-        and all(a <= b for a, b in itertools.pairwise(confirmed))
-    )
-
-
-def _are_links(chain: list[Any]) -> bool:
-    return all(
-        type(link) is list and len(link) == 3 and all(type(part) is str for part in link)
-        for link in chain
-    )
+    return len(confirmed) % 2 == 1 and all(a <= b for a, b in itertools.pairwise(confirmed))
 
 
 def pack_reply(
     payload: bytes, version: tuple[int, int] | None = None, changes: Changes | None = None
 ) -> bytes:
     """Pack an answer's body."""
-    return ormsgpack.packb((payload, version, None if changes is None else tuple(changes)))
+    return _encode((payload, version, changes))
 
 
 def unpack_reply(body: bytes) -> Reply:
     """Unpack an answer's body from a server that this client trusts to be one."""
-    payload, version, changes = ormsgpack.unpackb(body)
-    return Reply(payload, version, None if changes is None else Changes(*changes))
+    return _decode_reply(body)
 
 
 def pack_error(code: Code, args: Sequence[object]) -> tuple[int, bytes]:
     """Return the code and payload of one of our errors (not of a user's exception)."""
-    return int(code), ormsgpack.packb(list(args))
+    return int(code), _encode(args)
 
 
 def unpack_error(payload: bytes) -> list[Any]:
     """Return the args of one of our errors."""
-    args = ormsgpack.unpackb(payload)
+    args = _decode(payload)
     return args if isinstance(args, list) else [args]

@@ -127,7 +127,7 @@ class Core:
         self._number += 1
         request = Request(
             kind, session, sequence, previous, confirmed or [0], *target, method, encoding,
-            arguments, key, have, chain or [],
+            arguments, key, have, chain or [], 0,
         )  # fmt: skip
         self.partition.call_arrived(
             request, self.sink, self._number, time_left_ms, self.now_ms, self.wall_ms

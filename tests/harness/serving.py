@@ -193,6 +193,7 @@ def request(**changes: Any) -> bytes:
         key=None,
         have=None,
         chain=[],
+        due_ms=0,
     )
     return pack_request(fields._replace(**changes))
 

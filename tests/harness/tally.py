@@ -191,7 +191,7 @@ def send_raw(
 
     request = Request(
         Kind.CALL, session, sequence, 0, [0], *key, method, 0, codec.encode([args, {}]), None,
-        None, [],
+        None, [], 0,
     )  # fmt: skip
     place = partition_of(key, 4) if partition is None else partition
     node.receive([CallFrame(1, place, 30_000, pack_request(request))], Sink())

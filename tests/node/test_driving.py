@@ -21,7 +21,7 @@ from perdure_node.driving import DrivenCoroutine, Driving
 
 
 def call_of(session: bytes, sequence: int) -> Call:
-    request = Request(Kind.CALL, session, sequence, 0, [0], *CART, "add", 0, b"", None, None, [])
+    request = Request(Kind.CALL, session, sequence, 0, [0], *CART, "add", 0, b"", None, None, [], 0)
     return Call(CART, request, Target(shared=False, deferred=False), SessionWindow(0), 0)
 
 

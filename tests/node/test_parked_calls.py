@@ -70,7 +70,7 @@ class Climber:
 
         request = Request(
             Kind.CALL, self._session, 1, 0, [0], *KEY, "climb", 0, codec.encode([[], {}]), None,
-            None, [],
+            None, [], 0,
         )  # fmt: skip
         node.receive([CallFrame(1, partition_of(KEY, 4), 30_000, pack_request(request))], Sink())
         return answer

@@ -7,9 +7,9 @@ checksum. So a commit is never torn in two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import ormsgpack
+import msgspec
 
 from perdure.ids import ObjectKey
 from perdure_node.core.events import Effect, Event, unpack_effect, unpack_event
@@ -22,6 +22,9 @@ __all__ = [
     "pack_record",
     "unpack_record",
 ]
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder().decode
 
 MARK = -1
 """The code of an outcome that says only: this call was answered, and changed nothing."""
@@ -83,13 +86,12 @@ def pack_record(time_ms: int, commits: list[Commit]) -> bytes:
         time_ms: The partition's time: wall clock, never less than in the record before.
         commits: In the order in which they were made.
     """
-    # ormsgpack writes tuples, but asks what to do with our kinds of them.
-    return ormsgpack.packb((time_ms, commits), default=tuple)
+    return _encode((time_ms, commits))
 
 
 def unpack_record(body: bytes) -> tuple[int, list[Commit]]:
     """Return the time and the commits of a record."""
-    time_ms, rows = ormsgpack.unpackb(body)
+    time_ms, rows = _decode(body)
     commits = [
         Commit(
             ObjectKey(*key) if key is not None else None,

@@ -135,7 +135,7 @@ class Firings:
     def _call(self, key: ObjectKey, timer: TimerSetting) -> Call:
         request = Request(
             int(Kind.CALL), NOBODY, 0, 0, [0], *key, timer.method, int(Encoding.MSGPACK),
-            timer.arguments, None, None, [],
+            timer.arguments, None, None, [], 0,
         )  # fmt: skip
         call = self.call_of(key, request)
         call.timer = timer
