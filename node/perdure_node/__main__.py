@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 
 from perdure.config import check_address, check_node_name
 from perdure.errors import ConfigError
-from perdure.hints import did_you_mean
 from perdure.process import LOG_LEVELS, run_server
 from perdure.service_settings import SERVICES, ServiceSettings, parse_setting, services_of
-from perdure_node.core.limits import Limits
 
-__all__ = ["limits_of", "main", "services_of_words"]
+__all__ = ["main", "services_of_words"]
 
 
 def main() -> int:
@@ -32,7 +29,7 @@ def main() -> int:
 
 async def _serve(arguments: argparse.Namespace) -> int:
     from perdure_node.app import import_app
-    from perdure_node.settings import NodeSettings
+    from perdure_node.settings import NodeSettings, limits_of
 
     nodes = {
         check_node_name(name, "--node"): check_address(address, "--node")
@@ -47,7 +44,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         nodes=nodes,
         routers=[check_address(address, "--router") for address in arguments.router],
         new=arguments.init,
-        limits=limits_of(arguments.limit),
+        limits=limits_of(_numbers_of(arguments.limit)),
         services=services_of_words(arguments.service),
     )
     if settings.name not in nodes:
@@ -64,25 +61,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
     return await serve(settings)
 
 
-def limits_of(words: Sequence[str]) -> Limits:
-    """Read `name=number` words.
-
-    Raises:
-        ConfigError: There is no such limit, or the number does not fit.
-    """
-    defaults = dataclasses.asdict(Limits())
-    chosen: dict[str, Any] = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in defaults:
-            raise ConfigError(f"there is no limit {name!r}{did_you_mean(name, list(defaults))}")
-        number = type(defaults[name])
-        try:
-            chosen[name] = number(value)
-        except ValueError:
-            kind = "a whole number" if number is int else "a number"
-            raise ConfigError(f"the limit {name} is {kind}, not {value!r}") from None
-    return dataclasses.replace(Limits(), **chosen)
+def _numbers_of(words: Sequence[str]) -> dict[str, str]:
+    return {name: number for name, _, number in (word.partition("=") for word in words)}
 
 
 def services_of_words(words: Sequence[str]) -> dict[str, ServiceSettings]:

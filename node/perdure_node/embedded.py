@@ -9,7 +9,7 @@ from pathlib import Path
 from perdure.config import load_config
 from perdure.transport import Transport
 from perdure_node.node import Node
-from perdure_node.settings import NodeSettings
+from perdure_node.settings import NodeSettings, limits_of
 
 __all__ = ["EmbeddedNode", "open_embedded"]
 
@@ -43,8 +43,8 @@ async def open_embedded(data_dir: Path) -> EmbeddedNode:
 
     Raises:
         StorageHeld: Another process uses the directory.
-        ConfigError: It is no data of an embedded node, or the perdure.toml of the current
-            folder, which says how services are called, has a mistake.
+        ConfigError: It is no data of an embedded node, or the settings of its limits and
+            services, in the environment or the perdure.toml of the current folder, have a mistake.
     """
     config = load_config(None, os.environ, {})
     new = not (data_dir / "node.json").exists()
@@ -55,6 +55,7 @@ async def open_embedded(data_dir: Path) -> EmbeddedNode:
             partition_count=PARTITION_COUNT,
             new=new,
             lazy=True,
+            limits=limits_of(config.limits),
             services=config.services,
         )
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from perdure.errors import ConfigError
+from perdure.hints import did_you_mean
 from perdure.service_settings import ServiceSettings
 from perdure_node.core.limits import Limits
 from perdure_node.journal.settings import JournalSettings
 
-__all__ = ["NodeSettings"]
+__all__ = ["NodeSettings", "limits_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +51,24 @@ class NodeSettings:
     """How long calls that are here get to finish when the node shuts down."""
     lazy: bool = False
     """Open a partition when the first call for it comes, or soon after the start."""
+
+
+def limits_of(numbers: Mapping[str, str | float]) -> Limits:
+    """Return the bounds of a node, from those that somebody has set, by name.
+
+    Raises:
+        ConfigError: There is no such limit, or the number does not fit.
+    """
+    defaults = dataclasses.asdict(Limits())
+    chosen: dict[str, Any] = {}
+    for name, value in numbers.items():
+        if name not in defaults:
+            raise ConfigError(f"there is no limit {name!r}{did_you_mean(name, list(defaults))}")
+        number = type(defaults[name])
+        try:
+            # As text: 7.5 is no whole number, and `int` would make it one.
+            chosen[name] = number(str(value))
+        except ValueError:
+            kind = "a whole number" if number is int else "a number"
+            raise ConfigError(f"the limit {name} is {kind}, not {value!r}") from None
+    return dataclasses.replace(Limits(), **chosen)

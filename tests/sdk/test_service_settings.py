@@ -131,3 +131,30 @@ async def test_a_program_without_a_cluster_reads_the_file_of_its_folder(
         assert embedded.node.settings.services == PARSED
     finally:
         await embedded.close()
+
+
+@on_loop
+async def test_the_limits_that_are_set_count_without_a_cluster_too(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("[limits]\nactivations_max = 7\nmailbox_calls_max = 8\n")
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setenv("PERDURE_LIMITS_MAILBOX_CALLS_MAX", "9")
+
+    embedded = await open_embedded(file.parent / "data")
+    try:
+        limits = embedded.node.settings.limits
+        assert (limits.activations_max, limits.mailbox_calls_max) == (7, 9)
+    finally:
+        await embedded.close()
+
+
+@on_loop
+async def test_a_limit_that_is_not_there_is_refused_without_a_cluster_too(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("[limits]\nactivation_max = 7\n")
+    monkeypatch.chdir(file.parent)
+
+    with pytest.raises(ConfigError, match=r"no limit 'activation_max'.*activations_max"):
+        await open_embedded(file.parent / "data")
