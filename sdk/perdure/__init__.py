@@ -1,6 +1,7 @@
 """Durable objects for Python: classes whose state outlives every process."""
 
 from perdure import durable, sync
+from perdure.agents import Agent, tool
 from perdure.call import Call
 from perdure.context import DurableContext, Timer, ctx
 from perdure.errors import (
@@ -52,6 +53,7 @@ from perdure.racing import wait_for
 from perdure.runtime import connect
 
 __all__ = [
+    "Agent",
     "BadArguments",
     "BadKey",
     "BadObjectId",
@@ -102,5 +104,6 @@ __all__ = [
     "ctx",
     "durable",
     "sync",
+    "tool",
     "wait_for",
 ]
