@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
+from msgspec.structs import replace
 
 from perdure.client import Answer, Client
 from perdure.frames import (
@@ -23,6 +24,7 @@ from perdure.frames import (
     pack_request,
     unpack_answers,
 )
+from perdure.partition_map import PartitionMap
 from perdure.serving.backend import AnswerSink, Description
 from perdure.serving.limits import ServerLimits
 from perdure.serving.server import Server
@@ -75,6 +77,9 @@ class EchoBackend:
 
     async def describe(self) -> Description:
         return Description("c", 16, "echo", "node")
+
+    def partition_map(self) -> PartitionMap:
+        return PartitionMap("c", 16, "echo", "node")
 
     async def list(
         self, partition: int, type: str, prefix: str, after: str, limit: int
@@ -195,7 +200,7 @@ def request(**changes: Any) -> bytes:
         chain=[],
         due_ms=0,
     )
-    return pack_request(fields._replace(**changes))
+    return pack_request(replace(fields, **changes))
 
 
 def reply(payload: bytes = b"") -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from harness.fake_transport import FakeTransport
 from harness.loop import on_loop
 from harness.recording_turn import RecordingTurn
+from msgspec.structs import replace
 
 from perdure import (
     BadArguments,
@@ -205,4 +206,4 @@ async def test_a_due_time_is_part_of_a_body_and_never_negative(parcel, transport
 
     assert unpack_request(pack_request(request)) == request
     with pytest.raises(BadPayload):
-        unpack_request(pack_request(request._replace(due_ms=-1)))
+        unpack_request(pack_request(replace(request, due_ms=-1)))

@@ -23,7 +23,7 @@ def test_every_code_stands_in_the_table_with_its_status_and_applied() -> None:
 def test_every_field_of_a_call_stands_in_the_table_in_its_place() -> None:
     rows = re.findall(r"^\| (\d+) \| ([a-z_]+) \|", TEXT, re.MULTILINE)
 
-    assert rows == [(str(at), name) for at, name in enumerate(Request._fields)]
+    assert rows == [(str(at), name) for at, name in enumerate(Request.__struct_fields__)]
     assert len(CallFrame._fields) == 4
 
 

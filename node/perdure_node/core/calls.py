@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
+
 from perdure.errors import Code
 from perdure.frames import AnswerFrame, Request
 from perdure.ids import ObjectKey
@@ -45,6 +47,8 @@ class Target(NamedTuple):
     """The type persists on save only: its answers do not wait."""
     stateless: bool = False
     """It is a durable function: an object without state, which is there while it runs."""
+    made_by_calls: bool = False
+    """An object that is not there is made by the first call."""
 
 
 PLAIN: Final = Target(shared=False, deferred=False)
@@ -61,19 +65,27 @@ class Catalog(Protocol):
         """Return a digest of the arguments, equal for equal arguments however written."""
         ...
 
+    def start(self, request: Request) -> tuple[str, bytes] | Refusal:
+        """Return a workflow's version and the digest of its arguments, or why it cannot start."""
+        ...
+
+    def payload(self, token: str, schema: str, payload: bytes, encoding: int) -> bytes | Refusal:
+        """Return what a hook of this schema gets for a payload, or what is wrong with it."""
+        ...
+
     def show(self, image: dict[str, bytes]) -> bytes | Refusal:
         """Return a state as JSON, or why it cannot be shown."""
         ...
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """An answer for one copy of a call."""
 
     sink: Any
     frame: AnswerFrame
 
 
-class Copy(NamedTuple):
+class Copy(msgspec.Struct, frozen=True):
     """Where the answer to one copy of a call goes."""
 
     sink: Any
@@ -111,6 +123,8 @@ class Call:
     """When it came; once it runs, when it began to. Monotonic clock."""
     resumed = False
     """It was begun by an earlier process."""
+    run: Any = None
+    """The `runs.Run`, if the call is one."""
 
     def __init__(
         self,

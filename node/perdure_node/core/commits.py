@@ -30,7 +30,7 @@ MARK = -1
 """The code of an outcome that says only: this call was answered, and changed nothing."""
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The end of one call."""
 
     session: bytes
@@ -58,7 +58,7 @@ class Progress(NamedTuple):
     """Its journal so far. Empty in a commit, whose own `events` say more."""
 
 
-class Commit(NamedTuple):
+class Commit(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One atomic change of one object, together with the outcomes that belong to it."""
 
     key: ObjectKey | None

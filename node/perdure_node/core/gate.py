@@ -63,7 +63,8 @@ class Gate:
         """
         if state is not None:
             record = max(record, state.last_record)
-        for sink, number, have in copies:
+        for copy in copies:
+            number, have = copy.number, copy.have
             if not number:
                 continue
             version = changes = None
@@ -72,7 +73,7 @@ class Gate:
                 changes = state.changes_since(self._epoch, have, limits)
                 version = (self._epoch, state.number)
             frame = AnswerFrame(number, code, pack_reply(payload, version, changes))
-            self.let_out(Answer(sink, frame), record)
+            self.let_out(Answer(copy.sink, frame), record)
 
     def opened(self, record: int) -> None:
         """Let out what waited for records up to this one, which are durable now."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from msgspec.structs import astuple
+
 from perdure.errors import Code
 from perdure.frames import Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
@@ -205,7 +207,7 @@ class Journalled:
         """Return what the first record of a call holds that goes on after it."""
         if call.progress is not None:
             return None, [], []
-        call.progress = Progress(list(call.request), *start, [])
+        call.progress = Progress([*astuple(call.request)], *start, [])
         events, effects = self._firings.begun(call) if call.firing else ([], [])
         return call.progress, events, effects
 

@@ -286,11 +286,11 @@ class Memory:
                 self.dirty_windows.add(effect.session)
 
     def _end(self, outcome: Outcome, record: int) -> None:
-        session, sequence, confirmed, code, payload = outcome[:5]
+        session = outcome.session
         window = self.windows.get(session) or self.open_window(session)
-        if confirmed is not window.settled:
-            window.confirm(confirmed)
-        window.end(sequence, code, payload, record)
+        if outcome.confirmed is not window.settled:
+            window.confirm(outcome.confirmed)
+        window.end(outcome.sequence, outcome.code, outcome.payload, record)
         self.dirty_windows.add(session)
 
     def note_key(self, outcome: Outcome, key: ObjectKey, record: int) -> None:

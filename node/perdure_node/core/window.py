@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
 
 __all__ = ["UNRECORDED", "Ended", "SessionWindow", "merge_settled"]
 
@@ -24,7 +26,7 @@ UNRECORDED: Final = 1 << 62
 C = TypeVar("C")
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """An outcome that its caller has not confirmed."""
 
     code: int
