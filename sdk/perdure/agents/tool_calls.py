@@ -45,7 +45,10 @@ class BoundTool:
         """
         validator = self._tool.function_schema.validator
         try:
-            arguments = validator.validate_json(call.args_as_json_str() or "{}")
+            if isinstance(call.args, str):
+                arguments = validator.validate_json(call.args or "{}")
+            else:
+                arguments = validator.validate_python(call.args or {})
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
             return _told(call, problems, "retried")
