@@ -9,6 +9,8 @@ from perdure.errors import NotOwner
 from perdure.frames import CallFrame
 from perdure.ids import ObjectKey, partition_of
 from perdure.objects import find_type
+from perdure.partition_map import MappedNode, PartitionMap
+from perdure.ring import place
 from perdure.serving.backend import AnswerSink, Description
 from perdure.transport import Welcome
 from perdure.wire.v1 import cluster_pb2
@@ -22,6 +24,8 @@ class NodeService:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._placement: list[str] = []
+        """The node of each partition, once somebody has asked."""
 
     @property
     def client(self) -> Client:
@@ -55,6 +59,25 @@ class NodeService:
     async def describe(self) -> Description:
         """Return what operators see."""
         return await self._node.describe()
+
+    def partition_map(self) -> PartitionMap:
+        """Return this node's partitions, and where the others were placed: nobody moves them."""
+        settings, welcome = self._node.settings, self._node.welcome()
+        addresses = dict(settings.nodes) or {settings.name: settings.listen}
+        if not self._placement:
+            self._placement = place(welcome.partition_count, list(addresses))
+        owned: dict[str, dict[int, int]] = {name: {} for name in addresses}
+        for partition, name in enumerate(self._placement):
+            owned[name][partition] = 0
+        owned[settings.name] = dict(welcome.owned)
+        return PartitionMap(
+            welcome.cluster_id,
+            welcome.partition_count,
+            settings.name,
+            "node",
+            [MappedNode(name, address, owned[name]) for name, address in addresses.items()],
+            list(settings.routers),
+        )
 
     async def list(
         self, partition: int, type: str, prefix: str, after: str, limit: int

@@ -15,6 +15,7 @@ from perdure.errors import NoOwner, code_of
 from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey, partition_of
+from perdure.partition_map import MappedNode, PartitionMap
 from perdure.routing.forwarder import Forwarder
 from perdure.routing.link import Link
 from perdure.serving.backend import AnswerSink, Description, NodeDescription, PartitionDescription
@@ -173,6 +174,26 @@ class Router:
             "router",
             nodes,
             merge_types(answers.values()),
+        )
+
+    def partition_map(self) -> PartitionMap:
+        """Return what nodes have said of themselves, also those that are lost by now.
+
+        Raises:
+            NoOwner: None has been reached yet.
+        """
+        cluster = self._cluster
+        if cluster is None:
+            raise NoOwner(0)
+        return PartitionMap(
+            cluster.cluster_id,
+            cluster.partition_count,
+            self._settings.name,
+            "router",
+            [
+                MappedNode(name, address, self._last_owned.get(name, {}))
+                for name, address in self._settings.nodes.items()
+            ],
         )
 
     async def list(

@@ -25,6 +25,7 @@ from perdure.frames import (
 )
 from perdure.ids import ObjectKey, new_session_id, partition_of
 from perdure_node.node import Node
+from perdure_node.service import NodeService
 
 TYPE = Tally.__name__
 NODES = {"n1": "127.0.0.1:1", "n2": "127.0.0.1:2"}
@@ -77,6 +78,22 @@ async def test_a_node_refuses_calls_and_reads_of_partitions_that_are_not_its_own
                 await node.list(partition, TYPE, "", "", 10)
         stores = {int(path.name) for path in (tmp_path / "partitions").iterdir()}
         assert stores == set(node.welcome().owned)
+
+
+@on_loop
+async def test_a_node_knows_where_partitions_were_placed_and_the_epoch_of_its_own(
+    tmp_path: Path,
+) -> None:
+    made = settings(tmp_path, partition_count=16, nodes=NODES, routers=["127.0.0.1:7400"])
+    async with running(made) as (node, _):
+        map = NodeService(node).partition_map()
+
+        assert (map.server, map.role, list(map.routers)) == ("n1", "node", ["127.0.0.1:7400"])
+        assert {mapped.name: mapped.address for mapped in map.nodes} == NODES
+        mine, others = (mapped.owned for mapped in map.nodes)
+        assert mine == node.welcome().owned
+        assert sorted([*mine, *others]) == list(range(16))
+        assert set(others.values()) == {0}
 
 
 @on_loop

@@ -18,6 +18,8 @@ from perdure.errors import Code, NotOwner
 from perdure.frames import AnswerFrame, CallFrame, Encoding, Kind, pack_reply, unpack_request
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey, partition_of
+from perdure.partition_map import MappedNode, PartitionMap
+from perdure.routing.ask_map import ask_for_map
 from perdure.serving.backend import (
     AnswerSink,
     Description,
@@ -165,6 +167,43 @@ def test_calls_reach_the_owners_and_answers_their_callers() -> None:
                 }
 
     run(test)
+
+
+def test_the_map_of_a_router_has_what_nodes_have_said_also_when_they_are_lost() -> None:
+    async def test(bench: Bench) -> None:
+        map = await ask_for_map(bench.address)
+        await bench.kill_node("n2")
+        await bench.reached("n2", False)
+
+        assert map == PartitionMap(
+            "c",
+            PARTITIONS,
+            "r1",
+            "router",
+            [
+                MappedNode("n1", f"127.0.0.1:{bench.ports['n1']}", {0: 1, 1: 1}),
+                MappedNode("n2", f"127.0.0.1:{bench.ports['n2']}", {2: 1, 3: 1}),
+            ],
+            [],
+        )
+        assert await ask_for_map(bench.address) == map
+
+    run(test)
+
+
+def test_a_router_that_has_reached_no_node_has_no_map() -> None:
+    async def main() -> PartitionMap | str:
+        router = Router(RouterSettings("r1", "127.0.0.1:0", {"n1": "127.0.0.1:1"}))
+        router.start()
+        try:
+            async with serving(router) as (_, address):
+                return await ask_for_map(address)
+        finally:
+            await router.close()
+
+    answer = asyncio.run(main())
+    assert isinstance(answer, str)
+    assert answer.startswith("UNAVAILABLE: no node")
 
 
 def test_what_arrives_in_one_message_leaves_in_one_message_per_node() -> None:

@@ -418,7 +418,7 @@ def test_describe_and_list_answer_as_the_backend_says() -> None:
 
 def test_describe_list_health_and_reflection_refuse_what_is_malformed() -> None:
     async def test(address: str) -> None:
-        for method in ("Cluster/Describe", "Cluster/List"):
+        for method in ("Cluster/Describe", "Cluster/Map", "Cluster/List"):
             status, reason, _, _ = await refusal(address, b"\xff", method)
             assert (status, reason) == ("INVALID_ARGUMENT", "MALFORMED")
         async with grpc.aio.insecure_channel(address) as channel:

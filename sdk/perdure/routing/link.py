@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from perdure.frames import AnswerFrame
 from perdure.transport import Transport, Welcome
@@ -36,10 +37,10 @@ class Link:
         """Begin to connect."""
         self.transport.start(self)
 
-    async def close(self) -> None:
-        """Send what is left and leave. From now on nothing is heard of this server."""
+    def close(self) -> Coroutine[Any, Any, None]:
+        """Send what is left and leave. From now on, awaited or not, nothing is heard of it."""
         self._closed = True
-        await self.transport.close()
+        return self.transport.close()
 
     def welcomed(self, welcome: Welcome) -> None:
         """Pass it on."""

@@ -11,6 +11,7 @@ from perdure.ids import ObjectKey
 
 if TYPE_CHECKING:
     from perdure.client import Client
+    from perdure.partition_map import PartitionMap
     from perdure.transport import Welcome
     from perdure.wire.v1 import cluster_pb2
 
@@ -72,6 +73,14 @@ class Backend(Protocol):
 
     async def describe(self) -> Description:
         """Return what operators see. Takes a second at most."""
+        ...
+
+    def partition_map(self) -> PartitionMap:
+        """Return which node owns which partition, as far as is known here without asking.
+
+        Raises:
+            NoOwner: Not even the cluster is known yet.
+        """
         ...
 
     async def list(

@@ -16,6 +16,7 @@ from perdure.serving.backend import Backend
 from perdure.serving.cluster import answer_describe, answer_list
 from perdure.serving.inquiries import answer_decide, answer_inspect, answer_list_calls
 from perdure.serving.limits import ServerLimits, channel_arguments
+from perdure.serving.mapping import answer_map
 from perdure.serving.status import Refusal, abort, refusal_of_bug, refusal_of_error
 from perdure.serving.stream import Context, serve_stream
 from perdure.serving.unary import answer_call, time_left_s
@@ -127,6 +128,7 @@ class Server:
                 _CLUSTER,
                 {
                     "Describe": unary(self._unary(self._describe)),
+                    "Map": unary(self._unary(self._map)),
                     "List": unary(self._unary(self._list)),
                     "Inspect": unary(self._unary(self._inspect)),
                     "ListCalls": unary(self._unary(self._list_calls)),
@@ -184,6 +186,9 @@ class Server:
 
     async def _describe(self, message: bytes, _: Context) -> bytes:
         return await answer_describe(message, self._backend)
+
+    async def _map(self, message: bytes, _: Context) -> bytes:
+        return answer_map(message, self._backend)
 
     async def _list(self, message: bytes, _: Context) -> bytes:
         return await answer_list(message, self._backend)

@@ -22,53 +22,60 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from perdure.wire.v1 import calls_pb2 as perdure_dot_wire_dot_v1_dot_calls__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dperdure/wire/v1/cluster.proto\x12\x0fperdure.wire.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xcb\x01\n\x0b\x44\x65scription\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fpartition_count\x18\x02 \x01(\r\x12\x0e\n\x06server\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12/\n\x05nodes\x18\x06 \x03(\x0b\x32 .perdure.wire.v1.NodeDescription\x12/\n\x05types\x18\x07 \x03(\x0b\x32 .perdure.wire.v1.TypeDescription\"\xa4\x01\n\x0fNodeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\n\n\x02up\x18\x03 \x01(\x08\x12\x39\n\npartitions\x18\x04 \x03(\x0b\x32%.perdure.wire.v1.PartitionDescription\x12+\n\x08\x63ounters\x18\x05 \x01(\x0b\x32\x19.perdure.wire.v1.Counters\"G\n\x14PartitionDescription\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\r\n\x05state\x18\x03 \x01(\t\"\x89\x01\n\x08\x43ounters\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x04\x12\x10\n\x08resident\x18\x02 \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04hits\x18\x04 \x01(\x04\x12\r\n\x05loads\x18\x05 \x01(\x04\x12\x14\n\x0cpassivations\x18\x06 \x01(\x04\x12\x11\n\trss_bytes\x18\x07 \x01(\x04\"T\n\x0fTypeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x07methods\x18\x02 \x03(\x0b\x32\".perdure.wire.v1.MethodDescription\"D\n\x11MethodDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\t\x12\x0e\n\x06shared\x18\x03 \x01(\x08\"\\\n\x0bListRequest\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\"\'\n\nListAnswer\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0c\n\x04more\x18\x02 \x01(\x08\"*\n\x0eInspectRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\xe6\x02\n\nInspection\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x11\n\treachable\x18\x03 \x01(\x08\x12\x0f\n\x07stopped\x18\x04 \x01(\t\x12\x0f\n\x07held_up\x18\x05 \x01(\t\x12\x12\n\ntype_known\x18\x06 \x01(\x08\x12\x0e\n\x06\x65xists\x18\x07 \x01(\x08\x12\x10\n\x08resident\x18\x08 \x01(\x08\x12*\n\x07running\x18\t \x03(\x0b\x32\x19.perdure.wire.v1.OpenCall\x12\x15\n\rrunning_count\x18\n \x01(\r\x12\x15\n\rwaiting_count\x18\x0b \x01(\r\x12\x31\n\x0eoldest_waiting\x18\x0c \x01(\x0b\x32\x19.perdure.wire.v1.OpenCall\x12*\n\x06timers\x18\r \x03(\x0b\x32\x1a.perdure.wire.v1.OpenTimer\x12\x13\n\x0btimer_count\x18\x0e \x01(\r\"\xc7\x02\n\x08OpenCall\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x06 \x01(\t\x12\r\n\x05timer\x18\x07 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x08 \x01(\x04\x12\x0f\n\x07resumed\x18\t \x01(\x08\x12\x12\n\njournalled\x18\n \x01(\x08\x12\x12\n\nsteps_done\x18\x0b \x01(\r\x12(\n\x05steps\x18\x0c \x03(\x0b\x32\x19.perdure.wire.v1.OpenStep\x12\x12\n\nsteps_open\x18\r \x01(\r\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\r\n\x05\x63hain\x18\x0f \x03(\t\x12\x0c\n\x04node\x18\x10 \x01(\t\x12\x11\n\tpartition\x18\x11 \x01(\r\x12\r\n\x05place\x18\x12 \x01(\t\"\xb4\x01\n\x08OpenStep\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x06\x61ge_ms\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\x12\x14\n\x07next_ms\x18\x07 \x01(\x04H\x01\x88\x01\x01\x12\x0c\n\x04type\x18\x08 \x01(\t\x12\n\n\x02id\x18\t \x01(\tB\t\n\x07_age_msB\n\n\x08_next_ms\"\xa8\x01\n\tOpenTimer\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x11\n\tdue_in_ms\x18\x05 \x01(\x04\x12\x0e\n\x06parked\x18\x06 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x11\n\tpartition\x18\t \x01(\r\x12\r\n\x05place\x18\n \x01(\t\"x\n\x10ListCallsRequest\x12\x13\n\x0bparked_only\x18\x01 \x01(\x08\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x15\n\rolder_than_ms\x18\x04 \x01(\x04\x12\r\n\x05limit\x18\x05 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x06 \x01(\t\"\x8d\x01\n\x08\x43\x61llPage\x12(\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.perdure.wire.v1.OpenCall\x12*\n\x06timers\x18\x02 \x03(\x0b\x32\x1a.perdure.wire.v1.OpenTimer\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\x0f\n\x07missing\x18\x04 \x03(\t\x12\x0c\n\x04next\x18\x05 \x01(\t\"d\n\rDecideRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12+\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32\x19.perdure.wire.v1.Decision\x12\x0c\n\x04name\x18\x04 \x01(\t\"\x17\n\x07\x44\x65\x63ided\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08*\xba\x01\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45\x43ISION_RETRY_CALL\x10\x01\x12\x16\n\x12\x44\x45\x43ISION_DROP_CALL\x10\x02\x12\x18\n\x14\x44\x45\x43ISION_CANCEL_CALL\x10\x03\x12\x16\n\x12\x44\x45\x43ISION_KILL_CALL\x10\x04\x12\x18\n\x14\x44\x45\x43ISION_RETRY_TIMER\x10\x05\x12\x17\n\x13\x44\x45\x43ISION_DROP_TIMER\x10\x06\x32\xf0\x02\n\x07\x43luster\x12J\n\x08\x44\x65scribe\x12 .perdure.wire.v1.DescribeRequest\x1a\x1c.perdure.wire.v1.Description\x12\x41\n\x04List\x12\x1c.perdure.wire.v1.ListRequest\x1a\x1b.perdure.wire.v1.ListAnswer\x12G\n\x07Inspect\x12\x1f.perdure.wire.v1.InspectRequest\x1a\x1b.perdure.wire.v1.Inspection\x12I\n\tListCalls\x12!.perdure.wire.v1.ListCallsRequest\x1a\x19.perdure.wire.v1.CallPage\x12\x42\n\x06\x44\x65\x63ide\x12\x1e.perdure.wire.v1.DecideRequest\x1a\x18.perdure.wire.v1.Decidedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dperdure/wire/v1/cluster.proto\x12\x0fperdure.wire.v1\x1a\x1bperdure/wire/v1/calls.proto\"\x11\n\x0f\x44\x65scribeRequest\"\xcb\x01\n\x0b\x44\x65scription\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fpartition_count\x18\x02 \x01(\r\x12\x0e\n\x06server\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12/\n\x05nodes\x18\x06 \x03(\x0b\x32 .perdure.wire.v1.NodeDescription\x12/\n\x05types\x18\x07 \x03(\x0b\x32 .perdure.wire.v1.TypeDescription\"\xa4\x01\n\x0fNodeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\n\n\x02up\x18\x03 \x01(\x08\x12\x39\n\npartitions\x18\x04 \x03(\x0b\x32%.perdure.wire.v1.PartitionDescription\x12+\n\x08\x63ounters\x18\x05 \x01(\x0b\x32\x19.perdure.wire.v1.Counters\"G\n\x14PartitionDescription\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\r\n\x05state\x18\x03 \x01(\t\"\x89\x01\n\x08\x43ounters\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x04\x12\x10\n\x08resident\x18\x02 \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04hits\x18\x04 \x01(\x04\x12\r\n\x05loads\x18\x05 \x01(\x04\x12\x14\n\x0cpassivations\x18\x06 \x01(\x04\x12\x11\n\trss_bytes\x18\x07 \x01(\x04\"T\n\x0fTypeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x07methods\x18\x02 \x03(\x0b\x32\".perdure.wire.v1.MethodDescription\"D\n\x11MethodDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\t\x12\x0e\n\x06shared\x18\x03 \x01(\x08\"\x0c\n\nMapRequest\"\x96\x01\n\x0cPartitionMap\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fpartition_count\x18\x02 \x01(\r\x12\x0e\n\x06server\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12*\n\x05nodes\x18\x05 \x03(\x0b\x32\x1b.perdure.wire.v1.MappedNode\x12\x0f\n\x07routers\x18\x06 \x03(\t\"V\n\nMappedNode\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12)\n\x05owned\x18\x03 \x03(\x0b\x32\x1a.perdure.wire.v1.Ownership\"\\\n\x0bListRequest\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\"\'\n\nListAnswer\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0c\n\x04more\x18\x02 \x01(\x08\"*\n\x0eInspectRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\xe6\x02\n\nInspection\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x11\n\treachable\x18\x03 \x01(\x08\x12\x0f\n\x07stopped\x18\x04 \x01(\t\x12\x0f\n\x07held_up\x18\x05 \x01(\t\x12\x12\n\ntype_known\x18\x06 \x01(\x08\x12\x0e\n\x06\x65xists\x18\x07 \x01(\x08\x12\x10\n\x08resident\x18\x08 \x01(\x08\x12*\n\x07running\x18\t \x03(\x0b\x32\x19.perdure.wire.v1.OpenCall\x12\x15\n\rrunning_count\x18\n \x01(\r\x12\x15\n\rwaiting_count\x18\x0b \x01(\r\x12\x31\n\x0eoldest_waiting\x18\x0c \x01(\x0b\x32\x19.perdure.wire.v1.OpenCall\x12*\n\x06timers\x18\r \x03(\x0b\x32\x1a.perdure.wire.v1.OpenTimer\x12\x13\n\x0btimer_count\x18\x0e \x01(\r\"\xc7\x02\n\x08OpenCall\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x06 \x01(\t\x12\r\n\x05timer\x18\x07 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x08 \x01(\x04\x12\x0f\n\x07resumed\x18\t \x01(\x08\x12\x12\n\njournalled\x18\n \x01(\x08\x12\x12\n\nsteps_done\x18\x0b \x01(\r\x12(\n\x05steps\x18\x0c \x03(\x0b\x32\x19.perdure.wire.v1.OpenStep\x12\x12\n\nsteps_open\x18\r \x01(\r\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\r\n\x05\x63hain\x18\x0f \x03(\t\x12\x0c\n\x04node\x18\x10 \x01(\t\x12\x11\n\tpartition\x18\x11 \x01(\r\x12\r\n\x05place\x18\x12 \x01(\t\"\xb4\x01\n\x08OpenStep\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x06\x61ge_ms\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\x12\x14\n\x07next_ms\x18\x07 \x01(\x04H\x01\x88\x01\x01\x12\x0c\n\x04type\x18\x08 \x01(\t\x12\n\n\x02id\x18\t \x01(\tB\t\n\x07_age_msB\n\n\x08_next_ms\"\xa8\x01\n\tOpenTimer\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x11\n\tdue_in_ms\x18\x05 \x01(\x04\x12\x0e\n\x06parked\x18\x06 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x11\n\tpartition\x18\t \x01(\r\x12\r\n\x05place\x18\n \x01(\t\"x\n\x10ListCallsRequest\x12\x13\n\x0bparked_only\x18\x01 \x01(\x08\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x15\n\rolder_than_ms\x18\x04 \x01(\x04\x12\r\n\x05limit\x18\x05 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x06 \x01(\t\"\x8d\x01\n\x08\x43\x61llPage\x12(\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.perdure.wire.v1.OpenCall\x12*\n\x06timers\x18\x02 \x03(\x0b\x32\x1a.perdure.wire.v1.OpenTimer\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\x0f\n\x07missing\x18\x04 \x03(\t\x12\x0c\n\x04next\x18\x05 \x01(\t\"d\n\rDecideRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12+\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32\x19.perdure.wire.v1.Decision\x12\x0c\n\x04name\x18\x04 \x01(\t\"\x17\n\x07\x44\x65\x63ided\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08*\xba\x01\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45\x43ISION_RETRY_CALL\x10\x01\x12\x16\n\x12\x44\x45\x43ISION_DROP_CALL\x10\x02\x12\x18\n\x14\x44\x45\x43ISION_CANCEL_CALL\x10\x03\x12\x16\n\x12\x44\x45\x43ISION_KILL_CALL\x10\x04\x12\x18\n\x14\x44\x45\x43ISION_RETRY_TIMER\x10\x05\x12\x17\n\x13\x44\x45\x43ISION_DROP_TIMER\x10\x06\x32\xb3\x03\n\x07\x43luster\x12J\n\x08\x44\x65scribe\x12 .perdure.wire.v1.DescribeRequest\x1a\x1c.perdure.wire.v1.Description\x12\x41\n\x03Map\x12\x1b.perdure.wire.v1.MapRequest\x1a\x1d.perdure.wire.v1.PartitionMap\x12\x41\n\x04List\x12\x1c.perdure.wire.v1.ListRequest\x1a\x1b.perdure.wire.v1.ListAnswer\x12G\n\x07Inspect\x12\x1f.perdure.wire.v1.InspectRequest\x1a\x1b.perdure.wire.v1.Inspection\x12I\n\tListCalls\x12!.perdure.wire.v1.ListCallsRequest\x1a\x19.perdure.wire.v1.CallPage\x12\x42\n\x06\x44\x65\x63ide\x12\x1e.perdure.wire.v1.DecideRequest\x1a\x18.perdure.wire.v1.Decidedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perdure.wire.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECISION']._serialized_start=2429
-  _globals['_DECISION']._serialized_end=2615
-  _globals['_DESCRIBEREQUEST']._serialized_start=50
-  _globals['_DESCRIBEREQUEST']._serialized_end=67
-  _globals['_DESCRIPTION']._serialized_start=70
-  _globals['_DESCRIPTION']._serialized_end=273
-  _globals['_NODEDESCRIPTION']._serialized_start=276
-  _globals['_NODEDESCRIPTION']._serialized_end=440
-  _globals['_PARTITIONDESCRIPTION']._serialized_start=442
-  _globals['_PARTITIONDESCRIPTION']._serialized_end=513
-  _globals['_COUNTERS']._serialized_start=516
-  _globals['_COUNTERS']._serialized_end=653
-  _globals['_TYPEDESCRIPTION']._serialized_start=655
-  _globals['_TYPEDESCRIPTION']._serialized_end=739
-  _globals['_METHODDESCRIPTION']._serialized_start=741
-  _globals['_METHODDESCRIPTION']._serialized_end=809
-  _globals['_LISTREQUEST']._serialized_start=811
-  _globals['_LISTREQUEST']._serialized_end=903
-  _globals['_LISTANSWER']._serialized_start=905
-  _globals['_LISTANSWER']._serialized_end=944
-  _globals['_INSPECTREQUEST']._serialized_start=946
-  _globals['_INSPECTREQUEST']._serialized_end=988
-  _globals['_INSPECTION']._serialized_start=991
-  _globals['_INSPECTION']._serialized_end=1349
-  _globals['_OPENCALL']._serialized_start=1352
-  _globals['_OPENCALL']._serialized_end=1679
-  _globals['_OPENSTEP']._serialized_start=1682
-  _globals['_OPENSTEP']._serialized_end=1862
-  _globals['_OPENTIMER']._serialized_start=1865
-  _globals['_OPENTIMER']._serialized_end=2033
-  _globals['_LISTCALLSREQUEST']._serialized_start=2035
-  _globals['_LISTCALLSREQUEST']._serialized_end=2155
-  _globals['_CALLPAGE']._serialized_start=2158
-  _globals['_CALLPAGE']._serialized_end=2299
-  _globals['_DECIDEREQUEST']._serialized_start=2301
-  _globals['_DECIDEREQUEST']._serialized_end=2401
-  _globals['_DECIDED']._serialized_start=2403
-  _globals['_DECIDED']._serialized_end=2426
-  _globals['_CLUSTER']._serialized_start=2618
-  _globals['_CLUSTER']._serialized_end=2986
+  _globals['_DECISION']._serialized_start=2713
+  _globals['_DECISION']._serialized_end=2899
+  _globals['_DESCRIBEREQUEST']._serialized_start=79
+  _globals['_DESCRIBEREQUEST']._serialized_end=96
+  _globals['_DESCRIPTION']._serialized_start=99
+  _globals['_DESCRIPTION']._serialized_end=302
+  _globals['_NODEDESCRIPTION']._serialized_start=305
+  _globals['_NODEDESCRIPTION']._serialized_end=469
+  _globals['_PARTITIONDESCRIPTION']._serialized_start=471
+  _globals['_PARTITIONDESCRIPTION']._serialized_end=542
+  _globals['_COUNTERS']._serialized_start=545
+  _globals['_COUNTERS']._serialized_end=682
+  _globals['_TYPEDESCRIPTION']._serialized_start=684
+  _globals['_TYPEDESCRIPTION']._serialized_end=768
+  _globals['_METHODDESCRIPTION']._serialized_start=770
+  _globals['_METHODDESCRIPTION']._serialized_end=838
+  _globals['_MAPREQUEST']._serialized_start=840
+  _globals['_MAPREQUEST']._serialized_end=852
+  _globals['_PARTITIONMAP']._serialized_start=855
+  _globals['_PARTITIONMAP']._serialized_end=1005
+  _globals['_MAPPEDNODE']._serialized_start=1007
+  _globals['_MAPPEDNODE']._serialized_end=1093
+  _globals['_LISTREQUEST']._serialized_start=1095
+  _globals['_LISTREQUEST']._serialized_end=1187
+  _globals['_LISTANSWER']._serialized_start=1189
+  _globals['_LISTANSWER']._serialized_end=1228
+  _globals['_INSPECTREQUEST']._serialized_start=1230
+  _globals['_INSPECTREQUEST']._serialized_end=1272
+  _globals['_INSPECTION']._serialized_start=1275
+  _globals['_INSPECTION']._serialized_end=1633
+  _globals['_OPENCALL']._serialized_start=1636
+  _globals['_OPENCALL']._serialized_end=1963
+  _globals['_OPENSTEP']._serialized_start=1966
+  _globals['_OPENSTEP']._serialized_end=2146
+  _globals['_OPENTIMER']._serialized_start=2149
+  _globals['_OPENTIMER']._serialized_end=2317
+  _globals['_LISTCALLSREQUEST']._serialized_start=2319
+  _globals['_LISTCALLSREQUEST']._serialized_end=2439
+  _globals['_CALLPAGE']._serialized_start=2442
+  _globals['_CALLPAGE']._serialized_end=2583
+  _globals['_DECIDEREQUEST']._serialized_start=2585
+  _globals['_DECIDEREQUEST']._serialized_end=2685
+  _globals['_DECIDED']._serialized_start=2687
+  _globals['_DECIDED']._serialized_end=2710
+  _globals['_CLUSTER']._serialized_start=2902
+  _globals['_CLUSTER']._serialized_end=3337
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from perdure.wire.v1 import calls_pb2 as _calls_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -256,6 +257,91 @@ class MethodDescription(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MethodDescription: _TypeAlias = MethodDescription  # noqa: Y015
+
+@_typing.final
+class MapRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapRequest: _TypeAlias = MapRequest  # noqa: Y015
+
+@_typing.final
+class PartitionMap(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    PARTITION_COUNT_FIELD_NUMBER: _builtins.int
+    SERVER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    ROUTERS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    partition_count: _builtins.int
+    server: _builtins.str
+    role: _builtins.str
+    """"node" or "router"."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MappedNode]: ...
+    @_builtins.property
+    def routers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where routers listen, as far as the server knows. A router need not know of itself."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        partition_count: _builtins.int = ...,
+        server: _builtins.str = ...,
+        role: _builtins.str = ...,
+        nodes: _abc.Iterable[Global___MappedNode] | None = ...,
+        routers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "nodes", b"nodes", "partition_count", b"partition_count", "role", b"role", "routers", b"routers", "server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionMap: _TypeAlias = PartitionMap  # noqa: Y015
+
+@_typing.final
+class MappedNode(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    OWNED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    address: _builtins.str
+    """host:port, as it was given to the server: a client need not be able to reach it."""
+    @_builtins.property
+    def owned(self) -> _containers.RepeatedCompositeFieldContainer[_calls_pb2.Ownership]:
+        """What it owns, or owned when the server last heard of it. Epoch 0: nothing was heard of the
+        partition, which was placed there when the cluster was made.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        owned: _abc.Iterable[_calls_pb2.Ownership] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "name", b"name", "owned", b"owned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MappedNode: _TypeAlias = MappedNode  # noqa: Y015
 
 @_typing.final
 class ListRequest(_message.Message):

@@ -40,6 +40,11 @@ class ClusterStub:
                 request_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.Description.FromString,
                 _registered_method=True)
+        self.Map = channel.unary_unary(
+                '/perdure.wire.v1.Cluster/Map',
+                request_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.MapRequest.SerializeToString,
+                response_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.PartitionMap.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/perdure.wire.v1.Cluster/List',
                 request_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.ListRequest.SerializeToString,
@@ -68,6 +73,14 @@ class ClusterServicer:
 
     def Describe(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Map(self, request, context):
+        """Who owns which partition, and where each node listens: for clients that call nodes
+        themselves. Answered at once, from what the server knows by itself.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -110,6 +123,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.DescribeRequest.FromString,
                     response_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.Description.SerializeToString,
+            ),
+            'Map': grpc.unary_unary_rpc_method_handler(
+                    servicer.Map,
+                    request_deserializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.MapRequest.FromString,
+                    response_serializer=perdure_dot_wire_dot_v1_dot_cluster__pb2.PartitionMap.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -160,6 +178,33 @@ class Cluster:
             '/perdure.wire.v1.Cluster/Describe',
             perdure_dot_wire_dot_v1_dot_cluster__pb2.DescribeRequest.SerializeToString,
             perdure_dot_wire_dot_v1_dot_cluster__pb2.Description.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Map(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.wire.v1.Cluster/Map',
+            perdure_dot_wire_dot_v1_dot_cluster__pb2.MapRequest.SerializeToString,
+            perdure_dot_wire_dot_v1_dot_cluster__pb2.PartitionMap.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,10 @@ class ClusterStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ClusterAsyncStub: ...
     Describe: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.DescribeRequest, _cluster_pb2.Description]
+    Map: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.MapRequest, _cluster_pb2.PartitionMap]
+    """Who owns which partition, and where each node listens: for clients that call nodes
+    themselves. Answered at once, from what the server knows by itself.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ListRequest, _cluster_pb2.ListAnswer]
     """The ids of stored objects in one partition, in order, without waking any.
     A router accepts any partition; a node its own.
@@ -55,6 +59,10 @@ class ClusterAsyncStub(ClusterStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Describe: _aio.UnaryUnaryMultiCallable[_cluster_pb2.DescribeRequest, _cluster_pb2.Description]  # type: ignore[assignment]
+    Map: _aio.UnaryUnaryMultiCallable[_cluster_pb2.MapRequest, _cluster_pb2.PartitionMap]  # type: ignore[assignment]
+    """Who owns which partition, and where each node listens: for clients that call nodes
+    themselves. Answered at once, from what the server knows by itself.
+    """
     List: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ListRequest, _cluster_pb2.ListAnswer]  # type: ignore[assignment]
     """The ids of stored objects in one partition, in order, without waking any.
     A router accepts any partition; a node its own.
@@ -79,6 +87,16 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_pb2.DescribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.Description, _abc.Awaitable[_cluster_pb2.Description]]: ...
+
+    @_abc_1.abstractmethod
+    def Map(
+        self,
+        request: _cluster_pb2.MapRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.PartitionMap, _abc.Awaitable[_cluster_pb2.PartitionMap]]:
+        """Who owns which partition, and where each node listens: for clients that call nodes
+        themselves. Answered at once, from what the server knows by itself.
+        """
 
     @_abc_1.abstractmethod
     def List(
