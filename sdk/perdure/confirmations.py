@@ -7,8 +7,11 @@ server lets a call wait for one that is over.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from perdure.frames import TIME_LEFT_MAX_MS, CallFrame, Kind, Request, pack_request
-from perdure.open_call import Window
+from perdure.open_call import Lane, Window
 
 __all__ = ["Confirmations"]
 
@@ -36,6 +39,12 @@ class Confirmations:
             self._listed.append(window)
             if self.next_ms is None:
                 self.next_ms = now_ms + self._idle_ms
+
+    def note_again(self, lanes: Iterable[Lane[Any]], now_ms: int) -> None:
+        """Note that what the last frames told may be lost."""
+        for lane in lanes:
+            if lane.window.last:
+                self.note(lane.window, now_ms)
 
     def make_urgent(self, window: Window) -> None:
         """Have a server told with the next frames."""

@@ -9,7 +9,7 @@ from perdure.ids import partition_of
 from perdure.open_call import OpenCall
 from perdure.refusals import name_of, pack_refusal
 
-__all__ = ["give_up", "overloaded"]
+__all__ = ["give_up", "left_behind", "overloaded", "too_old"]
 
 
 def give_up(
@@ -36,6 +36,20 @@ def give_up(
     if partition is None:
         partition = partition_of(call.target, partition_count)
     return pack_refusal(Code.NO_OWNER, partition)
+
+
+def left_behind(call: OpenCall[Any], cluster_id: str) -> tuple[int, bytes]:
+    """Return how a call ends whose cluster is not at the address any more, but another one."""
+    if not call.may_have_run:
+        return pack_refusal(Code.NO_OWNER, call.partition)
+    text = f"{call}: the server now belongs to another cluster ({cluster_id})"
+    return pack_refusal(Code.OWNER_LOST, text)
+
+
+def too_old(call: OpenCall[Any]) -> tuple[int, bytes]:
+    """Return how a call ends whose session id is too old for another copy."""
+    text = f"{call}: no answer within a day, and servers forget calls: it may have run"
+    return pack_refusal(Code.SESSION_EXPIRED, text)
 
 
 def overloaded() -> tuple[int, bytes]:

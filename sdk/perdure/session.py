@@ -27,7 +27,7 @@ from perdure.confirmations import Confirmations
 from perdure.deadlines import Deadlines
 from perdure.errors import Code
 from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, Kind, pack_request
-from perdure.given_up import give_up, overloaded
+from perdure.given_up import give_up, left_behind, overloaded, too_old
 from perdure.ids import (
     SESSION_ID_BYTES,
     CallId,
@@ -164,7 +164,10 @@ class Session(Generic[T]):
             self._roomy.pop(lane, None)
 
     def opened(self, cluster_id: str, partition_count: int) -> None:
-        """A stream is open: everything without an answer is sent on it, in order."""
+        """A stream is open: everything without an answer is sent on it, in order.
+
+        Or frames go another way than before on the one that is: some may be lost.
+        """
         cluster = (cluster_id, partition_count)
         if self._cluster != cluster:
             if self._cluster is not None:
@@ -175,6 +178,8 @@ class Session(Generic[T]):
             for lane in self._lanes.values():
                 self._ready += lane.open
             self.wants_frames = True
+        else:
+            self._confirmations.note_again(self._lanes.values(), self._now_ms)
 
     def lost(self, why: str) -> None:
         """The stream is gone. Its unanswered copies may arrive at any time, or never."""
@@ -188,10 +193,7 @@ class Session(Generic[T]):
         self._sent.clear()
         self._ready.clear()
         self._retries.clear()
-        for lane in self._lanes.values():
-            # What the last frames told may be lost too.
-            if lane.window.last:
-                self._confirmations.note(lane.window, self._now_ms)
+        self._confirmations.note_again(self._lanes.values(), self._now_ms)
 
     def answered(self, frames: Iterable[AnswerFrame], now_ms: int) -> None:
         """Take answers that came on the present stream."""
@@ -377,8 +379,7 @@ class Session(Generic[T]):
                 # Its target knows from the body by when it had to start, and may be running it.
                 left_ms = TIME_LEFT_MAX_MS
         if call.lost and wall_ms - session_birth_ms(window.session) >= self._limits.copies_ms:
-            text = f"{call}: no answer within a day, and servers forget calls: it may have run"
-            self._end(call, *pack_refusal(Code.SESSION_EXPIRED, text))
+            self._end(call, *too_old(call))
             return
         body = pack_request(call.request())
         if len(body) > self._limits.call_bytes_max:
@@ -473,12 +474,9 @@ class Session(Generic[T]):
 
     def _leave_cluster(self, cluster_id: str) -> None:
         """The address now belongs to another cluster, which has seen none of our calls."""
-        text = f"the server now belongs to another cluster ({cluster_id})"
         for lane in self._lanes.values():
             for call in [*lane.open, *(call for call in lane.queue if call.origin is not None)]:
-                code = Code.OWNER_LOST if call.may_have_run else Code.NO_OWNER
-                what = f"{call}: {text}" if call.may_have_run else call.partition
-                self._end(call, *pack_refusal(code, what))
+                self._end(call, *left_behind(call, cluster_id))
         waiting = sorted([*self._waiting(), *self._arrived], key=by_serial)
         self._arrived = dict.fromkeys(waiting)
         for call in self._arrived:

@@ -138,6 +138,20 @@ def test_what_the_last_frames_told_is_told_again_after_a_broken_stream() -> None
     assert [request.confirmed for request in play.requests()] == [[1]]
 
 
+def test_what_the_last_frames_told_is_told_again_when_frames_go_another_way() -> None:
+    play = Play()
+    play.answer(play.send("a"))
+    play.wait(1_000)
+    assert len(play.frames()) == 1
+
+    play.session.opened("c", 1)
+    play.wait(1_000)
+
+    assert [request.confirmed for request in play.requests()] == [[1]]
+    play.wait(10_000)
+    assert play.frames() == []
+
+
 def test_a_client_that_ends_tells_at_once_what_it_has_got() -> None:
     play = Play()
     play.answer(play.send("a"))
