@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from perdure import codec
+from perdure.codec import NotEncodable, decode, encode
 from perdure.errors import StateNotStorable, StateTooLarge
 from perdure.ids import ObjectKey
 from perdure.objects import RESERVED, RESERVED_FOR_CLASSES, DurableObject, ObjectType
@@ -56,7 +56,7 @@ def activate(
         if value == DELETED:
             attributes.pop(name, None)
         else:
-            attributes[name] = decoded = codec.decode(value)
+            attributes[name] = decoded = decode(value)
             if type(decoded) in _IMMUTABLE:
                 activation.seen[name] = decoded
     return activation
@@ -69,7 +69,7 @@ def _migrate(
     image: dict[str, bytes],
     attributes: dict[str, Any],
 ) -> None:
-    stored = {name: codec.decode(value) for name, value in image.items() if value != DELETED}
+    stored = {name: decode(value) for name, value in image.items() if value != DELETED}
     try:
         migrated = object_type.migrate(dict(stored), state_version)
     except ValueError as error:
@@ -94,54 +94,60 @@ def changed_attributes(
         StateNotStorable: An attribute cannot be stored; names the path and the type.
         StateTooLarge: The state would be over the type's limit.
     """
+    attributes = vars(activation.instance)
+    seen = activation.seen
+    changed: dict[str, bytes] = {}
+    known = 0
+    name = ""
     try:
-        changed, grown = _compare(activation, key, base)
-        limit = activation.type.max_state_bytes
-        if grown > 0 and base_bytes + grown > limit:
-            raise StateTooLarge(str(key), base_bytes + grown, limit)
-    except Exception:
+        for name, value in attributes.items():
+            if seen.get(name, _ABSENT) is value:
+                known += 1
+                continue
+            if name[:1] == "_":
+                continue
+            data = encode(value)
+            before = base.get(name)
+            if before is not None:
+                known += 1
+            if before != data:
+                if not before:
+                    # It is new, or was deleted.
+                    _check_name(activation.type, name, key)
+                changed[name] = data
+            if type(value) in _IMMUTABLE:
+                seen[name] = value
+            elif name in seen:
+                del seen[name]
+        if known < len(base):
+            for name, before in base.items():
+                if name not in attributes and before != DELETED:
+                    changed[name] = DELETED
+                    seen.pop(name, None)
+        if changed:
+            _check_size(activation, key, base, base_bytes, changed)
+    except Exception as error:
         # The method may go on after a failed `save()`; nothing counts as committed then.
-        activation.seen.clear()
+        seen.clear()
+        if isinstance(error, NotEncodable):
+            raise StateNotStorable(f"{key}.{name}{error.path}", error.problem) from None
         raise
     return changed
 
 
-def _compare(
-    activation: Activation, key: ObjectKey, base: dict[str, bytes]
-) -> tuple[dict[str, bytes], int]:
-    attributes = vars(activation.instance)
-    seen = activation.seen
-    changed: dict[str, bytes] = {}
+def _check_size(
+    activation: Activation,
+    key: ObjectKey,
+    base: dict[str, bytes],
+    base_bytes: int,
+    changed: dict[str, bytes],
+) -> None:
     grown = 0
-    known = 0
-    for name, value in attributes.items():
-        if name[:1] == "_":
-            continue
-        if seen.get(name, _ABSENT) is value:
-            known += 1
-            continue
-        try:
-            data = codec.encode(value)
-        except codec.NotEncodable as error:
-            raise StateNotStorable(f"{key}.{name}{error.path}", error.problem) from None
-        before = base.get(name)
-        known += before is not None
-        if before != data:
-            if before is None or before == DELETED:
-                _check_name(activation.type, name, key)
-            changed[name] = data
-            grown += len(data) - (len(before) if before is not None else 0)
-        if type(value) in _IMMUTABLE:
-            seen[name] = value
-        elif name in seen:
-            del seen[name]
-    if known < len(base):
-        for name, before in base.items():
-            if name not in attributes and before != DELETED:
-                changed[name] = DELETED
-                grown -= len(before)
-                seen.pop(name, None)
-    return changed, grown
+    for name, data in changed.items():
+        grown += len(data) - len(base.get(name, DELETED))
+    limit = activation.type.max_state_bytes
+    if grown > 0 and base_bytes + grown > limit:
+        raise StateTooLarge(str(key), base_bytes + grown, limit)
 
 
 def _check_name(object_type: ObjectType, name: str, key: ObjectKey) -> None:

@@ -12,7 +12,9 @@ from perdure.objects import Method
 __all__ = ["arguments_of"]
 
 
-_SHAPE: Final = (list, dict)
+_JSON: Final = int(Encoding.JSON)
+"""Members of an enum cost ten times as much to look up."""
+_NO_ARGUMENTS: Final = "arguments are [positional list, named dict]"
 
 
 def arguments_of(method: Method, request: Request) -> tuple[list[Any], dict[str, Any]]:
@@ -22,7 +24,7 @@ def arguments_of(method: Method, request: Request) -> tuple[list[Any], dict[str,
         BadArguments: They do not fit.
         BadPayload: They are no arguments at all.
     """
-    if request.encoding == Encoding.JSON:
+    if request.encoding == _JSON:
         try:
             value = jsonvalue.from_json(request.arguments) if request.arguments else None
         except UnknownType as error:
@@ -35,9 +37,11 @@ def arguments_of(method: Method, request: Request) -> tuple[list[Any], dict[str,
             decoded = codec.decode(request.arguments)
         except UnknownType as error:
             raise BadArguments(str(error)) from None
-        if type(decoded) is not list or tuple(map(type, decoded)) != _SHAPE:
-            raise BadPayload("arguments are [positional list, named dict]")
+        if type(decoded) is not list or len(decoded) != 2:
+            raise BadPayload(_NO_ARGUMENTS)
         args, kwargs = decoded
+        if type(args) is not list or type(kwargs) is not dict:
+            raise BadPayload(_NO_ARGUMENTS)
     try:
         method.check(*args, **kwargs)
     except TypeError as error:

@@ -14,8 +14,8 @@ from perdure.ids import CallId, ObjectKey, partition_session_id
 from perdure_node.clock import Clock
 from perdure_node.core.events import OutboxEntry
 from perdure_node.core.partition import Partition
+from perdure_node.delivery import deliver
 from perdure_node.services import Services
-from perdure_node.turn import deliver
 
 if TYPE_CHECKING:
     from perdure.client import Answer, Client

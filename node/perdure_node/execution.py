@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perdure import codec, jsonvalue
@@ -40,7 +41,7 @@ from perdure_node.method_task import MethodTask, run_to_its_end, watched
 from perdure_node.retries import Retries, failure_of
 from perdure_node.signals import CannotGoOn
 from perdure_node.steps import Performer
-from perdure_node.turn import MethodTurn
+from perdure_node.turn import MethodTurn, Surroundings
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 __all__ = ["Executor"]
 
 _log = logging.getLogger("perdure.node")
+
+# Members of an enum cost ten times as much to look up.
+_GET_OR_CREATE, _JSON = int(Kind.GET_OR_CREATE), int(Encoding.JSON)
 
 
 class Executor:
@@ -62,11 +66,9 @@ class Executor:
         flush: Callable[[Partition], None],
         driving: Driving,
     ) -> None:
-        self._driving = driving
-        self._client = client
-        self._performer = performer
+        self._node = Surroundings(client, limits, performer, flush, driving)
         self._clock = clock
-        self._limits = limits
+        self._result_bytes_max = limits.result_bytes_max
         self._flush = flush
         self._loop = asyncio.get_running_loop()
         self._tasks: set[MethodTask] = set()
@@ -77,59 +79,50 @@ class Executor:
 
     def run(self, partition: Partition, call: Call) -> None:
         """Run a call of `Ready.runs`. The partition is told of its end now or later."""
-        if call.turn is not None and call.turn.killed:
+        earlier: MethodTurn | None = call.turn
+        if earlier is not None and earlier.killed:
             return
+        request = call.request
         try:
-            object_type = find_type(call.request.type)
+            object_type = find_type(request.type)
         except UnknownType as error:
             partition.method_refused(call, Refusal(Code.UNKNOWN_TYPE, error.args))
             return
-        method = object_type.methods.get(call.request.method)
-        turn = self._turn(partition, call, method)
+        method = object_type.methods.get(request.method)
+        call.turn = turn = MethodTurn(partition, call, method, self._node)
+        if earlier is not None and earlier.given_up:
+            turn.take_over(earlier)
         if call.shared:
             self._shared[call] = turn
-        if call.request.kind == Kind.GET_OR_CREATE:
+        if request.kind == _GET_OR_CREATE:
             coroutine = self._create(turn, object_type)
             if object_type.has_on_activate:
                 self._start(coroutine, turn)
             else:
                 run_to_its_end(coroutine, turn)
+            return
+        assert method is not None
+        try:
+            args, kwargs = arguments_of(method, request)
+        except Exception as error:
+            self._refuse(turn, error)
+            return
+        at_once = self._at_once.get(method)
+        if at_once is None:
+            at_once = not method.is_async or never_waits(object_type.cls, method.function)
+            self._at_once[method] = at_once
+        if at_once and (not object_type.has_on_activate or _is_awake(call, object_type)):
+            self._run_at_once(turn, object_type, args, kwargs)
         else:
-            assert method is not None
-            try:
-                args, kwargs = arguments_of(method, call.request)
-            except (BadArguments, BadPayload) as error:
-                code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
-                self._refuse(turn, Refusal(code, error.args))
-                return
-            except Exception:
-                # A bug of ours, or of a class that the arguments are made of.
-                _log.exception("the arguments of a call to %s could not be read", call.key)
-                text = "the node has failed on the arguments of this call: it did not run"
-                self._refuse(turn, Refusal(Code.INTERNAL, (text,)))
-                return
-            if self._runs_at_once(turn, object_type, method):
-                self._run_at_once(turn, object_type, args, kwargs)
-            else:
-                self._start(self._call(turn, object_type, args, kwargs), turn)
-
-    def _turn(self, partition: Partition, call: Call, method: Method | None) -> MethodTurn:
-        turn = MethodTurn(
-            partition, call, self._client, method, self._performer, self._limits, self._flush
-        )
-        earlier: MethodTurn | None = call.turn
-        if earlier is not None and earlier.given_up:
-            turn.take_over(earlier)
-        call.turn = turn
-        turn.driving = self._driving
-        return turn
+            whole = partial(self._invoke, turn, object_type, args, kwargs)
+            self._start(self._conclude(turn, whole), turn)
 
     def stop(self, partition: Partition, stop: Stop) -> None:
         """End a method that runs, or (`kill`) that is about to run again."""
         call = stop.call
         turn: MethodTurn | None = call.turn
         if turn is None and stop.kill:
-            turn = self._turn(partition, call, None)
+            turn = call.turn = MethodTurn(partition, call, None, self._node)
         if turn is None or turn.over:
             return
         if not stop.kill:
@@ -164,9 +157,19 @@ class Executor:
         """Methods that wait for something."""
         return len(self._tasks)
 
-    def _refuse(self, turn: MethodTurn, refusal: Refusal) -> None:
-        self._shared.pop(turn.admitted, None)
-        turn.partition.method_refused(turn.admitted, refusal)
+    def _refuse(self, turn: MethodTurn, error: Exception) -> None:
+        """End a call whose arguments are none for its method."""
+        call = turn.admitted
+        if isinstance(error, (BadArguments, BadPayload)):
+            code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
+            refusal = Refusal(code, error.args)
+        else:
+            # A bug of ours, or of a class that the arguments are made of.
+            _log.error("the arguments of a call to %s could not be read", call.key, exc_info=error)
+            text = "the node has failed on the arguments of this call: it did not run"
+            refusal = Refusal(Code.INTERNAL, (text,))
+        self._shared.pop(call, None)
+        turn.partition.method_refused(call, refusal)
 
     def _start(self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
         """Run a call in a task of its own."""
@@ -189,19 +192,6 @@ class Executor:
         if not task.cancelled() and (error := task.exception()) is not None:
             # What methods raise never comes here.
             _log.error("a call to %s could not be ended", task.get_name(), exc_info=error)
-
-    def _runs_at_once(self, turn: MethodTurn, object_type: ObjectType, method: Method) -> bool:
-        """Tell whether a call can be run to its end without a task."""
-        if object_type.has_on_activate:
-            state = turn.admitted.state
-            activation: Activation | None = None if state is None else state.instance
-            if activation is None or activation.pending or activation.type is not object_type:
-                return False
-        at_once = self._at_once.get(method)
-        if at_once is None:
-            at_once = not method.is_async or never_waits(object_type.cls, method.function)
-            self._at_once[method] = at_once
-        return at_once
 
     # The two kinds of run.
 
@@ -238,7 +228,7 @@ class Executor:
     ) -> None:
         """Run a call whose method is not expected to wait for anything. If it does, a task goes on.
 
-        The same as `_call`, without its coroutines: they would cost as much as a small method.
+        The same as `_conclude`, without its coroutines: they would cost as much as a small method.
         """
         method = turn.method
         assert method is not None
@@ -256,10 +246,11 @@ class Executor:
                 except StopIteration as stop:
                     result = stop.value
                 else:
-                    self._start(self._go_on(turn, result, waits_for), turn)
+                    rest = partial(watched, result, turn, waits_for)
+                    self._start(self._conclude(turn, rest), turn)
                     return
-            if turn.has_steps and (open_steps := turn.steps.finished()) is not None:
-                self._start(self._finish_later(turn, result, open_steps), turn)
+            if turn.has_steps and turn.steps.finished() is not None:
+                self._start(self._conclude(turn, partial(_given, result)), turn)
                 return
             payload, values = self._returned(turn, result)
         except BaseException as error:
@@ -269,56 +260,36 @@ class Executor:
             current_turn.reset(token)
         self._end(turn, 0, payload, values, object_type.state_version)
 
-    async def _finish_later(
-        self, turn: MethodTurn, result: object, open_steps: asyncio.Future[None]
-    ) -> None:
-        """End a call whose method has returned before all that it has begun was over."""
-        assert turn.activation is not None
+    async def _conclude(self, turn: MethodTurn, go_on: Callable[[], Awaitable[Any]]) -> None:
+        """Run a method, or the rest of it, to its end; and then all that it has begun."""
         try:
-            await open_steps
+            result = await go_on()
+            if turn.has_steps and (open_steps := turn.steps.finished()) is not None:
+                await open_steps
             payload, values = self._returned(turn, result)
         except BaseException as error:
             self._raised(turn, error)
             return
-        self._end(turn, 0, payload, values, turn.activation.type.state_version)
-
-    async def _go_on(
-        self, turn: MethodTurn, coroutine: Coroutine[Any, Any, Any], waits_for: Any
-    ) -> None:
-        """Go on with a method that has been driven up to its first wait."""
         assert turn.activation is not None
-        try:
-            result = await watched(coroutine, turn, waits_for)
-            await _open_steps(turn)
-            payload, values = self._returned(turn, result)
-        except BaseException as error:
-            self._raised(turn, error)
-            return
         self._end(turn, 0, payload, values, turn.activation.type.state_version)
 
-    async def _call(
+    async def _invoke(
         self, turn: MethodTurn, object_type: ObjectType, args: list[Any], kwargs: dict[str, Any]
-    ) -> None:
+    ) -> Any:
         state, method = turn.admitted.state, turn.method
         assert state is not None
         assert method is not None
-        try:
-            activation = self._activation(turn, object_type)
-            while activation.pending:
-                await self._wake(turn, activation)
-                if state.instance is not activation:
-                    # Another call was waking it, and has failed.
-                    activation = self._activation(turn, object_type)
-            context: Any = turn.context if method.context_parameter is not None else None
-            result = method.invoke(activation.instance, context, args, kwargs)
-            if method.is_async or isinstance(result, Coroutine):
-                result = await watched(result, turn)
-            await _open_steps(turn)
-            payload, values = self._returned(turn, result)
-        except BaseException as error:
-            self._raised(turn, error)
-            return
-        self._end(turn, 0, payload, values, object_type.state_version)
+        activation = self._activation(turn, object_type)
+        while activation.pending:
+            await self._wake(turn, activation)
+            if state.instance is not activation:
+                # Another call was waking it, and has failed.
+                activation = self._activation(turn, object_type)
+        context: Any = turn.context if method.context_parameter is not None else None
+        result = method.invoke(activation.instance, context, args, kwargs)
+        if method.is_async or isinstance(result, Coroutine):
+            result = await watched(result, turn)
+        return result
 
     def _returned(self, turn: MethodTurn, result: object) -> tuple[bytes, dict[str, bytes]]:
         """Return the encoded result of a method, and the attributes that it has changed."""
@@ -326,8 +297,9 @@ class Executor:
             raise turn.broken
         if turn.has_steps:
             turn.steps.check_returned()
-        payload = self._result(turn.admitted, result)
-        values = self._unchanged(turn) if turn.admitted.shared else turn.changes()
+        call = turn.admitted
+        payload = self._result(call, result)
+        values = self._unchanged(turn) if call.shared else turn.changes()
         return payload, {**turn.folded, **values} if turn.folded else values
 
     def _raised(self, turn: MethodTurn, error: BaseException) -> None:
@@ -358,9 +330,9 @@ class Executor:
         values: dict[str, bytes],
         version: int | None = None,
     ) -> None:
-        partition, call = turn.partition, turn.admitted
         if turn.over:
             return  # It was killed meanwhile.
+        partition, call = turn.partition, turn.admitted
         turn.leave()
         partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
         if call.firing:
@@ -461,22 +433,25 @@ class Executor:
         return {}
 
     def _result(self, call: Call, result: object) -> bytes:
-        request = call.request
+        encode = jsonvalue.to_json if call.request.encoding == _JSON else codec.encode
         try:
-            if request.encoding == Encoding.JSON:
-                payload = jsonvalue.to_json(result)
-            else:
-                payload = codec.encode(result)
+            payload = encode(result)
         except codec.NotEncodable as error:
-            what = f"{call.key}.{request.method}()"
+            what = f"{call.key}.{call.request.method}()"
             raise ResultNotStorable(f"{what}{error.path}", error.problem) from None
-        if len(payload) > self._limits.result_bytes_max:
-            what = f"{call.key}.{request.method}()"
-            raise ResultTooLarge(what, len(payload), self._limits.result_bytes_max)
+        if len(payload) > self._result_bytes_max:
+            what = f"{call.key}.{call.request.method}()"
+            raise ResultTooLarge(what, len(payload), self._result_bytes_max)
         return payload
 
 
-async def _open_steps(turn: MethodTurn) -> None:
-    """Wait for steps that nobody awaits: they run to their end."""
-    if turn.has_steps and (open_steps := turn.steps.finished()) is not None:
-        await open_steps
+def _is_awake(call: Call, object_type: ObjectType) -> bool:
+    """Tell whether the object's `on_activate` has run."""
+    state = call.state
+    activation: Activation | None = None if state is None else state.instance
+    return activation is not None and not activation.pending and activation.type is object_type
+
+
+async def _given(result: object) -> object:
+    """Return what is there already."""
+    return result

@@ -6,13 +6,13 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from perdure import codec
 from perdure.client import Answer
 from perdure.context import DurableContext, StepResult, TimerSetting
-from perdure.errors import Code, TooManyTimers, error_from_wire
-from perdure.frames import Encoding, Kind, Reply, unpack_error, unpack_reply
+from perdure.errors import TooManyTimers
+from perdure.frames import Encoding, Kind, Reply, unpack_reply
 from perdure.ids import ObjectKey, partition_of
 from perdure.objects import Method
 from perdure.sent import SENT
@@ -24,6 +24,7 @@ from perdure_node.core.firings import id_of
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.core.reader import READS
+from perdure_node.delivery import arrived, deliver
 from perdure_node.driving import DrivenCoroutine, Driving
 from perdure_node.method_task import MethodTask
 from perdure_node.signals import CannotGoOn, OwnershipLost
@@ -32,13 +33,28 @@ from perdure_node.steps import Performer, Steps
 if TYPE_CHECKING:
     from perdure.client import Client
 
-__all__ = ["MethodTurn", "arrived", "deliver"]
+__all__ = ["MethodTurn", "Surroundings"]
 
 T = TypeVar("T")
 
-_DID_NOT_RUN = frozenset((Code.NOT_STARTED, Code.BACKPRESSURE, Code.DISK_FULL, Code.PARKED))
-
 _log = logging.getLogger("perdure.node")
+
+
+class Surroundings(NamedTuple):
+    """What every run of a node stands on."""
+
+    client: Client
+    """Makes the calls of this node."""
+    limits: Limits
+    performer: Performer
+    flush: Callable[[Partition], None]
+    """Tells the node that a partition has something to do."""
+    driving: Driving
+    """Where it is noted when code of a call runs."""
+
+
+_NOTHING: Final[dict[str, bytes]] = {}
+"""Never changed."""
 
 
 class MethodTurn:
@@ -64,46 +80,47 @@ class MethodTurn:
     """How many `save()` are not in a record yet."""
     _context: DurableContext | None = None
     _steps: Steps | None = None
+    has_steps = False
+    """The method has asked for some, now or in an earlier run."""
+    folded = _NOTHING
+    """Saved, and not in a record yet."""
     broken: CannotGoOn | None = None
     """The method has asked for what its journal does not have; whatever it says now is void."""
     cancelled: str | None = None
     """Somebody wants the call to end, and why."""
     killed = False
     """Its outcome is decided: whatever its code still does is void."""
-    driving: Driving | None = None
-    """Where it is noted when code of the call runs."""
     given_up = False
     """The method has raised, and the call is to run again in another turn."""
     task: MethodTask | None = None
     """What the method runs in, once it has waited for something."""
 
     def __init__(
-        self,
-        partition: Partition,
-        call: Call,
-        client: Client,
-        method: Method | None,
-        performer: Performer,
-        limits: Limits,
-        flush: Callable[[Partition], None],
+        self, partition: Partition, call: Call, method: Method | None, node: Surroundings
     ) -> None:
         state = call.state
         assert state is not None
         self.partition = partition
         self.admitted = call
-        self.client = client
         self.method = method
-        self._performer = performer
-        self.limits = limits
-        self._flush = flush
-        self.folded: dict[str, bytes] = {}
-        """Saved, and not in a record yet."""
-        self.start_image: dict[str, bytes] = state.image or {}
+        self._node = node
+        self.start_image: dict[str, bytes] = state.image or _NOTHING
         self.start_version = state.state_version
         if call.progress is not None:
             self.start_image = call.progress.start_image
             self.start_version = call.progress.start_version
-            self._steps = Steps(self, performer)
+            self._steps = Steps(self, node.performer)
+            self.has_steps = True
+
+    @property
+    def client(self) -> Client:
+        """Makes the calls of this node."""
+        return self._node.client
+
+    @property
+    def limits(self) -> Limits:
+        """Those of this node."""
+        return self._node.limits
 
     @property
     def partition_count(self) -> int | None:
@@ -140,28 +157,28 @@ class MethodTurn:
         self._unwritten += 1
         changed = self.changes()
         if changed:
-            base, size = self._base or self._committed()
+            state = self.admitted.state
+            assert state is not None
+            base, size = self._base or (state.image or _NOTHING, state.size)
             size += sum(len(v) - len(base.get(k, b"")) for k, v in changed.items())
             self._base = {**base, **changed}, size
-            self.folded.update(changed)
+            self.folded = {**self.folded, **changed}
 
     def changes(self) -> dict[str, bytes]:
         """Return what differs from the last commit, or from the last `save()` after it."""
         activation, call = self.activation, self.admitted
         assert activation is not None
-        base, size = self._base or self._committed()
-        return changed_attributes(activation, call.key, base, size)
-
-    def _committed(self) -> tuple[dict[str, bytes], int]:
-        state = self.admitted.state
+        if self._base is not None:
+            return changed_attributes(activation, call.key, *self._base)
+        state = call.state
         assert state is not None
-        return state.image or {}, state.size
+        return changed_attributes(activation, call.key, state.image or _NOTHING, state.size)
 
     def suspended(self) -> None:
         """The method waits for something: what it has saved gets a record now."""
         if self._unwritten and self.admitted.request.kind == Kind.CALL:
             saves, self._unwritten = self._unwritten, 0
-            values, self.folded, self._base = self.folded, {}, None
+            values, self.folded, self._base = self.folded, _NOTHING, None
             assert self.activation is not None
             events: list[Event] = []
             effects: list[Effect] = []
@@ -186,13 +203,9 @@ class MethodTurn:
     def steps(self) -> Steps:
         """The steps of this run, which begin with the first."""
         if self._steps is None:
-            self._steps = Steps(self, self._performer, self.saves)
+            self._steps = Steps(self, self._node.performer, self.saves)
+            self.has_steps = True
         return self._steps
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether the method has asked for any, now or in an earlier run."""
-        return self._steps is not None
 
     @property
     def attempt(self) -> int:
@@ -241,23 +254,21 @@ class MethodTurn:
                 self.partition.hold_all(functools.partial(self._deliver, effect))
 
     def _deliver(self, entry: OutboxEntry) -> None:
-        deliver(self._performer, self.partition, entry, self._flush)
+        deliver(self._node.performer, self.partition, entry, self._node.flush)
 
     def arrived(self, entry: OutboxEntry, future: asyncio.Future[StepResult]) -> None:
         """Take the answer to a call that the method has not waited for."""
         # One that was killed is in the outbox as what ends that call, and settles it.
         if not self.killed:
-            arrived(self._performer, self.partition, entry, self._flush, future)
+            arrived(self._node.performer, self.partition, entry, self._node.flush, future)
 
     def driven(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """Return a coroutine that is this one, and of which it is noted when its code runs."""
-        if self.driving is None:
-            return work
-        return DrivenCoroutine(work, self.driving, self.partition.number, self.admitted)
+        return DrivenCoroutine(work, self._node.driving, self.partition.number, self.admitted)
 
     def flush(self) -> None:
         """Tell the node that the partition has something to do."""
-        self._flush(self.partition)
+        self._node.flush(self.partition)
 
     def cancel(self, reason: str) -> None:
         """End the method, which may clean up."""
@@ -342,7 +353,7 @@ class MethodTurn:
         entry = entry._replace(
             encoding=int(encoding),
             have=version,
-            start_by_ms=self._performer.wall_ms() + self.limits.nested_start_ms,
+            start_by_ms=self._node.performer.wall_ms() + self.limits.nested_start_ms,
         )
         return _as_answer(self.steps.call(entry, f"{target}.{method or kind.name.lower()}"))
 
@@ -455,43 +466,6 @@ class MethodTurn:
         sent: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         sent.set_result(Answer(0, Reply(codec.encode(None), None, None)))
         return sent
-
-
-def deliver(
-    performer: Performer,
-    partition: Partition,
-    entry: OutboxEntry,
-    flush: Callable[[Partition], None],
-) -> None:
-    """Send an entry of a partition's outbox until its target has it."""
-    performer.send(partition.number, entry).add_done_callback(
-        lambda future: arrived(performer, partition, entry, flush, future)
-    )
-
-
-def arrived(
-    performer: Performer,
-    partition: Partition,
-    entry: OutboxEntry,
-    flush: Callable[[Partition], None],
-    future: asyncio.Future[StepResult],
-) -> None:
-    """Take the answer to a call of which nobody awaits the result."""
-    if future.cancelled() or partition.stopped is not None:
-        return  # It is sent again after the next start.
-    code, body = future.result()
-    again = None
-    if code in _DID_NOT_RUN and entry.kind != Kind.CANCEL:
-        # Whoever made it has been told that it is on its way: it goes again, as another call.
-        sequence = partition.memory.underway.next_sequence(entry.partition)
-        again = entry._replace(sequence=sequence, start_by_ms=0)
-    elif code and entry.kind == Kind.SEND:
-        error = error_from_wire(code, unpack_error(unpack_reply(body).payload))
-        _log.error("%s.%s was sent and cannot run: %s", entry.target, entry.method, error)
-    partition.journalled.delivered(entry, again, lambda: performer.confirm(entry, partition.number))
-    if again is not None:
-        partition.hold_all(lambda: deliver(performer, partition, again, flush))
-    flush(partition)
 
 
 def _as_answer(step: asyncio.Future[StepResult]) -> asyncio.Future[Answer]:
