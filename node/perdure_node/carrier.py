@@ -96,7 +96,11 @@ class Carrier:
             ended.cancel()
             return ended
         version = None if have is None else (have[0], have[1])
-        answer = self._client.call(target, kind, method, arguments=arguments, have=version)
+        # How a run ends may be asked years before it does.
+        timeout_s = None if kind == Kind.ASK else 30.0
+        answer = self._client.call(
+            target, kind, method, arguments=arguments, have=version, timeout_s=timeout_s
+        )
         answer.add_done_callback(functools.partial(_pass_on, ended))
         return ended
 

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import xxhash
 
 from perdure import codec, jsonvalue
-from perdure.errors import BadArguments, BadPayload, Code, UnknownMethod, UnknownType, code_of
+from perdure.errors import (
+    BadArguments,
+    BadPayload,
+    Code,
+    PerdureError,
+    UnknownMethod,
+    UnknownType,
+    code_of,
+)
 from perdure.frames import Kind, Request
+from perdure.hints import did_you_mean
 from perdure.objects import find_type
+from perdure.workflows.definitions import WORKFLOW, find_workflow, known_workflows
+from perdure.workflows.schemas import payload_of
 from perdure_node.arguments import arguments_of
 from perdure_node.core.calls import Refusal, Target
+from perdure_node.core.run_rows import StartPayload
 from perdure_node.core.state import DELETED
 
 __all__ = ["Types"]
@@ -25,6 +38,11 @@ _PLAIN = _TARGETS[False, False]
 _FUNCTION = Target(shared=False, deferred=False, stateless=True)
 
 
+_MADE_BY_CALLS = Target(shared=False, deferred=False, made_by_calls=True)
+
+_NOT_FOR_RUNS = frozenset((Kind.GET_OR_CREATE, Kind.DELETE))
+
+
 class Types:
     """A `core.partition.Catalog` over the types that are registered in this process."""
 
@@ -33,6 +51,9 @@ class Types:
         try:
             object_type = find_type(request.type)
             if request.kind not in _METHODS:
+                if request.type == WORKFLOW and request.kind in _NOT_FOR_RUNS:
+                    hint = ": runs begin with start(workflow) and stay"
+                    raise UnknownMethod(WORKFLOW, Kind(request.kind).name.lower(), hint)
                 if object_type.is_function and request.kind == Kind.GET_OR_CREATE:
                     hint = ": a durable function has no objects, only calls"
                     raise UnknownMethod(object_type.name, "get_or_create", hint)
@@ -40,6 +61,8 @@ class Types:
             method = object_type.method(request.method)
             if object_type.is_function:
                 return _FUNCTION
+            if object_type.made_by_calls:
+                return _MADE_BY_CALLS
         except (UnknownType, UnknownMethod) as error:
             return Refusal(code_of(error), error.args)
         return _TARGETS[method.is_shared, object_type.persist == "on_save"]
@@ -53,6 +76,31 @@ class Types:
         except (BadArguments, BadPayload) as error:
             code = Code.TOO_DEEP if isinstance(error, codec.TooDeep) else code_of(error)
             return Refusal(code, error.args)
+
+    def start(self, request: Request) -> tuple[str, bytes] | Refusal:
+        """Return a workflow's version and the digest of its arguments, or why it cannot start."""
+        workflow = find_workflow(request.method)
+        if workflow is None:
+            hint = did_you_mean(request.method, known_workflows())
+            return Refusal(Code.UNKNOWN_METHOD, (WORKFLOW, request.method, hint))
+        try:
+            arguments = StartPayload.of(request).arguments
+            inner = msgspec.structs.replace(request, arguments=arguments)
+            args, kwargs = arguments_of(workflow.method, inner)
+            named = codec.encode(workflow.method.named(args, kwargs))
+        except (BadArguments, BadPayload, TypeError) as error:
+            code = code_of(error) if isinstance(error, PerdureError) else Code.MALFORMED
+            return Refusal(code, (str(error),))
+        return workflow.version, xxhash.xxh3_128_digest(named)
+
+    def payload(self, token: str, schema: str, payload: bytes, encoding: int) -> bytes | Refusal:
+        """Return what a hook of this schema gets for a payload, or what is wrong with it."""
+        try:
+            return payload_of(schema, payload, encoding)
+        except BadPayload as error:
+            return Refusal(Code.MALFORMED, (f"the hook {token!r}: {error}",))
+        except UnknownType as error:
+            return Refusal(Code.UNKNOWN_TYPE, error.args)
 
     def show(self, image: dict[str, bytes]) -> bytes | Refusal:
         """Return a state as a JSON object, or why it cannot be shown."""

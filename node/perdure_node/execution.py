@@ -39,6 +39,7 @@ from perdure_node.driving import Driving
 from perdure_node.inlining import never_waits
 from perdure_node.method_task import MethodTask, run_to_its_end, watched
 from perdure_node.retries import Retries, failure_of
+from perdure_node.runs.driver import RunDriver
 from perdure_node.signals import CannotGoOn
 from perdure_node.steps import Performer
 from perdure_node.turn import MethodTurn, Surroundings
@@ -76,9 +77,13 @@ class Executor:
         self._at_once: dict[Method, bool] = {}
         self._closing = False
         self._retries = Retries(limits, self.run)
+        self.runs = RunDriver(self._node)
 
     def run(self, partition: Partition, call: Call) -> None:
         """Run a call of `Ready.runs`. The partition is told of its end now or later."""
+        if call.run is not None:
+            self.runs.begin(partition, call)
+            return
         earlier: MethodTurn | None = call.turn
         if earlier is not None and earlier.killed:
             return
@@ -120,6 +125,9 @@ class Executor:
     def stop(self, partition: Partition, stop: Stop) -> None:
         """End a method that runs, or (`kill`) that is about to run again."""
         call = stop.call
+        if call.run is not None:
+            self.runs.hear(partition, stop)
+            return
         turn: MethodTurn | None = call.turn
         if turn is None and stop.kill:
             turn = call.turn = MethodTurn(partition, call, None, self._node)
@@ -146,6 +154,7 @@ class Executor:
         """End the methods that still run, as a crash would."""
         self._closing = True
         self._retries.close()
+        self.runs.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.end()

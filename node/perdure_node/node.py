@@ -42,6 +42,7 @@ from perdure_node.core.calls import Answer, Refusal
 from perdure_node.core.cancelling import Stop
 from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
+from perdure_node.core.runs import Hear, Wake
 from perdure_node.driving import Driving
 from perdure_node.execution import Executor
 from perdure_node.host import Host
@@ -400,6 +401,8 @@ class Node:
                 output.sink.send(output.frame)
             elif type(output) is Stop:
                 self._executor.stop(partition, output)
+            elif type(output) is Hear or type(output) is Wake:
+                self._executor.runs.hear(partition, output)
             else:
                 output()
 

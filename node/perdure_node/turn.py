@@ -53,6 +53,8 @@ class Surroundings(NamedTuple):
     """Where it is noted when code of a call runs."""
 
 
+_BESIDE: Final = frozenset((Kind.CANCEL, Kind.ASK))
+
 _NOTHING: Final[dict[str, bytes]] = {}
 """Never changed."""
 
@@ -79,6 +81,7 @@ class MethodTurn:
     _unwritten = 0
     """How many `save()` are not in a record yet."""
     _context: DurableContext | None = None
+    steps_type: type[Steps] = Steps
     _steps: Steps | None = None
     has_steps = False
     """The method has asked for some, now or in an earlier run."""
@@ -109,7 +112,7 @@ class MethodTurn:
         if call.progress is not None:
             self.start_image = call.progress.start_image
             self.start_version = call.progress.start_version
-            self._steps = Steps(self, node.performer)
+            self._steps = self.steps_type(self, node.performer)
             self.has_steps = True
 
     @property
@@ -347,7 +350,7 @@ class MethodTurn:
                 timeout_s=timeout_s, have=have, partition=partition,
             )  # fmt: skip
         version = None if have is None else list(have)
-        if kind in READS or kind == Kind.CANCEL:
+        if kind in READS or kind in _BESIDE:
             return _as_answer(self.steps.read(target, kind, method, version, arguments))
         entry = self._entry(target, kind, method, arguments, key)
         entry = entry._replace(

@@ -19,6 +19,9 @@ from perdure.errors import (
     DeadlineExceeded,
     DiskFull,
     Draining,
+    HookClosed,
+    HookConflict,
+    HookNotFound,
     KeyReused,
     NonDeterministic,
     NoOwner,
@@ -35,6 +38,9 @@ from perdure.errors import (
     RemoteError,
     ResultNotStorable,
     ResultTooLarge,
+    RunExists,
+    RunFailed,
+    RunNotFound,
     ServiceError,
     ServiceNotFound,
     StateNotStorable,
@@ -51,6 +57,13 @@ from perdure.handle import Handle
 from perdure.objects import DurableObject
 from perdure.racing import wait_for
 from perdure.runtime import connect
+from perdure.workflows.control import continue_as_new, patched, sleep
+from perdure.workflows.definitions import workflow
+from perdure.workflows.hooks import define_hook
+from perdure.workflows.metadata import get_step_metadata, get_workflow_metadata
+from perdure.workflows.resuming import resume_hook
+from perdure.workflows.runs import Run, RunStatus, get_run, start
+from perdure.workflows.steps import FatalError, RetryableError, step
 
 __all__ = [
     "Agent",
@@ -71,7 +84,11 @@ __all__ = [
     "Draining",
     "DurableContext",
     "DurableObject",
+    "FatalError",
     "Handle",
+    "HookClosed",
+    "HookConflict",
+    "HookNotFound",
     "KeyReused",
     "NoOwner",
     "NonDeterministic",
@@ -88,6 +105,12 @@ __all__ = [
     "RemoteError",
     "ResultNotStorable",
     "ResultTooLarge",
+    "RetryableError",
+    "Run",
+    "RunExists",
+    "RunFailed",
+    "RunNotFound",
+    "RunStatus",
     "ServiceError",
     "ServiceNotFound",
     "StateNotStorable",
@@ -101,9 +124,20 @@ __all__ = [
     "UnknownMethod",
     "UnknownType",
     "connect",
+    "continue_as_new",
     "ctx",
+    "define_hook",
     "durable",
+    "get_run",
+    "get_step_metadata",
+    "get_workflow_metadata",
+    "patched",
+    "resume_hook",
+    "sleep",
+    "start",
+    "step",
     "sync",
     "tool",
     "wait_for",
+    "workflow",
 ]

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid4
 
-from perdure import step, timers
+from perdure import asking, timers
 from perdure.call import Call
 from perdure.codec import decode, encode
 from perdure.ids import ObjectKey
@@ -147,7 +147,7 @@ class DurableContext:
         self,
         service: str,
         method: str,
-        payload: Any = step.NOTHING,
+        payload: Any = asking.NOTHING,
     ) -> Call[Any]:
         """Call a named service: `await ctx.call("payment", "charge", {"cents": 500})`.
 
@@ -168,7 +168,7 @@ class DurableContext:
             TypeError: A name is no text.
             BadArguments: The payload cannot be sent; nothing is.
         """
-        return step.call_service(self._turn("call"), service, method, payload)
+        return asking.call_service(self._turn("call"), service, method, payload)
 
     @overload
     def run(
@@ -201,7 +201,7 @@ class DurableContext:
         Raises:
             TypeError: `name` is no text or `function` cannot be called.
         """
-        return step.run(self._turn("run"), name, function, args, kwargs)
+        return asking.run(self._turn("run"), name, function, args, kwargs)
 
     def sleep(self, delay: dt.timedelta | float) -> Call[None]:
         """Wait durably: a crash meanwhile makes it no longer. A number means seconds.
@@ -212,7 +212,7 @@ class DurableContext:
             RuntimeError: No method runs here.
         """
         turn = self._turn("sleep") or _refuse("sleep", "use asyncio.sleep here")
-        return step.sleep(turn, due_of(delay, _now_ms()))
+        return asking.sleep(turn, due_of(delay, _now_ms()))
 
     # Timers.
 

@@ -30,6 +30,12 @@ PerdureError
         TooManyTimers       the object has more timers than allowed
         ServiceError        a service answered with an error of its own
         ServiceNotFound     no service of that name
+        RunFailed           a run of a workflow has ended with an error
+    HookNotFound            no run has such a hook (also a LookupError)
+    HookClosed              the hook's run has ended, or has disposed of it
+    HookConflict            another run holds the token
+    RunExists               there is another run with that id
+    RunNotFound             there is no run with that id (also a LookupError)
     UnknownType             no such type of object (also a LookupError)
     UnknownMethod           no such method (also an AttributeError)
     BadArguments            they do not fit the method (also a TypeError)
@@ -73,6 +79,14 @@ from perdure.request_errors import (
     UnknownMethod,
     UnknownType,
 )
+from perdure.workflow_errors import (
+    HookClosed,
+    HookConflict,
+    HookNotFound,
+    RunExists,
+    RunFailed,
+    RunNotFound,
+)
 
 __all__ = [
     "BadArguments",
@@ -90,6 +104,9 @@ __all__ = [
     "DeadlineExceeded",
     "DiskFull",
     "Draining",
+    "HookClosed",
+    "HookConflict",
+    "HookNotFound",
     "KeyReused",
     "NoOwner",
     "NonDeterministic",
@@ -106,6 +123,9 @@ __all__ = [
     "RemoteError",
     "ResultNotStorable",
     "ResultTooLarge",
+    "RunExists",
+    "RunFailed",
+    "RunNotFound",
     "ServiceError",
     "ServiceNotFound",
     "StateNotStorable",
@@ -401,6 +421,12 @@ class Code(enum.IntEnum):
     SERVICE_ERROR = 37
     SERVICE_NOT_FOUND = 38
     NOT_STARTED = 39
+    HOOK_NOT_FOUND = 40
+    HOOK_CLOSED = 41
+    HOOK_CONFLICT = 42
+    RUN_EXISTS = 43
+    RUN_NOT_FOUND = 44
+    RUN_FAILED = 45
 
 
 class Kind(NamedTuple):
@@ -453,6 +479,12 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.SERVICE_ERROR: Kind("FAILED_PRECONDITION", ServiceError, "unknown"),
     Code.SERVICE_NOT_FOUND: Kind("NOT_FOUND", ServiceNotFound, "unknown"),
     Code.NOT_STARTED: Kind("ABORTED", NotStarted, "no"),
+    Code.HOOK_NOT_FOUND: Kind("NOT_FOUND", HookNotFound, "no"),
+    Code.HOOK_CLOSED: Kind("FAILED_PRECONDITION", HookClosed, "unknown"),
+    Code.HOOK_CONFLICT: Kind("ALREADY_EXISTS", HookConflict, "no"),
+    Code.RUN_EXISTS: Kind("ALREADY_EXISTS", RunExists, "no"),
+    Code.RUN_NOT_FOUND: Kind("NOT_FOUND", RunNotFound, "no"),
+    Code.RUN_FAILED: Kind("FAILED_PRECONDITION", RunFailed, "unknown"),
 }
 """How each code looks to a gRPC client and to a Python caller."""
 

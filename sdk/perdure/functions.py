@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar
 
-from perdure import services, step
+from perdure import asking, services
 from perdure.call import Call
 from perdure.codec import decode
 from perdure.context import ctx
@@ -136,7 +136,7 @@ def make_function(
     )
     register_type(cls, name, "always", STATE_BYTES_MAX, retries, FUNCTION)
     made: DurableFunction[Any, Any] = DurableFunction(function, type_of(cls))
-    step.FUNCTIONS[name] = made
+    asking.FUNCTIONS[name] = made
     return made
 
 

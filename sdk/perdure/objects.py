@@ -149,6 +149,8 @@ class ObjectType:
     """The file that defines the class, or its module where there is none."""
     retries: int = 0
     """How many times a method that raises is run again before that is the answer."""
+    made_by_calls: bool = False
+    """An object that is not there is made by the first call."""
 
     @property
     def is_function(self) -> bool:

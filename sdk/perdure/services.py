@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from perdure import step
+from perdure import asking
 from perdure.errors import ServiceNotFound
 from perdure.hints import did_you_mean
 from perdure.methods import signature_of
@@ -110,7 +110,7 @@ def register(name: str, target: _T) -> _T:
         ValueError: The name is not possible.
     """
     check_service_name(name)
-    if name in step.FUNCTIONS:
+    if name in asking.FUNCTIONS:
         raise TypeError(f"{name!r} is a durable function already: give the service another name")
     given: object = target
     if isinstance(given, type):

@@ -25,12 +25,16 @@ from perdure_node.core.order import OutOfOrder
 from perdure_node.core.reader import Reader
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.refusals import PASSING, refuse_chain, refuse_full, refuse_session
+from perdure_node.core.runs import Runs
 from perdure_node.core.window import UNRECORDED, Ended, SessionWindow
 
 __all__ = ["Admission"]
 
 # Members of an enum cost ten times as much to look up.
 _CALL, _GET_OR_CREATE, _SEND = Kind.CALL, Kind.GET_OR_CREATE, Kind.SEND
+_START = Kind.START
+_TO_RUNS = frozenset((Kind.START, Kind.RESUME, Kind.NOTIFY, Kind.WAKE))
+_BESIDE_PARKED = frozenset((_GET_OR_CREATE, *_TO_RUNS))
 
 
 class Owner(Protocol):
@@ -68,6 +72,7 @@ class Admission:
         mailboxes: Mailboxes,
         firings: Firings,
         journalled: Journalled,
+        runs: Runs,
     ) -> None:
         self._owner = owner
         self._memory = memory
@@ -81,6 +86,7 @@ class Admission:
         self._mailboxes = mailboxes
         self._firings = firings
         self._journalled = journalled
+        self._runs = runs
         self.out_of_order = OutOfOrder(limits)
 
     def confirm(self, request: Request) -> None:
@@ -185,6 +191,9 @@ class Admission:
                 shown = self._reader.shown(state, request.encoding)
                 self._gate.answer([copy], state, *shown)
                 return
+        elif kind in _TO_RUNS:
+            self._runs.accept(request, copy, call)
+            return
         if again and not call.shared:
             # What it read has changed since. It must not do now what it had no need to do then.
             self._keys.give_up(call)
@@ -206,7 +215,7 @@ class Admission:
             return Refusal(Code.DRAINING, (self._server,))
         parked = self._journalled.parked_calls
         # Who wants a handle to what is there only reads, beside the mailbox.
-        if parked and key in parked and request.kind != _GET_OR_CREATE:
+        if parked and key in parked and request.kind not in _BESIDE_PARKED:
             return self._journalled.refusal(key)
         if self._mailboxes.waiting >= limits.waiting_calls_max:
             return Refusal(
@@ -216,6 +225,8 @@ class Admission:
 
     def _repeat(self, request: Request, copy: Copy, past: Ended) -> None:
         """Answer a copy of a call that has ended."""
+        if request.kind == _START and self._runs.joins(request, copy, past.payload):
+            return
         state = self._memory.state(ObjectKey(request.type, request.id))
         record = 0 if past.record == UNRECORDED else past.record
         self._gate.answer([copy], state, past.code, past.payload, record)

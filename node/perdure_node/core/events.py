@@ -13,9 +13,11 @@ from perdure_node.core.firing import TimerChange, unpack_change
 
 __all__ = [
     "CALL",
+    "Answered",
     "Blame",
     "Blamed",
     "Cancelled",
+    "Checkpoint",
     "Done",
     "Effect",
     "Ended",
@@ -24,10 +26,13 @@ __all__ = [
     "OutboxEntry",
     "OutboxGone",
     "Parked",
+    "Received",
     "Retried",
+    "Retrying",
     "Saved",
     "Scheduled",
     "Unparked",
+    "Wrote",
     "unpack_effect",
     "unpack_event",
 ]
@@ -109,13 +114,90 @@ class Blamed(NamedTuple):
     tag: str = "b"
 
 
+class Received(NamedTuple):
+    """A payload for a hook has come. Delivered to the run like the result of a step."""
+
+    token: str
+    """Of the hook."""
+    payload: bytes
+    """What the run gets, encoded."""
+    session: bytes
+    """Of the call that has brought it; empty: nobody waits for a reply."""
+    sequence: int
+    encoding: int
+    """How the reply is to be written."""
+    tag: str = "h"
+
+
+class Answered(NamedTuple):
+    """The senders of some payloads have their answers, and no reply will follow."""
+
+    payloads: list[int]
+    """Counted from 1, in the order of `Received`."""
+    tag: str = "a"
+
+
+class Retrying(NamedTuple):
+    """An attempt of a step has failed, and there will be another one."""
+
+    step: int
+    attempt: int
+    """The one that has failed; the first is 1."""
+    due_ms: int
+    """When the next one begins: wall clock."""
+    error: bytes
+    """A packed exception."""
+    tag: str = "y"
+
+
+class Wrote(NamedTuple):
+    """An attempt of a step has begun to write to a stream: its chunks are there from now on."""
+
+    step: int
+    attempt: int
+    stream: str
+    first: int
+    """The index of its first chunk."""
+    tag: str = "w"
+
+
+class Checkpoint(NamedTuple):
+    """The run goes on with other arguments, and without the events before this one."""
+
+    generation: int
+    """How often that has happened."""
+    hooks: list[list[Any]]
+    """`[token, schema, claim]` of those that it has."""
+    received: list[list[Any]]
+    """The fields of each `Received` that it has not taken yet."""
+    dropped: int
+    """How many events the run has had before this one, in all."""
+    tag: str = "k"
+
+
 class Ended(NamedTuple):
     """The call is over, and has no outcome that anybody could ask for."""
 
     tag: str = "e"
 
 
-Event = Scheduled | Done | Saved | Cancelled | Parked | Unparked | Retried | Fired | Blamed | Ended
+Event = (
+    Scheduled
+    | Done
+    | Saved
+    | Cancelled
+    | Parked
+    | Unparked
+    | Retried
+    | Fired
+    | Blamed
+    | Received
+    | Answered
+    | Retrying
+    | Wrote
+    | Checkpoint
+    | Ended
+)
 
 _EVENTS: Final[dict[str, Any]] = {
     "s": Scheduled,
@@ -127,6 +209,11 @@ _EVENTS: Final[dict[str, Any]] = {
     "r": Retried,
     "f": Fired,
     "b": Blamed,
+    "h": Received,
+    "a": Answered,
+    "y": Retrying,
+    "w": Wrote,
+    "k": Checkpoint,
     "e": Ended,
 }
 

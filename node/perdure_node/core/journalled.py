@@ -38,6 +38,7 @@ from perdure_node.core.gate import Gate
 from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
+from perdure_node.core.runs import Runs
 
 __all__ = ["Journalled"]
 
@@ -47,6 +48,7 @@ class Owner(Protocol):
 
     number: int
     stopped: Refusal | None
+    runs: Runs
 
     def stop_damaged(self, damage: str) -> None:
         """Stop for good, because the data is damaged."""
@@ -226,7 +228,9 @@ class Journalled:
         """
         request = Request(*progress.request)
         target = self._catalog.find(request)
-        if request.session == NOBODY:
+        if request.kind == Kind.START:
+            call = self._owner.runs.restored(key, progress)
+        elif request.session == NOBODY:
             call = self._firings.call_of(key, request)
         else:
             window = self._memory.open_window(request.session)
@@ -278,6 +282,11 @@ class Journalled:
             code: What its callers are told.
             payload: Likewise.
         """
+        if call.run is not None:
+            self.park_run(call, reason)
+            self._add(call, Parked(reason))
+            self._owner.runs.parked(call, code, payload)
+            return
         if call.progress is None or not any(
             isinstance(event, Done | Saved) for event in call.progress.events
         ):
@@ -292,6 +301,14 @@ class Journalled:
         twins, call.followers = call.followers, []
         for waiting in (*twins, *self._mailboxes.drop_waiting(call.key)):
             self._refuse(waiting)
+
+    def park_run(self, call: Call, reason: str) -> None:
+        """Note that a run cannot go on.
+
+        That is no event: the next process tries again, maybe with code that can.
+        """
+        call.parked = reason
+        self.parked_calls[call.key] = call
 
     def refusal(self, key: ObjectKey) -> Refusal | None:
         """Tell why an object takes no calls; None: it does."""

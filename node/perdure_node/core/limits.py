@@ -53,6 +53,24 @@ class Limits:
     """How long a call from inside of a method waits in its target's mailbox. If it has not
     started then, it is refused."""
 
+    buffered_payloads_max: int = 1_000
+    """Payloads that have come for the hooks of one run, and that it has not taken."""
+
+    waiting_for_run_max: int = 10_000
+    """Callers that wait for the end of one run, or for more of its streams."""
+
+    run_grace_ms: int = 30_000
+    """How long a run may clean up that was cancelled. Then it is ended."""
+
+    runs_in_memory_max: int = 10_000
+    """Runs of one node whose code is kept where it waits. Others are replayed when they go on."""
+
+    run_events_warn: int = 10_000
+    """Events of one run at which a warning is logged: it should `continue_as_new`."""
+
+    run_steps_max: int = 200_000
+    """Steps of one run since its last `continue_as_new`."""
+
     steps_max: int = 10_000
     """Steps of one call."""
 

@@ -35,13 +35,18 @@ from perdure_node.core.mailboxes import Mailbox, Mailboxes
 from perdure_node.core.memory import USED_AGAIN_MS, Memory
 from perdure_node.core.reader import NO, READS, YES, Reader
 from perdure_node.core.recorder import Recorder, outcome_of
+from perdure_node.core.run_questions import RunQuestions
+from perdure_node.core.run_rows import FAILED
+from perdure_node.core.runs import Runs
 from perdure_node.core.state import ObjectState
 
 __all__ = ["Partition"]
 
 # Members of an enum cost ten times as much to look up.
 _GET_OR_CREATE, _DELETE = Kind.GET_OR_CREATE, Kind.DELETE
-_CONFIRM, _CANCEL, _SEND = Kind.CONFIRM, Kind.CANCEL, Kind.SEND
+_CONFIRM, _CANCEL, _SEND, _ASK = Kind.CONFIRM, Kind.CANCEL, Kind.SEND, Kind.ASK
+_BESIDE = READS | {_CONFIRM, _CANCEL, _ASK}
+"""What never waits in a mailbox."""
 
 
 class Partition:
@@ -76,6 +81,10 @@ class Partition:
         self.journalled = Journalled(
             self, memory, catalog, self.recorder, self._gate, self._mailboxes, self.firings
         )
+        self.runs = Runs(memory, catalog, self.recorder, self._gate, self, limits)
+        self._questions = RunQuestions(
+            memory, self._gate, self.recorder, self.runs, self.journalled, limits
+        )
         self._cancelling = Cancelling(
             number,
             memory,
@@ -100,6 +109,7 @@ class Partition:
             mailboxes=self._mailboxes,
             firings=self.firings,
             journalled=self.journalled,
+            runs=self.runs,
         )
         self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.room = True
@@ -130,12 +140,8 @@ class Partition:
         try:
             if self.stopped is not None:
                 self._gate.refuse(copy, self.stopped)
-            elif request.kind in READS:
-                self._reader.read(request, copy)
-            elif request.kind == _CANCEL:
-                self._cancelling.cancel(request, copy)
-            elif request.kind == _CONFIRM:
-                self._admission.confirm(request)
+            elif request.kind in _BESIDE:
+                self._take_beside(request, copy)
             else:
                 deadline_ms = now_ms + time_left_ms
                 if request.due_ms and request.kind != _SEND:
@@ -146,6 +152,17 @@ class Partition:
                 self._admission.admit_freed(request.session)
         except DamageFound as damage:
             self.stop_damaged(str(damage))
+
+    def _take_beside(self, request: Request, copy: Copy) -> None:
+        kind = request.kind
+        if kind == _CANCEL:
+            self._cancelling.cancel(request, copy)
+        elif kind == _CONFIRM:
+            self._admission.confirm(request)
+        elif kind == _ASK:
+            self._questions.ask(request, copy)
+        else:
+            self._reader.read(request, copy)
 
     def time_passed(self, now_ms: int) -> None:
         """Refuse calls whose predecessors have not come in time."""
@@ -186,6 +203,9 @@ class Partition:
         if self.stopped is not None:
             self._finish(call, *pack_error(*self.stopped))
             return
+        if call.run is not None:
+            self.runs.ended(call, FAILED, code, payload, (), effects)
+            return
         version = state.state_version if state_version is None else state_version
         recorder = self.recorder
         # Every call comes this way: without the cost of `stops_on_damage`.
@@ -197,6 +217,8 @@ class Partition:
                 self._finish(call, code, payload)
                 return
             outcome = outcome_of(call, code, payload)
+            if state.image is None and code == 0:
+                created = True
             recorded = recorder.commit(
                 call, outcome, values, version, created=created, saved=saved, effects=effects
             )
@@ -291,6 +313,7 @@ class Partition:
             return
         self.stopped = refusal
         self._gate.drop(refusal)
+        self.runs.stop(refusal)
         for held in self._admission.out_of_order.expired(FOR_EVER_MS):
             self._gate.refuse(held.copy, refusal)
         for mailbox in self._mailboxes:
@@ -393,11 +416,14 @@ class Partition:
             if state is None:
                 state = ObjectState(call.key, None, 1, self.memory.number)
         elif not there or state is None:
-            if not call.target.stateless and call.progress is None:
+            if call.target.made_by_calls:
+                state = None
+            elif not call.target.stateless and call.progress is None:
                 self.end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), state=state)
                 return
             # It is not among the partition's objects: nothing of it is to be found or stored.
-            state = ObjectState(call.key, {}, 1, self.memory.number)
+            image: dict[str, bytes] | None = None if call.target.made_by_calls else {}
+            state = ObjectState(call.key, image, 1, self.memory.number)
         call.state = state
         state.users += 1
         call.since_ms = self.now_ms
@@ -441,6 +467,14 @@ class Partition:
         self._runs.remove(call)
         self.method_refused(call, Refusal(Code(code), tuple(unpack_error(payload))))
         return True
+
+    def release(self, call: Call) -> None:
+        """Let the object of a run go that has ended."""
+        state = call.state
+        if state is not None:
+            state.users -= 1
+            self.memory.use(state)
+            self._mailboxes.ended(call)
 
     def _finish(self, call: Call, code: int, payload: bytes, record: int = 0) -> None:
         """Answer a call that has run, and let the next one of its object start."""

@@ -102,6 +102,10 @@ class Recorder:
         self._add(Commit(call.key, False, False, version, {}, [], begun, events, effects))
         self._went_on(call)
 
+    def commit_run(self, commit: Commit) -> None:
+        """Commit what has become of a run of a workflow."""
+        self._add(commit)
+
     def commit_outcome(
         self, key: ObjectKey, state: ObjectState, outcome: Outcome, effects: Sequence[Effect]
     ) -> None:

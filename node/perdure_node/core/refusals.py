@@ -19,6 +19,10 @@ PASSING: Final = frozenset((Code.BACKPRESSURE, Code.DRAINING, Code.DISK_FULL))
 """Why a call may run when it comes again."""
 
 
+_NEVER_WAIT: Final = frozenset((Kind.GET_OR_CREATE, Kind.START, Kind.NOTIFY, Kind.WAKE))
+"""What an object may be asked for by what it has called: that waits for no method of it."""
+
+
 def refuse_session(session: bytes, time_ms: int, limits: Limits) -> Refusal | None:
     """Tell why a session that nothing is known of is not begun; None: it may be.
 
@@ -45,7 +49,7 @@ def refuse_chain(request: Request, limits: Limits) -> Refusal | None:
         return Refusal(Code.CALL_DEPTH, (len(chain), limits.chain_calls_max))
     # A handle to an object of the chain may be had: that waits for no method.
     key = [request.type, request.id]
-    if request.kind != Kind.GET_OR_CREATE and any(link[:2] == key for link in chain):
+    if request.kind not in _NEVER_WAIT and any(link[:2] == key for link in chain):
         links = [*chain, [*key, request.method]]
         return Refusal(Code.CALL_CYCLE, ([f"{t}[{i}].{m}" for t, i, m in links],))
     return None

@@ -7,7 +7,16 @@ that a race has the same winner again. (The idea of Temporal's and Restate's rep
 
 from __future__ import annotations
 
-from perdure_node.core.events import Cancelled, Done, Event, Retried, Saved, Scheduled
+from perdure_node.core.events import (
+    Cancelled,
+    Checkpoint,
+    Done,
+    Event,
+    Received,
+    Retried,
+    Saved,
+    Scheduled,
+)
 
 __all__ = ["Mismatch", "Replay"]
 
@@ -40,7 +49,7 @@ class Replay:
         self._saves = 0
         self._passed_step = self._passed_saves = 0
         """What the journal has, up to the cursor: the highest step, and how many saves."""
-        self._seen = 0
+        self._seen = self._highest = 0
         self.asked = 0
         """Steps that this run has asked for."""
         self._saved = saved
@@ -53,6 +62,7 @@ class Replay:
         for event in self.events[self._seen :]:
             if isinstance(event, Scheduled):
                 self._scheduled[event.step] = event
+                self._highest = max(self._highest, event.step)
             elif isinstance(event, Done):
                 self._done[event.step] = event
                 self.result_bytes += len(event.payload)
@@ -88,7 +98,7 @@ class Replay:
         self._saved += 1
         return self._saved > self._saves
 
-    def next(self) -> Done | Cancelled | None:
+    def next(self) -> Done | Cancelled | Received | Checkpoint | None:
         """Return what the method is to hear now; None: nothing, it has to go on by itself."""
         while self._cursor < len(self.events):
             event = self.events[self._cursor]
@@ -100,7 +110,7 @@ class Replay:
                     return None
                 self._cursor += 1
                 return event
-            if isinstance(event, Cancelled):
+            if isinstance(event, Cancelled | Received | Checkpoint):
                 if self.asked < self._passed_step or self._saved < self._passed_saves:
                     return None  # It came later than what the method has to do until then.
                 self._cursor += 1
@@ -111,6 +121,11 @@ class Replay:
                 self._passed_saves += 1
             self._cursor += 1
         return None
+
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether the journal has steps that this run has not asked for."""
+        return self._highest > self.asked
 
     def left(self) -> Scheduled | None:
         """Return a step in the journal that this run, which is over, has not asked for."""

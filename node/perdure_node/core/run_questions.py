@@ -1,0 +1,187 @@
+"""Questions about runs, and what is asked of them beside everything else.
+
+Nothing here has a sequence: copies of a question do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from perdure import codec
+from perdure.errors import BadPayload, Code
+from perdure.frames import AnswerFrame, Request, pack_reply
+from perdure.ids import ObjectKey
+from perdure_node.core.calls import Answer, Copy, Refusal
+from perdure_node.core.cancelling import Stop
+from perdure_node.core.gate import Gate
+from perdure_node.core.limits import Limits
+from perdure_node.core.memory import Memory
+from perdure_node.core.recorder import Recorder
+from perdure_node.core.run_rows import WORKFLOW, RunRow
+from perdure_node.core.runs import Run, Runs
+
+__all__ = ["RunQuestions"]
+
+_PAGE: Final = 500
+"""Events or runs in one answer."""
+
+
+class Owner(Protocol):
+    """The partition whose runs are asked about."""
+
+    def drop(self, key: ObjectKey) -> bool:
+        """End a parked call."""
+        ...
+
+
+class RunQuestions:
+    """Answers the questions about the runs of one partition."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        gate: Gate,
+        recorder: Recorder,
+        runs: Runs,
+        owner: Owner,
+        limits: Limits,
+    ) -> None:
+        self._memory = memory
+        self._gate = gate
+        self._recorder = recorder
+        self._runs = runs
+        self._owner = owner
+        self._limits = limits
+
+    def ask(self, request: Request, copy: Copy) -> None:
+        """Answer one."""
+        key = ObjectKey(request.type, request.id)
+        answers: dict[str, Callable[..., None]] = {
+            "status": self._status,
+            "result": self._result,
+            "holds": self._holds,
+            "events": self._events,
+            "cancel": self._cancel,
+            "list": self._list,
+        }
+        answer = answers.get(request.method)
+        if key.type != WORKFLOW or answer is None:
+            text = f"nothing is known about {request.method!r} of a {key.type}"
+            self._gate.refuse(copy, Refusal(Code.MALFORMED, (text,)))
+            return
+        try:
+            args = codec.decode(request.arguments) if request.arguments else []
+            answer(key, copy, *args)
+        except (BadPayload, TypeError):
+            text = f"these are no arguments of {request.method}"
+            self._gate.refuse(copy, Refusal(Code.MALFORMED, (text,)))
+
+    def _row(self, key: ObjectKey, copy: Copy) -> RunRow | None:
+        """Return what is known of a run. None: there is none, and the asker is told so."""
+        state = self._memory.state(key)
+        if state is not None and state.image is not None:
+            return RunRow.of(state.image)
+        self._gate.refuse(copy, Refusal(Code.RUN_NOT_FOUND, (key.id,)))
+        return None
+
+    def _status(self, key: ObjectKey, copy: Copy) -> None:
+        row = self._row(key, copy)
+        if row is not None:
+            self._tell(copy, self._facts(key, row))
+
+    def _facts(self, key: ObjectKey, row: RunRow) -> dict[str, Any]:
+        run = self._runs.live.get(key)
+        journal = None if run is None else run.journal
+        progress = None if run is None else run.call.progress
+        return {
+            "id": key.id,
+            "workflow": row.workflow,
+            "version": row.version,
+            "status": row.status,
+            "started_ms": row.started_ms,
+            "ended_ms": row.ended_ms,
+            "parent": row.parent,
+            "parked": None if run is None else run.call.parked,
+            "cancelling": journal is not None and journal.cancelled,
+            "hooks": [] if journal is None else sorted(journal.hooks),
+            "generation": 0 if journal is None else journal.generation,
+            "events": len(progress.events) if progress is not None else 0,
+            "left": row.left,
+        }
+
+    def _result(self, key: ObjectKey, copy: Copy) -> None:
+        row = self._row(key, copy)
+        if row is None:
+            return
+        run = self._runs.live.get(key)
+        if run is None:
+            self._tell(copy, [row.code, row.result])
+        elif run.call.parked is not None:
+            parked = Refusal(Code.PARKED, (str(key), key.id, run.call.parked))
+            self._gate.refuse(copy, parked)
+        elif len(run.curious) >= self._limits.waiting_for_run_max:
+            what = (f"callers of the run {key.id}", self._limits.retry_after_s)
+            self._gate.refuse(copy, Refusal(Code.BACKPRESSURE, what))
+        else:
+            run.curious.append(copy)
+
+    def _holds(self, key: ObjectKey, copy: Copy, token: str, claim: str) -> None:
+        run = self._runs.live.get(key)
+        self._tell(copy, run is not None and run.journal.holds(token, claim))
+
+    def _events(self, key: ObjectKey, copy: Copy, after: int = 0) -> None:
+        if self._row(key, copy) is None:
+            return
+        run = self._runs.live.get(key)
+        progress = None if run is None else run.call.progress
+        events = [] if progress is None else progress.events[after : after + _PAGE]
+        self._tell(copy, [[*_plain(event)] for event in events])
+
+    def _cancel(self, key: ObjectKey, copy: Copy, reason: str = "on request") -> None:
+        row = self._row(key, copy)
+        if row is None:
+            return
+        run = self._runs.cancel(key, reason)
+        if run is not None:
+            self._stop(run, reason)
+        running = key in self._runs.live or run is not None
+        # Behind the `Stop`, so that it waits for what that commits.
+        self._gate.outputs.append(lambda: self._tell(copy, running))
+
+    def _stop(self, run: Run, reason: str) -> None:
+        if run.call.parked is not None:
+            self._owner.drop(run.call.key)
+        else:
+            self._gate.outputs.append(Stop(run.call, reason, kill=False))
+
+    def _list(
+        self, key: ObjectKey, copy: Copy, after: str, workflow: str | None, status: str | None
+    ) -> None:
+        """Tell of runs whose ids begin with the id that is asked for."""
+        rows: list[dict[str, Any]] = []
+        more = True
+        while more and len(rows) < _PAGE:
+            ids, more = self._memory.list_ids(WORKFLOW, key.id, after, _PAGE)
+            for id in ids:
+                after = id
+                one = ObjectKey(WORKFLOW, id)
+                state = self._memory.state(one)
+                if state is None or state.image is None:
+                    continue
+                row = RunRow.of(state.image)
+                if workflow in (None, row.workflow) and status in (None, row.status):
+                    rows.append(self._facts(one, row))
+        self._tell(copy, [rows, after if more else None])
+
+    def _tell(self, copy: Copy, value: object) -> None:
+        """Answer once all is durable that the answer could have seen."""
+        body = pack_reply(codec.encode(value))
+        self._gate.let_out(
+            Answer(copy.sink, AnswerFrame(copy.number, 0, body)), self._recorder.last
+        )
+
+
+def _plain(event: Any) -> list[Any]:
+    """Return the fields of an event as values that travel; entries of the outbox become lists."""
+    return [event.tag, *(list(f) if isinstance(f, tuple) else f for f in event[:-1])]

@@ -1,0 +1,481 @@
+"""Runs of workflows: how they begin, what is told to them, and how they end.
+
+A run is an object of the type `workflow` that is held by one long call in progress: the
+workflow's function. What concerns a run (payloads for its hooks, questions, the wish that it
+ends) therefore never waits in its mailbox: it becomes an event of its journal, or is answered,
+at once.
+
+Invariants:
+  * A payload is accepted by its own record: whoever is told so hears that when it is durable.
+  * The call that has brought a payload is open in its session's window until the run has
+    answered it, and its outcome is in the record that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from perdure import codec
+from perdure.errors import Code
+from perdure.frames import Encoding, Kind, Request, pack_error
+from perdure.ids import ObjectKey, is_partition_session
+from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Copy, Refusal
+from perdure_node.core.commits import Commit, Outcome, Progress
+from perdure_node.core.events import Answered, Cancelled, Effect, Ended, Event, Received, Scheduled
+from perdure_node.core.gate import Gate
+from perdure_node.core.limits import Limits
+from perdure_node.core.memory import Memory
+from perdure_node.core.reader import NOTHING
+from perdure_node.core.recorder import Recorder
+from perdure_node.core.run_journal import RunJournal
+from perdure_node.core.run_rows import CANCELLED, COMPLETED, RunRow, StartPayload, progress_of
+from perdure_node.core.window import SessionWindow
+
+__all__ = ["Hear", "Run", "Runs", "Wake"]
+
+
+class Hear(NamedTuple):
+    """Work for the shell: the journal of a run says something that its code has not heard."""
+
+    call: Call
+
+
+class Wake(NamedTuple):
+    """Work for the shell: the sleeps of a run are over."""
+
+    call: Call
+
+
+class Owner(Protocol):
+    """The partition that the runs belong to."""
+
+    room: bool
+
+    def enqueue(self, call: Call) -> None:
+        """Let a call wait for its turn."""
+        ...
+
+    def end_unrun(self, call: Call, code: int, payload: bytes) -> None:
+        """Refuse a call for good."""
+        ...
+
+    def release(self, call: Call) -> None:
+        """Let the object of a call go that has ended."""
+        ...
+
+
+class Run:
+    """A run that has not ended."""
+
+    def __init__(self, call: Call, row: RunRow) -> None:
+        self.call = call
+        self.row = row
+        self._journal = RunJournal()
+        self.taken = 0
+        """Payloads that its code has got."""
+        self.has_waited = False
+        """It has come to its first wait in this process: its hooks are there."""
+        self.starters: list[tuple[Copy, bytes]] = []
+        """Who is told when it has, and what."""
+        self.curious: list[Copy] = []
+        """Who is told how it ends."""
+        self.resumes: dict[int, Call] = {}
+        """Calls whose senders wait for a reply, by the place of their payload."""
+
+    @property
+    def journal(self) -> RunJournal:
+        """What its events say by now."""
+        progress = self.call.progress
+        assert progress is not None
+        self._journal.grown(progress.events)
+        return self._journal
+
+
+class Runs:
+    """The runs of one partition."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        catalog: Catalog,
+        recorder: Recorder,
+        gate: Gate,
+        owner: Owner,
+        limits: Limits,
+    ) -> None:
+        self._memory = memory
+        self._catalog = catalog
+        self._recorder = recorder
+        self._gate = gate
+        self._owner = owner
+        self._limits = limits
+        self.live: dict[ObjectKey, Run] = {}
+        """Those that have not ended."""
+
+    # What callers ask for.
+
+    def accept(self, request: Request, copy: Copy, call: Call) -> None:
+        """Take a call to a run that has not been here before."""
+        if not self._owner.room:
+            self._gate.refuse(copy, Refusal(Code.DISK_FULL, (1.0,)))
+        elif request.kind == Kind.START:
+            self._start(request, copy, call)
+        else:
+            self._tell(request, copy, call)
+
+    def joins(self, request: Request, copy: Copy, payload: bytes) -> bool:
+        """Take a copy of a START whose outcome is known. False: it may be answered."""
+        run = self.live.get(ObjectKey(request.type, request.id))
+        if run is None or run.has_waited:
+            return False
+        run.starters.append((copy, payload))
+        return True
+
+    def _start(self, request: Request, copy: Copy, call: Call) -> None:
+        facts = self._catalog.start(request)
+        if isinstance(facts, Refusal):
+            self._refuse(call, facts)
+            return
+        version, digest = facts
+        key, state = call.key, self._memory.state(call.key)
+        if state is not None and state.image is not None:
+            self._attach(request, copy, call, digest)
+            return
+        parent = request.chain[-1][1] if request.chain else ""
+        row = RunRow(request.method, version, digest, self._memory.time_ms, parent)
+        progress = progress_of(key, request, request.arguments, request.encoding, 0)
+        told = codec.encode(True)
+        outcome = Outcome(request.session, request.sequence, request.confirmed, 0, told)
+        self._recorder.commit_run(
+            Commit(key, True, False, 1, row.image(), [outcome], progress, (), ())
+        )
+        run = self._begin(key, self._memory.progress[key], row)
+        run.starters.append((copy, told))
+        self._owner.enqueue(run.call)
+
+    def _attach(self, request: Request, copy: Copy, call: Call, digest: bytes) -> None:
+        """Answer a START whose run is there."""
+        state = self._memory.state(call.key)
+        assert state is not None
+        assert state.image is not None
+        row = RunRow.of(state.image)
+        if (row.workflow, row.digest) != (request.method, digest):
+            why = "with other arguments" if row.workflow == request.method else "which is another"
+            self._refuse(call, Refusal(Code.RUN_EXISTS, (call.key.id, row.workflow, why)))
+            return
+        told = codec.encode(False)
+        run = self.live.get(call.key)
+        resume = StartPayload.of(request).resume
+        events: list[Event] = []
+        if resume is not None:
+            made = self._payload(run, call, resume[0], resume[1], Encoding.MSGPACK)
+            if isinstance(made, Refusal):
+                self._refuse(call, made)
+                return
+            events.append(Received(resume[0], made, b"", 0, 0))
+        outcome = Outcome(request.session, request.sequence, request.confirmed, 0, told)
+        self._recorder.commit_run(
+            Commit(call.key, False, False, 1, {}, [outcome], None, events, ())
+        )
+        if run is None or run.has_waited:
+            self._gate.answer([copy], None, 0, told, self._recorder.record)
+        else:
+            run.starters.append((copy, told))
+        if run is not None and events:
+            self._gate.outputs.append(Hear(run.call))
+
+    def _tell(self, request: Request, copy: Copy, call: Call) -> None:
+        """Take a payload for a hook, or the wish that a run wakes up."""
+        run = self.live.get(call.key)
+        if request.kind == Kind.WAKE:
+            self._wake(request, copy, call, run)
+            return
+        token = request.method
+        made = self._payload(run, call, token, request.arguments, request.encoding)
+        if isinstance(made, Refusal):
+            self._refuse(call, made)
+            return
+        assert run is not None
+        if request.kind == Kind.NOTIFY:
+            event = Received(token, made, b"", 0, request.encoding)
+            nothing = NOTHING[Encoding(request.encoding)]
+            outcomes = [_outcome(request, 0, nothing)]
+            self._commit(run, [event], outcomes)
+            self._gate.answer([copy], None, 0, nothing, self._recorder.record)
+        else:
+            event = Received(token, made, request.session, request.sequence, request.encoding)
+            self._commit(run, [event])
+            call.window.open[request.sequence] = call
+            run.resumes[len(run.journal.received)] = call
+        self._gate.outputs.append(Hear(run.call))
+
+    def _wake(self, request: Request, copy: Copy, call: Call, run: Run | None) -> None:
+        if run is None:
+            state = self._memory.state(call.key)
+            if state is None or state.image is None:
+                self._refuse(call, Refusal(Code.RUN_NOT_FOUND, (call.key.id,)))
+                return
+        told = codec.encode(run is not None and bool(run.journal.sleeping))
+        commit = Commit(call.key, False, False, 1, {}, [_outcome(request, 0, told)], None)
+        self._recorder.commit_run(commit)
+        if run is not None:
+            # Its results are in the same record: it is over for the sleeper and its waker at once.
+            self._gate.outputs.append(Wake(run.call))
+        self._gate.outputs.append(
+            lambda: self._gate.answer([copy], None, 0, told, self._recorder.last)
+        )
+
+    def _payload(
+        self, run: Run | None, call: Call, token: str, payload: bytes, encoding: int
+    ) -> bytes | Refusal:
+        """Return what a hook gets, or why nothing."""
+        if run is None:
+            return self._no_run(call.key, token)
+        hook = run.journal.hooks.get(token)
+        if hook is None:
+            if token in run.journal.disposed:
+                return Refusal(Code.HOOK_CLOSED, (token, "its run has disposed of it"))
+            return Refusal(Code.HOOK_NOT_FOUND, (token,))
+        if len(run.journal.received) - run.taken >= self._limits.buffered_payloads_max:
+            what = (f"hooks of the run {call.key.id}", self._limits.retry_after_s)
+            return Refusal(Code.BACKPRESSURE, what)
+        return self._catalog.payload(token, hook.schema, payload, encoding)
+
+    def _no_run(self, key: ObjectKey, token: str) -> Refusal:
+        state = self._memory.state(key)
+        if state is not None and state.image is not None:
+            row = RunRow.of(state.image)
+            if token in row.tokens:
+                return Refusal(Code.HOOK_CLOSED, (token, f"the run {key.id!r} has {row.status}"))
+        return Refusal(Code.HOOK_NOT_FOUND, (token,))
+
+    def _refuse(self, call: Call, refusal: Refusal) -> None:
+        if is_partition_session(call.request.session):
+            # Its caller believes only what is recorded.
+            self._owner.end_unrun(call, *pack_error(*refusal))
+            return
+        for copy in call.copies:
+            self._gate.refuse(copy, refusal)
+
+    def cancel(self, key: ObjectKey, reason: str) -> Run | None:
+        """Note that a run is to end. Returns it; None: it has ended, or is told already."""
+        run = self.live.get(key)
+        if run is None or run.journal.cancelled:
+            return None
+        self._commit(run, [Cancelled(reason)])
+        return run
+
+    # What a run does.
+
+    def replied(self, call: Call, step: Scheduled, place: int, payload: bytes) -> None:
+        """Commit the reply to a payload, and answer its sender."""
+        run = self.live[call.key]
+        event = run.journal.unanswered.get(place)
+        outcomes = [] if event is None else [_outcome_of(event, 0, payload)]
+        self._commit(run, [step], outcomes)
+        self._answer(run, place, 0, payload)
+
+    def unanswered(self, call: Call, places: Sequence[int]) -> None:
+        """Tell the senders of some payloads that there is no reply."""
+        run = self.live[call.key]
+        there = [(p, e) for p in places if (e := run.journal.unanswered.get(p)) is not None]
+        if not there:
+            return
+        nothing = {place: NOTHING[Encoding(event.encoding)] for place, event in there}
+        outcomes = [_outcome_of(event, 0, nothing[place]) for place, event in there]
+        self._commit(run, [Answered([place for place, _ in there])], outcomes)
+        for place, _ in there:
+            self._answer(run, place, 0, nothing[place])
+
+    def encoding_of(self, call: Call, place: int) -> int:
+        """Return how the reply to a payload is to be written."""
+        return self.live[call.key].journal.received[place - 1].encoding
+
+    def add(
+        self,
+        call: Call,
+        events: Sequence[Event],
+        effects: Sequence[Effect] = (),
+        *,
+        token: Any = None,
+    ) -> None:
+        """Commit what a run has done. `token`, if any, is given out when that is durable."""
+        self._commit(self.live[call.key], events, (), effects)
+        if token is not None:
+            self._gate.let_out(token, self._recorder.record)
+
+    def closed(
+        self, call: Call, step: Scheduled, places: Sequence[int], effects: Sequence[Effect]
+    ) -> None:
+        """Commit that a run has disposed of a hook, and what it had not taken from it."""
+        run = self.live[call.key]
+        there = [(p, e) for p in places if (e := run.journal.unanswered.get(p)) is not None]
+        error = pack_error(Code.HOOK_CLOSED, (step.name, "its run has disposed of it"))
+        outcomes = [_outcome_of(event, *error) for _, event in there]
+        events: list[Event] = [step]
+        if there:
+            events.append(Answered([place for place, _ in there]))
+        self._commit(run, events, outcomes, effects)
+        for place, _ in there:
+            self._answer(run, place, *error)
+
+    def waits(self, call: Call) -> None:
+        """Take word that a run has come to its first wait."""
+        run = self.live.get(call.key)
+        if run is None or run.has_waited:
+            return
+        run.has_waited = True
+        code, payload = self._resume_started(run)
+        starters, run.starters = run.starters, []
+        for copy, told in starters:
+            self._gate.answer([copy], None, code, payload or told, self._recorder.last)
+
+    def _resume_started(self, run: Run) -> tuple[int, bytes]:
+        """Give a run the payload that its start has brought."""
+        request = run.call.request
+        resume = None if run.journal.generation else StartPayload.of(request).resume
+        if resume is None or any(e.sequence == 1 and not e.session for e in run.journal.received):
+            return 0, b""
+        token, payload = resume
+        made = self._payload(run, run.call, token, payload, Encoding.MSGPACK)
+        if isinstance(made, Refusal):
+            return pack_error(*made)
+        self._commit(run, [Received(token, made, b"", 1, 0)])
+        self._gate.outputs.append(Hear(run.call))
+        return 0, b""
+
+    def ended(
+        self,
+        call: Call,
+        status: str,
+        code: int,
+        payload: bytes,
+        taken: Iterable[int],
+        effects: Sequence[Effect],
+    ) -> None:
+        """Commit the end of a run.
+
+        Args:
+            call: The run's.
+            status: `completed`, `failed` or `cancelled`.
+            code: As an answer says it.
+            payload: Likewise.
+            taken: The payloads that it has got, by their places.
+            effects: What it leaves behind: calls on their way.
+        """
+        key = call.key
+        run = self.live.pop(key)
+        got = set(taken)
+        journal = run.journal
+        answers: dict[int, tuple[int, bytes]] = {}
+        for place, event in journal.unanswered.items():
+            if place in got and status == COMPLETED:
+                answers[place] = 0, NOTHING[Encoding(event.encoding)]
+            else:
+                why = f"the run {key.id!r} has {_ENDED.get(status, status)}"
+                answers[place] = pack_error(Code.HOOK_CLOSED, (event.token, why))
+        left = [
+            [event.token, event.payload]
+            for place, event in enumerate(journal.received, 1)
+            if place not in got
+        ]
+        tokens = sorted({*journal.hooks, *journal.disposed})
+        row = run.row._replace(
+            status=status, ended_ms=self._memory.time_ms, code=code, result=payload,
+            left=left, tokens=tokens,
+        )  # fmt: skip
+        values = {
+            name: codec.encode(getattr(row, name))
+            for name in ("status", "ended_ms", "code", "result", "left", "tokens")
+        }
+        outcomes = [_outcome_of(journal.unanswered[p], *a) for p, a in answers.items()]
+        self._recorder.commit_run(
+            Commit(key, False, False, 1, values, outcomes, None, [Ended()], effects)
+        )
+        for place, answer in answers.items():
+            self._answer(run, place, *answer)
+        record = self._recorder.record
+        for copy, told in run.starters:
+            self._gate.answer([copy], None, 0, told, record)
+        self._gate.answer(run.curious, None, 0, codec.encode([code, payload]), record)
+        self._owner.release(call)
+
+    def parked(self, call: Call, code: int, payload: bytes) -> None:
+        """Take word that a run does not go on until somebody decides about it."""
+        run: Run = call.run
+        copies = [copy for copy, _ in run.starters]
+        self._gate.answer(copies, None, code, payload, self._recorder.last)
+        run.starters = []
+        refusal = Refusal(Code.PARKED, (str(call.key), call.key.id, call.parked))
+        for copy in run.curious:
+            self._gate.refuse(copy, refusal)
+        run.curious = []
+
+    # After a crash.
+
+    def restored(self, key: ObjectKey, progress: Progress) -> Call:
+        """Return the call of a run that a crash has interrupted."""
+        state = self._memory.state(key)
+        assert state is not None
+        assert state.image is not None
+        run = self._begin(key, progress, RunRow.of(state.image))
+        for place, event in run.journal.unanswered.items():
+            window = self._memory.open_window(event.session)
+            if window.has_seen(event.sequence):
+                continue
+            request = Request(
+                int(Kind.RESUME), event.session, event.sequence, 0, [0], *key, event.token,
+                event.encoding, b"", None, None, [], 0,
+            )  # fmt: skip
+            call = Call(key, request, PLAIN, window, FOR_EVER_MS)
+            window.open[event.sequence] = call
+            run.resumes[place] = call
+        return run.call
+
+    def stop(self, refusal: Refusal) -> None:
+        """Tell all who wait for a run that nothing more comes from here."""
+        for run in self.live.values():
+            copies = [copy for copy, _ in run.starters] + run.curious
+            copies += [copy for call in run.resumes.values() for copy in call.copies]
+            for copy in copies:
+                self._gate.refuse(copy, refusal)
+            run.starters, run.curious, run.resumes = [], [], {}
+
+    def _begin(self, key: ObjectKey, progress: Progress, row: RunRow) -> Run:
+        request = Request(*progress.request)
+        window: SessionWindow[Call] = SessionWindow(0)
+        call = Call(key, request, PLAIN, window, FOR_EVER_MS)
+        call.progress = progress
+        call.run = run = self.live[key] = Run(call, row)
+        return run
+
+    def _commit(
+        self,
+        run: Run,
+        events: Sequence[Event],
+        outcomes: Sequence[Outcome] = (),
+        effects: Sequence[Effect] = (),
+    ) -> None:
+        key = run.call.key
+        self._recorder.commit_run(
+            Commit(key, False, False, 1, {}, [*outcomes], None, [*events], [*effects])
+        )
+        run.call.progress = self._memory.progress[key]
+
+    def _answer(self, run: Run, place: int, code: int, payload: bytes) -> None:
+        call = run.resumes.pop(place, None)
+        if call is not None:
+            call.window.open.pop(call.request.sequence, None)
+            self._gate.answer(call.copies, None, code, payload, self._recorder.record)
+
+
+_ENDED = {COMPLETED: "completed", CANCELLED: "been cancelled"}
+
+
+def _outcome(request: Request, code: int, payload: bytes) -> Outcome:
+    return Outcome(request.session, request.sequence, request.confirmed, code, payload)
+
+
+def _outcome_of(event: Received, code: int, payload: bytes) -> Outcome:
+    return Outcome(event.session, event.sequence, [0], code, payload)

@@ -1,0 +1,170 @@
+"""The event loop of one run: it knows no time and no I/O, so a second run does what the first did.
+
+Tasks, futures, `gather`, task groups, locks and queues of asyncio work on it as on any loop, in
+the order in which they become ready. It is driven until nothing is ready, in one go, whenever
+the run hears of something. (The idea of Temporal's Python SDK.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import weakref
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, NoReturn, cast
+
+__all__ = ["ForeignAwait", "RunLoop"]
+
+_log = logging.getLogger("perdure.node")
+
+
+class ForeignAwait(RuntimeError):
+    """A workflow waits for something that a second run could not wait for in the same way."""
+
+
+class RunLoop:
+    """Runs the tasks of one run.
+
+    No subclass of asyncio's loops: what is not here is refused.
+    """
+
+    def __init__(self, name: str, refused: Callable[[ForeignAwait], BaseException]) -> None:
+        """Make a loop with nothing to do.
+
+        Args:
+            name: Of the run, for people.
+            refused: Is told what the run has asked for in vain, and returns what to raise.
+        """
+        self._name = name
+        self._refused = refused
+        self._ready: deque[asyncio.Handle] = deque()
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._closed = False
+        self._as_loop: asyncio.AbstractEventLoop = cast("Any", self)
+
+    def drive(self) -> None:
+        """Run what is ready, and what that makes ready, until nothing is."""
+        ready = self._ready
+        outer = events._get_running_loop()
+        events._set_running_loop(self._as_loop)
+        try:
+            while ready:
+                handle = ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
+        finally:
+            events._set_running_loop(outer)
+
+    def drop(self) -> None:
+        """End everything where it is, without a word to its code if that is possible."""
+        self._closed = True
+        self._ready.clear()
+        outer = events._get_running_loop()
+        events._set_running_loop(self._as_loop)
+        try:
+            for task in list(self._tasks):
+                if not task.done():
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    coroutine: Any = task.get_coro()
+                    # Its `finally` runs, and may find that nothing works any more.
+                    with contextlib.suppress(BaseException):
+                        coroutine.close()
+        finally:
+            events._set_running_loop(outer)
+        self._ready.clear()
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that have not ended."""
+        return [task for task in self._tasks if not task.done()]
+
+    # What asyncio asks of a loop.
+
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Run something in this drive."""
+        handle = asyncio.Handle(callback, args, self._as_loop, context)
+        if not self._closed:
+            self._ready.append(handle)
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of this run."""
+        return asyncio.Future(loop=self._as_loop)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine beside the others of this run."""
+        task = asyncio.Task(coro, loop=self._as_loop, name=name, context=context)
+        self._tasks.add(task)
+        return task
+
+    def time(self) -> float:
+        """Return a time that is good for nothing but being shown."""
+        return time.monotonic()
+
+    def get_debug(self) -> bool:
+        """Tell whether asyncio is to look closer."""
+        return False
+
+    def is_running(self) -> bool:
+        """Tell whether it is driven: whoever can ask is driven by it."""
+        return not self._closed
+
+    def is_closed(self) -> bool:
+        """Tell whether it is dropped."""
+        return self._closed
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what went wrong where nobody could catch it."""
+        error = context.get("exception")
+        if not self._closed and not isinstance(error, GeneratorExit):
+            _log.error("the run %s: %s", self._name, context.get("message"), exc_info=error)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """See `call_exception_handler`."""
+        self.call_exception_handler(context)
+
+    async def shutdown_asyncgens(self) -> None:
+        """Do nothing: generators end with what holds them."""
+
+    # What a run cannot do.
+
+    def _refuse(self, what: str, fix: str) -> NoReturn:
+        text = (
+            f"a workflow cannot wait for {what}: a run after a crash could not do the same again; "
+            f"{fix}"
+        )
+        raise self._refused(ForeignAwait(text))
+
+    def call_later(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Refuse."""
+        self._refuse(
+            "asyncio.sleep, asyncio.timeout, asyncio.wait_for or call_later",
+            "use perdure.sleep(...) and perdure.wait_for(..., timeout), which are durable",
+        )
+
+    call_at = call_later
+
+    def run_in_executor(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Refuse."""
+        self._refuse("a thread", "put what it does into a function with @step")
+
+    call_soon_threadsafe = run_in_executor
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Sockets, processes, signals, servers.
+        if not hasattr(asyncio.AbstractEventLoop, name):
+            raise AttributeError(name)
+        self._refuse(f"the network, files or processes ({name})", "put that into a @step")

@@ -1,0 +1,238 @@
+"""The steps of a run: those of any method, and functions, hooks and replies.
+
+A run's loop is driven until nothing is ready, so between two results there is nothing to wait
+for: what one causes has happened when the next is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from perdure import codec
+from perdure.context import StepResult
+from perdure.frames import Kind
+from perdure.ids import ObjectKey
+from perdure.workflows.steps import StepFunction
+from perdure_node.core.events import Checkpoint, Done, OutboxEntry, Received, Scheduled
+from perdure_node.core.run_journal import CLAIM, DISPOSE, HOOK, REPLY, claim_name
+from perdure_node.runs.attempts import Attempts
+from perdure_node.runs.hook import RunHook
+from perdure_node.steps import Performer, Steps
+
+if TYPE_CHECKING:
+    from perdure_node.runs.turn import RunTurn
+
+__all__ = ["HOOK_TYPE", "RunSteps"]
+
+HOOK_TYPE = "hook"
+"""The type of the objects that know which run holds a token."""
+
+
+class RunSteps(Steps):
+    """The steps of one run of a workflow's code."""
+
+    _turn: RunTurn
+
+    def __init__(self, turn: RunTurn, performer: Performer, saves: int = 0) -> None:
+        super().__init__(turn, performer, saves)
+        self._loop = cast("Any", turn.loop)
+        self._attempts = Attempts(self, performer)
+        self._got = 0
+        """Payloads that the run has heard of."""
+        self.hooks: dict[str, RunHook] = {}
+        """By token, those too that it has not created yet and that have payloads."""
+        self._claiming: set[str] = set()
+        self._carried: dict[str, str] = {}
+        """Claims of tokens that it has since before it was continued as new."""
+
+    @property
+    def turn(self) -> RunTurn:
+        """Whose steps these are."""
+        return self._turn
+
+    def serve(self, turn: Any) -> None:
+        """Go on for a run that begins anew, because this one's code was dropped."""
+        super().serve(turn)
+        self._loop = cast("Any", turn.loop)
+        self._waiting = {}
+        self._values = []
+        self._got = 0
+        self.hooks, self._claiming, self._carried = {}, set(), {}
+
+    def drop(self) -> None:
+        """Take word that the run's code is dropped: what it has begun goes on."""
+        self._in_flight |= {step for step in self._waiting if not self._replay.is_done(step)}
+        self._waiting = {}
+
+    # What the run hears.
+
+    def pump(self) -> None:
+        """Let the run hear what its journal has for it."""
+        self._turn.hear()
+
+    def hear_next(self) -> bool:
+        """Give the run the next thing that it has not heard. False: there is none."""
+        event = self._replay.next()
+        if event is None:
+            return False
+        if isinstance(event, Done):
+            future = self._waiting.pop(event.step, None)
+            self._in_flight.discard(event.step)
+            if future is not None and not future.done():
+                future.set_result(StepResult(event.code, event.payload))
+        elif isinstance(event, Received):
+            self._deliver(event)
+        elif isinstance(event, Checkpoint):
+            self._carried = {token: claim for token, _, claim in event.hooks}
+            for row in event.received:
+                self._deliver(Received(*row))
+        else:
+            self._turn.cancel(event.reason)
+        return True
+
+    def _deliver(self, event: Received) -> None:
+        self._got += 1
+        self._hook(event.token).deliver((self._got, event.payload))
+
+    def _hook(self, token: str) -> RunHook:
+        hook = self.hooks.get(token)
+        if hook is None:
+            hook = self.hooks[token] = RunHook(self._turn, token)
+        return hook
+
+    @property
+    def asked_count(self) -> int:
+        """How many steps the run has asked for."""
+        return self._replay.asked
+
+    @property
+    def is_claiming(self) -> bool:
+        """Tell whether tokens of its hooks are not its own yet."""
+        return bool(self._claiming)
+
+    @property
+    def is_working(self) -> bool:
+        """Tell whether functions run that have to end before the run does."""
+        return bool(self._working)
+
+    def check_heard(self) -> None:
+        """See that the run, which waits, has heard all that its journal has for it.
+
+        Raises:
+            CannotGoOn: There is more, for steps that it has not asked for.
+        """
+        if self._replay.is_behind and (left := self._replay.left()) is not None:
+            asked = "nothing more: it waits, or has returned"
+            raise self._other(left.step, f"{left.kind} {left.name}", asked)
+
+    # What the run asks for.
+
+    def function(self, function: StepFunction[..., Any], args: bytes) -> asyncio.Future[StepResult]:
+        """Run a function of the user's, until it succeeds or has failed too often."""
+
+        def perform(step: int, data: Any) -> None:
+            self._attempts.begin(step, function, data)
+
+        return self._ask("step", function.name, lambda: args, perform)
+
+    def hook(self, token: str, schema: str, described: bytes) -> RunHook:
+        """Create a hook; the same token again means the same one."""
+        hook = self._hook(token)
+        if hook.is_created and not hook.is_disposed:
+            return hook
+        if hook.is_disposed:
+            hook = self.hooks[token] = RunHook(self._turn, token)
+        hook.is_created = True
+        step, recorded = self._number(HOOK, token)
+        carried = self._carried.pop(token, None)
+        claim = carried or f"{self._turn.generation}.{step}"
+        if recorded is None:
+            self._turn.record(Scheduled(step, HOOK, token, [schema, claim]))
+            self.grown()
+        else:
+            claim = recorded.data[1]
+        if carried is None:
+            self._claim(hook, claim, described)
+        return hook
+
+    def _claim(self, hook: RunHook, claim: str, described: bytes) -> None:
+        turn, token = self._turn, hook.token
+        args = codec.encode([[turn.admitted.key.id, claim, described], {}])
+        entry = turn.entry(ObjectKey(HOOK_TYPE, token), Kind.CALL, CLAIM, args)
+        future = self.call(entry, claim_name(token))
+        self._claiming.add(token)
+
+        def ended(_: asyncio.Future[StepResult]) -> None:
+            self._claiming.discard(token)
+
+        future.add_done_callback(ended)
+        hook.claimed_by(future)
+
+    def reply(self, token: str, place: int, encoded: Callable[[int], bytes]) -> None:
+        """Answer a payload."""
+        turn = self._turn
+        payload = encoded(turn.runs.encoding_of(turn.admitted, place))
+        step, recorded = self._number(REPLY, token)
+        if recorded is None:
+            turn.flush_values()
+            turn.runs.replied(turn.admitted, Scheduled(step, REPLY, token, [place]), place, payload)
+            self.grown()
+            turn.flush()
+
+    def dispose(self, hook: RunHook) -> None:
+        """Close a hook, and let go of its token."""
+        turn = self._turn
+        step, recorded = self._number(DISPOSE, hook.token)
+
+        def record(places: list[int]) -> None:
+            if recorded is None:
+                row = turn.journal.hooks.get(hook.token)
+                effects = [] if row is None else [turn.release(row.token, row.claim)]
+                event = Scheduled(step, DISPOSE, hook.token, None)
+                turn.flush_values()
+                turn.runs.closed(turn.admitted, event, places, effects)
+                self.grown()
+                turn.depart(effects)
+                turn.flush()
+
+        hook.dispose(record)
+
+    def releases(self) -> list[OutboxEntry]:
+        """Return what lets go of all tokens, at the end of the run."""
+        rows = self._turn.journal.hooks.values()
+        return [self._turn.release(row.token, row.claim) for row in rows]
+
+    def take_values(self) -> list[Any]:
+        """Return the values that were decided and are in no record, and forget them."""
+        values, self._values = self._values, []
+        return values
+
+    # For the attempts.
+
+    def ended(self, step: int, result: StepResult) -> None:
+        """Take the result of a function."""
+        self._done(step, *result)
+
+    def begun(self, step: int) -> None:
+        """Note that a function runs, and has to end before the run does."""
+        self._working.add(step)
+
+    def over(self, step: int) -> None:
+        """Note that a function does not run any more."""
+        self._working.discard(step)
+
+    def wake(self) -> int:
+        """End all sleeps. Returns how many there were."""
+        sleeping = [s.step for s in self._replay.open_steps() if s.kind == "sleep"]
+        for step in sleeping:
+            self._done(step, 0, codec.encode(None))
+        return len(sleeping)
+
+    def _done(
+        self, step: int, code: int, payload: bytes, token: Callable[[], None] | None = None
+    ) -> None:
+        # A sleep that somebody has ended is over again when its time comes.
+        if not self._replay.is_done(step):
+            super()._done(step, code, payload, token)

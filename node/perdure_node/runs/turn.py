@@ -1,0 +1,254 @@
+"""The code of one run of a workflow, as far as it has come in this process.
+
+It is driven whenever the run's journal says something that it has not heard. It may be dropped
+while it waits: then the next thing to hear begins it anew, and it is told all of the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from perdure.context import StepResult, current_turn
+from perdure.errors import Code
+from perdure.frames import Encoding, Kind, pack_error
+from perdure.ids import ObjectKey
+from perdure.workflows.definitions import WorkflowFunction
+from perdure.workflows.metadata import WorkflowMetadata
+from perdure.workflows.steps import StepFunction
+from perdure_node.core.calls import Call
+from perdure_node.core.events import Effect, Event, OutboxEntry
+from perdure_node.core.partition import Partition
+from perdure_node.core.run_journal import RunJournal
+from perdure_node.core.runs import Run, Runs
+from perdure_node.driving import Driving
+from perdure_node.runs.loop import ForeignAwait, RunLoop
+from perdure_node.runs.run_steps import HOOK_TYPE, RunSteps
+from perdure_node.signals import CannotGoOn
+from perdure_node.turn import MethodTurn, Surroundings
+
+if TYPE_CHECKING:
+    from perdure_node.runs.driver import RunDriver
+    from perdure_node.runs.hook import RunHook
+
+__all__ = ["RunTurn"]
+
+
+class RunTurn(MethodTurn):
+    """A `workflows.turn.RunTurn` over a partition's run."""
+
+    steps_type = RunSteps
+    is_run = True
+
+    _steps: RunSteps
+
+    def __init__(
+        self,
+        driver: RunDriver,
+        workflow: WorkflowFunction[..., Any],
+        partition: Partition,
+        call: Call,
+        node: Surroundings,
+    ) -> None:
+        self.driver = driver
+        self.workflow = workflow
+        self.loop = RunLoop(call.key.id, self._refused)
+        self.main: asyncio.Task[Any] | None = None
+        self.taken: set[int] = set()
+        """The places of the payloads that the code has got."""
+        self._driving_now = False
+        run: Run = call.run
+        run.taken = 0
+        self.generation = run.journal.generation
+        super().__init__(partition, call, None, node)
+
+    @property
+    def runs(self) -> Runs:
+        """The rules for the runs of its partition."""
+        return self.partition.runs
+
+    @property
+    def driving(self) -> Driving:
+        """Where it is noted when code of the run runs."""
+        return self._node.driving
+
+    @property
+    def journal(self) -> RunJournal:
+        """What the run's events say."""
+        run: Run = self.admitted.run
+        return run.journal
+
+    @property
+    def steps(self) -> RunSteps:
+        """The steps of this run."""
+        return self._steps
+
+    @property
+    def metadata(self) -> WorkflowMetadata:
+        """What the run is."""
+        run: Run = self.admitted.run
+        row = run.row
+        return WorkflowMetadata(
+            self.admitted.key.id, row.workflow, row.version, row.started_ms, row.parent or None
+        )
+
+    @property
+    def _may_have_steps(self) -> bool:
+        return True
+
+    # How it is driven.
+
+    def begin(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """Call the workflow's function."""
+        context = copy_context()
+        context.run(current_turn.set, self)
+        coroutine = self.workflow.method.invoke(None, self.context, args, kwargs)
+        self.main = self.loop.create_task(coroutine, context=context)
+        self.hear()
+
+    def hear(self) -> None:
+        """Let the code hear what it has not heard, and go on up to its next wait."""
+        if self.over or self._driving_now or self.partition.stopped is not None:
+            return
+        if self.given_up:
+            if self.admitted.parked is None:
+                self.driver.begin(self.partition, self.admitted)
+            return
+        driving = self.driving
+        outer = driving.outer()
+        driving.begin(self.partition.number, self.admitted)
+        self._driving_now = True
+        try:
+            self._drive()
+        except CannotGoOn as error:
+            self.broken = error
+        finally:
+            self._driving_now = False
+            driving.end(outer)
+        self.driver.came_to_rest(self)
+
+    def _drive(self) -> None:
+        main, steps, loop = self.main, self._steps, self.loop
+        assert main is not None
+        loop.drive()
+        while self.broken is None and not main.done() and steps.hear_next():
+            loop.drive()
+        if self.broken is None:
+            steps.check_heard()
+
+    def cancel(self, reason: str) -> None:
+        """End the run's code, which may clean up."""
+        self.cancelled = reason
+        assert self.main is not None
+        self.main.cancel()
+        self.driver.cancelled(self)
+
+    def drop(self) -> None:
+        """Let the code go; what it has begun goes on."""
+        self.given_up = True
+        self._steps.drop()
+        self.loop.drop()
+        self.main = None
+
+    def end_tasks(self) -> None:
+        """Cancel what the run's code has left running, and let that clean up."""
+        self._driving_now = True
+        try:
+            for task in self.loop.tasks:
+                task.cancel()
+            self.loop.drive()
+        finally:
+            self._driving_now = False
+
+    def _refused(self, error: ForeignAwait) -> BaseException:
+        """Stop a run that waits for what it cannot: a fixed program may go on with it."""
+        args = (str(self.admitted.key), self._steps.asked_count, "a durable wait", str(error))
+        code, payload = pack_error(Code.NON_DETERMINISTIC, args)
+        self.broken = CannotGoOn(code, payload, str(error))
+        return self.broken
+
+    def check_step(self) -> None:
+        """Refuse a step where there can be none."""
+        if self.given_up:
+            raise CannotGoOn(int(Code.CANCELLED), b"", "the code of this run was dropped")
+        super().check_step()
+
+    # What the run's code asks for.
+
+    def step_function(
+        self, function: StepFunction[..., Any], args: bytes
+    ) -> asyncio.Future[StepResult]:
+        """See `workflows.turn.RunTurn`."""
+        return self._steps.function(function, args)
+
+    def create_hook(self, token: str, schema: str, described: bytes) -> RunHook:
+        """See `workflows.turn.RunTurn`."""
+        return self._steps.hook(token, schema, described)
+
+    def dispose_hook(self, hook: RunHook) -> None:
+        """See `workflows.turn.RunTurn`."""
+        if not hook.is_disposed:
+            self._steps.dispose(hook)
+
+    # For hooks.
+
+    def took(self, place: int, before: int | None) -> None:
+        """Take word that the code has got a payload, and leaves the one before unanswered."""
+        if self.given_up:
+            return
+        self.taken.add(place)
+        run: Run = self.admitted.run
+        run.taken += 1
+        if before is not None:
+            self.forgo(before)
+
+    def forgo(self, place: int) -> None:
+        """Tell the sender of a payload that there will be no reply."""
+        self.flush_values()
+        self.runs.unanswered(self.admitted, [place])
+        self._steps.grown()
+        self.flush()
+
+    def reply(self, token: str, place: int, encoded: Callable[[int], bytes]) -> None:
+        """Answer a payload."""
+        self._steps.reply(token, place, encoded)
+
+    # Records.
+
+    def record(self, *events: Event, effects: Sequence[Effect] = ()) -> None:
+        """Commit some events of the run."""
+        self.runs.add(self.admitted, [*self._steps.take_values(), *events], effects)
+        self._steps.grown()
+
+    def flush_values(self) -> None:
+        """Commit the values that were decided: what follows may tell of them."""
+        values = self._steps.take_values()
+        if values:
+            self.runs.add(self.admitted, values)
+            self._steps.grown()
+
+    def entry(self, target: ObjectKey, kind: Kind, method: str, arguments: bytes) -> OutboxEntry:
+        """Return a call of the runtime's own, which waits for its turn for ever."""
+        made = self._entry(target, kind, method, arguments, None)
+        return made._replace(chain=[], encoding=int(Encoding.MSGPACK))
+
+    def release(self, token: str, claim: str) -> OutboxEntry:
+        """Return the call that lets go of a token."""
+        from perdure import codec
+
+        args = codec.encode([[self.admitted.key.id, claim], {}])
+        entry = self.entry(ObjectKey(HOOK_TYPE, token), Kind.CALL, "release", args)
+        sequence = self.partition.memory.underway.next_sequence(entry.partition)
+        return entry._replace(sequence=sequence)
+
+    # Streams of steps.
+
+    def rewind(self, step: int, attempt: int) -> None:
+        """Take back what earlier attempts of a step have written."""
+        del step, attempt
+
+    def stream_port(self, step: int, attempt: int) -> Any:
+        """Return where an attempt of a step writes to."""
+        del step, attempt

@@ -1,0 +1,1 @@
+"""Workflows: functions whose every step is recorded, so that they outlive every process."""
