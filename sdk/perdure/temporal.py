@@ -20,7 +20,7 @@ import os
 import re
 import sys
 import zoneinfo
-from typing import Final
+from typing import Final, TypeVar
 
 __all__ = [
     "duration_text",
@@ -33,8 +33,11 @@ __all__ = [
     "zone_text",
 ]
 
+_T = TypeVar("_T", dt.datetime, dt.time)
+
 _FOLD: Final = "[fold=1]"
 _NAME: Final = "[name="
+_TINY_OFFSET: Final = re.compile(r"([+-])00:?00:?00[.,]([0-9]+)")
 _ZONE_KEY: Final = re.compile(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*")
 _DURATION: Final = re.compile(
     r"([+-])?P(?=.)(?:(\d{1,9})W)?(?:(\d{1,10})D)?"
@@ -62,18 +65,18 @@ def text_of(value: dt.datetime | dt.time) -> str:
 def read_datetime(text: str) -> dt.datetime:
     """Return the datetime of a text."""
     if not text.endswith("]"):
-        return dt.datetime.fromisoformat(text)
+        return _exactly(dt.datetime.fromisoformat(text), text)
     local, zone, fold = _split(text)
-    value = dt.datetime.fromisoformat(local)
+    value = _exactly(dt.datetime.fromisoformat(local), local)
     return value.replace(tzinfo=_zone(zone, value.tzinfo), fold=fold)
 
 
 def read_time(text: str) -> dt.time:
     """Return the time of a text."""
     if not text.endswith("]"):
-        return dt.time.fromisoformat(text)
+        return _exactly(dt.time.fromisoformat(text), text)
     local, zone, fold = _split(text)
-    value = dt.time.fromisoformat(local)
+    value = _exactly(dt.time.fromisoformat(local), local)
     return value.replace(tzinfo=_zone(zone, value.tzinfo), fold=fold)
 
 
@@ -132,6 +135,20 @@ def read_duration(text: str) -> dt.timedelta:
         )
     except OverflowError:
         raise ValueError(f"{text!r:.100} is longer than a timedelta can be") from None
+
+
+def _exactly(value: _T, text: str) -> _T:
+    """Return what was read from a text, with its offset as it is there.
+
+    Python 3.11 takes an offset of less than a second for none.
+    """
+    if value.tzinfo is not dt.UTC or text.endswith(("Z", "+00:00")):
+        return value
+    tiny = _TINY_OFFSET.search(text)
+    if tiny is None:
+        return value
+    microseconds = int(tiny[1] + tiny[2][:6].ljust(6, "0"))
+    return value.replace(tzinfo=dt.timezone(dt.timedelta(microseconds=microseconds)))
 
 
 def _split(text: str) -> tuple[str, str, int]:
