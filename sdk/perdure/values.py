@@ -181,8 +181,9 @@ def _look_up(module_name: str, name: str) -> type | None:
 
     Dictionaries are read, attributes are not asked for: the name may come from outside.
     """
-    module = sys.modules.get(module_name)
-    found: Any = module
+    found: Any = sys.modules.get(module_name)
+    if found is None:
+        return None  # Its import has failed, or it was taken away: others are not to suffer.
     for part in name.split("."):
         found = vars(found).get(part)
         if not isinstance(found, type):

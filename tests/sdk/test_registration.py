@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+from harness.known_classes import known_classes
 
 from perdure import DurableObject, UnknownMethod, UnknownType, durable
 from perdure.objects import STATE_BYTES_MAX, all_types, find_type, type_of
@@ -28,7 +29,8 @@ def loaded():
         names.append(name)
         return module(name, source, file)
 
-    yield load
+    with known_classes():
+        yield load
     for name in names:
         sys.modules.pop(name, None)
 

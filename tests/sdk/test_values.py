@@ -119,6 +119,19 @@ def test_one_file_imported_under_two_names_has_one_class(write_module, tmp_path)
         del sys.modules["shop_e_main"]
 
 
+def test_a_module_whose_import_fails_leaves_the_others_as_they_are(write_module):
+    with pytest.raises(ZeroDivisionError):
+        write_module(
+            "shop_broken", "from perdure import values\nvalues.register_module(__name__)\n1 / 0"
+        )
+    here = write_module("shop_sound", ITEM)
+    values.register_module("shop_sound")
+
+    assert decode(encode(here.Item(1))) == here.Item(1)
+    with pytest.raises(UnknownType, match="'Item'"):
+        decode(_member("Item", "X"))
+
+
 def test_two_files_cannot_register_one_name(write_module):
     first, second = write_module("shop_f", ITEM), write_module("shop_g", ITEM)
     values.register(first.Item)
