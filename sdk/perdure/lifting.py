@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import decimal
 import enum
-import os
-import threading
+import gc
+import re
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -16,7 +16,8 @@ from datetime import date, datetime, time, timedelta, timezone
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import ormsgpack
+import msgspec
+from msgspec.msgpack import Ext
 
 from perdure import instances, temporal, values
 from perdure.errors import BadPayload, PerdureError, UnknownType
@@ -57,24 +58,14 @@ _NO_HEADERS: Final = bytes(
 _COUNTED_BYTES_MAX: Final = 16_384
 """Counting is for small values. More bytes than this are taken to be deep."""
 
-# Proves that a value ended where its bytes did. Random, so that nobody can send it.
-_END: Final = os.urandom(16)
-_TAIL: Final = b"\xc4\x10" + _END
+# Leaves extensions as they are, so that nothing but msgspec is on the stack.
+_decode: Final = msgspec.msgpack.Decoder().decode
+_DEEPEST: Final = b"\x91" * DEPTH_MAX + b"\xc0"
+
+# Extension -1, of which msgspec makes a datetime by itself. Other things may look like it.
+_TIMESTAMP: Final = re.compile(rb"[\xd6\xd7\x04\x08\x0c]\xff")
 
 _DECIMALS: Final = decimal.Context(traps=[decimal.InvalidOperation])
-
-_failed = threading.local()
-"""`error`: what the hook raised. ormsgpack replaces it by one that says nothing."""
-
-
-class _Pending:
-    """An extension in a value that is decoded from the outside to the inside."""
-
-    __slots__ = ("code", "payload")
-
-    def __init__(self, code: int, payload: bytes) -> None:
-        self.code = code
-        self.payload = payload
 
 
 def read(data: bytes, room: int = DEPTH_MAX) -> Any:
@@ -89,12 +80,13 @@ def read(data: bytes, room: int = DEPTH_MAX) -> Any:
         UnknownType: There is an instance of an unknown class.
     """
     try:
-        # Short enough to be flat enough, as most values are.
-        return _unpack(data, _read_extension) if len(data) <= room else _read(data, room)
+        return _read(data, room)
     except PerdureError:
         raise
     except (MemoryError, RecursionError):
         raise
+    except msgspec.DecodeError as error:
+        raise BadPayload(f"no MessagePack: {error}"[:300]) from None
     except Exception as error:
         # What the constructors of the types say, and a user's `__hash__` or default factory.
         raise BadPayload(f"no value: {type(error).__name__}: {error}"[:300]) from None
@@ -127,27 +119,57 @@ def check_depth(value: object, room: int = DEPTH_MAX) -> None:
 
 
 def _read(data: bytes, room: int) -> Any:
-    if len(data) <= _COUNTED_BYTES_MAX and len(data.translate(None, _NO_HEADERS)) <= room:
-        return _unpack(data, _read_extension)
-    pending: list[_Pending] = []
+    if (
+        len(data) <= room
+        or (len(data) <= _COUNTED_BYTES_MAX and len(data.translate(None, _NO_HEADERS)) <= room)
+    ) and (b"\xff" not in data or not _TIMESTAMP.search(data)):
+        before = _last_extension[0]
+        value = _decode_all(data)
+        if _last_extension[0] is not before:
+            # What is a key of a map may have been one. As an `Ext` it has no hash: refused.
+            _decode(data)
+        return value
+    try:
+        value = _decode(data)
+    except RecursionError:
+        # The interpreter's limit. Others may have used it up before: then this is one, too.
+        _decode(_DEEPEST)
+        raise TooDeep from None
+    return value if type(value) in _SCALARS or _is_plain(value, room) else _resolve(value, room)
 
-    def keep_extension(code: int, payload: bytes) -> _Pending:
-        extension = _Pending(code, payload)
-        pending.append(extension)
-        return extension
 
-    value = _unpack(data, keep_extension)
-    if pending:
-        return _resolve(value, room)
-    check_depth(value, room)
-    return value
+def _read_extension(code: int, payload: bytes | memoryview, room: int = DEPTH_MAX) -> Any:
+    _last_extension[0] = object()
+    reader = _READERS.get(code)
+    if reader is None:
+        raise BadPayload(f"there is no extension {code}")
+    return reader(bytes(payload), room)
+
+
+_decode_all: Final = msgspec.msgpack.Decoder(ext_hook=_read_extension).decode
+
+_last_extension: Final = [object()]
+"""Another object for each extension that is decoded, by whichever thread."""
+
+
+def _is_plain(value: Any, room: int) -> bool:
+    """Tell whether a decoded value has nothing but scalars, lists and dicts, and not too deep."""
+    layer: list[Any] = [value]
+    for _ in range(room):
+        if not _LISTS_AND_DICTS.issuperset(map(type, layer)):
+            return False
+        # What is in them, in one call in C. It leaves out keys that are text.
+        layer = [x for x in gc.get_referents(*layer) if type(x) not in _SCALARS]
+        if not layer:
+            return True
+    return False
 
 
 def _resolve(value: Any, room: int) -> Any:
     """Return a value with its extensions decoded. Lists and dicts are changed in place."""
     kind = type(value)
-    if kind is _Pending:
-        return _reader(value.code)(value.payload, room)
+    if kind is Ext:
+        return _read_extension(value.code, value.data, room)
     if kind is list:
         if room <= 0:
             raise TooDeep
@@ -158,42 +180,30 @@ def _resolve(value: Any, room: int) -> Any:
             raise TooDeep
         if not _are_scalars(map(type, value)):
             for key in value:
-                check_depth(key, room - 1)
+                _check_key(key, room - 1)
         if not _are_scalars(map(type, value.values())):
             for key, x in value.items():
                 if type(x) not in _SCALARS:
                     value[key] = _resolve(x, room - 1)
+    elif kind not in _SCALARS:
+        raise _no_timestamp()
     return value
 
 
-def _unpack(data: bytes, hook: Callable[[int, bytes], Any]) -> Any:
-    try:
-        value, end = ormsgpack.unpackb(
-            b"\x92" + data + _TAIL, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS
-        )
-    except ValueError as error:
-        raised: BaseException | None = vars(_failed).pop("error", None)
-        if raised is None and "Recursion limit" in str(error):
-            raised = TooDeep()
-        raise raised or BadPayload(f"no MessagePack: {error}") from None
-    if end != _END:
-        raise BadPayload("there are bytes behind the value")
-    return value
+def _check_key(key: Any, room: int) -> None:
+    """Refuse a key of a map that is neither a scalar nor an array of such."""
+    if type(key) is tuple:
+        if room <= 0:
+            raise TooDeep
+        for part in key:
+            _check_key(part, room - 1)
+    elif type(key) not in _SCALARS:
+        raise _no_timestamp()
 
 
-def _read_extension(code: int, payload: bytes) -> Any:
-    try:
-        return _reader(code)(payload, DEPTH_MAX)
-    except BaseException as error:
-        _failed.error = error
-        raise
-
-
-def _reader(code: int) -> _Reader:
-    reader = _READERS.get(code)
-    if reader is None:
-        raise BadPayload(f"there is no extension {code}")
-    return reader
+def _no_timestamp() -> BadPayload:
+    """Return the error about what msgspec makes by itself of an extension of MessagePack."""
+    return BadPayload("there is no extension -1: a datetime is one of extension 11")
 
 
 def _array(payload: bytes, room: int) -> list[Any]:
@@ -396,6 +406,7 @@ _READERS: Final[dict[int, _Reader]] = {
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _are_scalars: Final = _SCALARS.issuperset
+_LISTS_AND_DICTS: Final = frozenset({list, dict})
 _SEQUENCES: Final = frozenset({list, tuple, set, frozenset, deque})
 _MAPPINGS: Final = frozenset({dict, OrderedDict, Counter, defaultdict})
 _FLAT: Final = frozenset(

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import Any, Final
 
-import ormsgpack
+import msgspec
+from msgspec.msgpack import Ext
 
 from perdure import instances, temporal, values
 from perdure.extensions import FACTORIES, Extension
@@ -57,8 +58,7 @@ _are_scalars: Final = SCALARS.issuperset
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 
-# Only these: what the other options are about never gets there.
-_OPTIONS: Final = ormsgpack.OPT_NON_STR_KEYS | ormsgpack.OPT_PASSTHROUGH_BIG_INT
+_write: Final = msgspec.msgpack.Encoder().encode
 
 # Text of a Decimal depends on the context's capitals, so it is ours and not the user's.
 _DECIMALS: Final = decimal.Context()
@@ -68,13 +68,18 @@ def pack(lowered: object) -> bytes:
     """Return the bytes of what `lower` returned.
 
     Raises:
-        Refused: There is text in it that is no Unicode.
+        Refused: There is text in it that is no Unicode, or 4 GiB in one piece.
     """
     try:
-        return ormsgpack.packb(lowered, default=_pack_large_int, option=_OPTIONS)
-    except TypeError:
-        # A lowered value has nothing else in it that ormsgpack refuses.
+        try:
+            return _write(lowered)
+        except OverflowError:
+            return _write(_lower_large_ints(lowered))
+    except UnicodeEncodeError:
         raise Refused("text with a lone surrogate") from None
+    except msgspec.EncodeError as error:
+        # A lowered value has nothing else in it that msgspec refuses.
+        raise Refused(f"too much for MessagePack: {error}") from None
 
 
 def lower(value: Any, room: int) -> Any:
@@ -98,7 +103,7 @@ def lower(value: Any, room: int) -> Any:
         for key in value:
             if type(key) is not str:
                 if not _are_native_keys(value):
-                    return ormsgpack.Ext(Extension.DICT, pack(_lower_pairs(value, room)))
+                    return _extension(Extension.DICT, pack(_lower_pairs(value, room)))
                 break
         for content in value.values():
             if type(content) not in SCALARS:
@@ -112,14 +117,29 @@ def lower(value: Any, room: int) -> Any:
         room -= 1
         return [x if type(x) in SCALARS else lower(x, room) for x in value]
     if (leaf := _LEAVES.get(kind)) is not None:
-        return ormsgpack.Ext(*leaf(value))
+        return _extension(*leaf(value))
     return _lower_container(value, kind, room)
 
 
-def _pack_large_int(value: int) -> ormsgpack.Ext:
-    """Write what ormsgpack cannot: it asks for nothing but ints beyond 64 bits."""
-    size = (value + (value < 0)).bit_length() // 8 + 1
-    return ormsgpack.Ext(Extension.INT, value.to_bytes(size, "big", signed=True))
+def _extension(code: int, payload: bytes) -> Ext:
+    # msgspec takes no subclass of int.
+    return Ext(int(code), payload)
+
+
+def _lower_large_ints(lowered: Any) -> Any:
+    """Put an extension in the place of every int beyond 64 bits, where the walk left it.
+
+    Such a number as a key has made its dict an extension already.
+    """
+    kind = type(lowered)
+    if kind is int and not _INT_MIN <= lowered <= _INT_MAX:
+        size = (lowered + (lowered < 0)).bit_length() // 8 + 1
+        return _extension(Extension.INT, lowered.to_bytes(size, "big", signed=True))
+    if kind is list:
+        return [_lower_large_ints(x) for x in lowered]
+    if kind is dict:
+        return {key: _lower_large_ints(x) for key, x in lowered.items()}
+    return lowered
 
 
 def _are_native_keys(keys: Iterable[object]) -> bool:
@@ -141,16 +161,16 @@ def _lower_pairs(items: Mapping[Any, Any], room: int) -> list[Any]:
     return pairs
 
 
-def _lower_container(value: Any, kind: type, room: int) -> ormsgpack.Ext:
+def _lower_container(value: Any, kind: type, room: int) -> Ext:
     if (to_key := to_keys.get(kind)) is not None:
-        return ormsgpack.Ext(Extension.REFERENCE, pack(list(to_key(value))))
+        return _extension(Extension.REFERENCE, pack(list(to_key(value))))
     if isinstance(value, enum.Enum):
         name, member = enum_parts(value)
-        return ormsgpack.Ext(Extension.ENUM, pack([name, lower(member, 0)]))
+        return _extension(Extension.ENUM, pack([name, lower(member, 0)]))
     if room <= 0:
         raise TooManyLevels("")
     code, payload = _CONTAINERS.get(kind, _write_instance)(value, room - 1)
-    return ormsgpack.Ext(code, payload)
+    return _extension(code, payload)
 
 
 def _write_tuple(value: tuple[Any, ...], room: int) -> tuple[int, bytes]:
@@ -168,7 +188,7 @@ def _write_frozenset(value: frozenset[Any], room: int) -> tuple[int, bytes]:
 def _sorted_array(items: Iterable[Any], room: int) -> bytes:
     # A set has no order of its own, and equal sets must give equal bytes.
     packed = sorted([pack(lower(x, room)) for x in items])
-    return pack([ormsgpack.Fragment(x) for x in packed])
+    return pack([msgspec.Raw(x) for x in packed])
 
 
 def _write_ordered_dict(value: OrderedDict[Any, Any], room: int) -> tuple[int, bytes]:

@@ -5,7 +5,7 @@ import contextlib
 import random
 
 import grpc
-import ormsgpack
+import msgspec
 import pytest
 from harness.serving import EchoBackend, RawSession, call_raw, details_of, serving
 from hypothesis import given, settings
@@ -72,7 +72,7 @@ def test_a_batch_is_call_frames_or_malformed(message: bytes) -> None:
         b"\xdc\xff\xff",
         b"\x91\xdd\xff\xff\xff\xff",
         b"\x91\x94\x00\x00\x00\xc6\xff\xff\xff\xff",
-        ormsgpack.packb([[0, 0, 0, b""]] * 5_000),
+        msgspec.msgpack.encode([[0, 0, 0, b""]] * 5_000),
     ],
     ids=["arrays", "maps", "4 G frames", "65,535 frames", "4 G fields", "4 GB", "many"],
 )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import ormsgpack
+from msgspec.msgpack import Decoder, Encoder
 
 from perdure.ids import ObjectKey
 from perdure_node.core.commits import Progress
@@ -44,6 +44,9 @@ LARGE_ATTRIBUTE_BYTES: Final = 4 << 10
 it again."""
 
 TIME_KEY: Final = b"t"
+
+_encode: Final = Encoder().encode
+_decode: Final = Decoder().decode
 
 
 def object_key(key: ObjectKey) -> bytes:
@@ -104,23 +107,23 @@ def pack_object(state_version: int, image: dict[str, bytes]) -> bytes:
         name: value if len(value) <= LARGE_ATTRIBUTE_BYTES else None
         for name, value in image.items()
     }
-    return ormsgpack.packb((state_version, small))
+    return _encode((state_version, small))
 
 
 def unpack_object(row: bytes) -> tuple[int, dict[str, bytes | None]]:
     """Return the state version and the attributes of an object's row."""
-    state_version, image = ormsgpack.unpackb(row)
+    state_version, image = _decode(row)
     return state_version, image
 
 
 def pack_row(row: list[Any] | tuple[Any, ...]) -> bytes:
     """Pack any other row."""
-    return ormsgpack.packb(row, option=ormsgpack.OPT_NON_STR_KEYS)
+    return _encode(row)
 
 
 def unpack_row(row: bytes) -> list[Any]:
     """Unpack any other row."""
-    fields: list[Any] = ormsgpack.unpackb(row, option=ormsgpack.OPT_NON_STR_KEYS)
+    fields: list[Any] = _decode(row)
     return fields
 
 
@@ -151,26 +154,25 @@ def sequence_prefix() -> bytes:
 
 def pack_progress(progress: Progress) -> bytes:
     """Pack a call in progress, without its events."""
-    return ormsgpack.packb((progress.request, progress.start_image, progress.start_version))
+    return _encode((progress.request, progress.start_image, progress.start_version))
 
 
 def unpack_progress(row: bytes, events: list[Event]) -> Progress:
     """Unpack a call in progress."""
-    request, start_image, start_version = ormsgpack.unpackb(row)
+    request, start_image, start_version = _decode(row)
     return Progress(request, start_image, start_version, events)
 
 
 def pack_event(event: Event | Effect) -> bytes:
     """Pack an event, or an entry of the outbox."""
-    # As in a record: an event may hold one of our kinds of tuples.
-    return ormsgpack.packb(event, default=tuple)
+    return _encode(event)
 
 
 def unpack_outbox(row: bytes) -> OutboxEntry:
     """Unpack an entry of the outbox."""
-    return OutboxEntry(*ormsgpack.unpackb(row))
+    return OutboxEntry(*_decode(row))
 
 
 def unpack_event_row(row: bytes) -> Event:
     """Unpack an event."""
-    return unpack_event(ormsgpack.unpackb(row))
+    return unpack_event(_decode(row))

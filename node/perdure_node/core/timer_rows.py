@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import ormsgpack
+from msgspec.msgpack import Decoder, Encoder
 
 from perdure.ids import ObjectKey
 from perdure.schedules import TimerSetting
@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 DUE_PREFIX: Final = b"d"
+
+_encode: Final = Encoder().encode
+_decode: Final = Decoder(TimerSetting).decode
 
 
 def due_key(due_ms: int, key: ObjectKey, name: str) -> bytes:
@@ -84,9 +87,9 @@ def timer_key(key: ObjectKey, name: str) -> bytes:
 
 def pack_timer(timer: TimerSetting) -> bytes:
     """Pack a timer."""
-    return ormsgpack.packb(tuple(timer))
+    return _encode(timer)
 
 
 def unpack_timer(row: bytes) -> TimerSetting:
     """Unpack a timer."""
-    return TimerSetting(*ormsgpack.unpackb(row))
+    return _decode(row)

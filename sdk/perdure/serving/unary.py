@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 import grpc
-import ormsgpack
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from perdure import codec
 from perdure.errors import (
     BadArguments,
     BadKey,
@@ -48,7 +48,7 @@ _KINDS: Final = {
 
 _NO_ARGUMENTS: Final = {
     Encoding.JSON: b"[]",
-    Encoding.MSGPACK: ormsgpack.packb([[], {}]),
+    Encoding.MSGPACK: codec.encode([[], {}]),
 }
 
 _ENCODINGS: Final = {
