@@ -3,6 +3,7 @@
     app = "shop.py"                 # a path, seen from this file, or the name of a module
     data = "/var/lib/perdure"       # the data of the node n1 lies in its folder n1
     address = "10.0.0.1:7400"       # where clients call; else the first router
+    routing = "router"              # or "direct": clients call the nodes that own their objects
     log_level = "info"
 
     [cluster]
@@ -49,7 +50,15 @@ from perdure.service_settings import (
     variable_key,
 )
 
-__all__ = ["CONFIG_FILE", "Config", "check_address", "check_node_name", "load_config"]
+__all__ = [
+    "CONFIG_FILE",
+    "Config",
+    "check_address",
+    "check_node_name",
+    "check_routing",
+    "load_config",
+    "routing_of_clients",
+]
 
 CONFIG_FILE: Final = "perdure.toml"
 
@@ -70,6 +79,9 @@ class Config:
 
     address: str | None = None
     """Where clients call."""
+
+    routing: str | None = None
+    """`router` or `direct`: who sends the calls of clients to the nodes that own their objects."""
 
     log_level: str | None = None
 
@@ -139,6 +151,32 @@ def check_address(value: object, where: str) -> str:
         if match and 0 < int(match[2]) <= 65_535:
             return value
     raise ConfigError(f"{where}: an address is host:port, not {value!r}")
+
+
+def check_routing(value: object, where: str) -> str:
+    """Return a routing unchanged.
+
+    Raises:
+        ConfigError: There is no such.
+    """
+    if value in ("router", "direct"):
+        return str(value)
+    raise ConfigError(f"{where}: router or direct, not {value!r}")
+
+
+def routing_of_clients(environment: Mapping[str, str]) -> str:
+    """Return how clients route that do not say it themselves.
+
+    Args:
+        environment: The process' environment. What it does not say, the perdure.toml of the
+            current folder may.
+
+    Raises:
+        ConfigError: One of them says what cannot be.
+    """
+    if value := environment.get(_variable("routing")):
+        return check_routing(value, f"the environment: {_variable('routing')}")
+    return load_config(None, {}, {}).routing or "router"
 
 
 def check_node_name(value: str, where: str) -> str:
@@ -284,6 +322,7 @@ _KEYS: Final[dict[str, tuple[str, Callable[[object, str], Any]]]] = {
     "app": ("app", _text),
     "data": ("data", _path),
     "address": ("address", check_address),
+    "routing": ("routing", check_routing),
     "log_level": ("log_level", _log_level),
     "cluster.id": ("cluster_id", _text),
     "cluster.partitions": ("partitions", _partitions),

@@ -1,7 +1,8 @@
 """Which client a piece of code uses: one for each event loop, made when it is needed.
 
-An address (`connect`, `PERDURE_ADDRESS`) makes this process a client of that server; without one
-it has a node of its own. Handles belong to no loop: they ask here at each call.
+An address (`connect`, `PERDURE_ADDRESS`) makes this process a client of that server, or with direct
+routing (`connect`, `PERDURE_ROUTING`, perdure.toml) of the nodes behind it; without one it has a
+node of its own. Handles belong to no loop: they ask here at each call.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Final
+from typing import Final, Literal
 
 from perdure import embedding
 from perdure.client import Client
 from perdure.kept_task import KeptTask, keep
+from perdure.transport import Transport
 
 __all__ = ["connect", "current_client"]
 
@@ -26,19 +28,16 @@ _log = logging.getLogger("perdure")
 class _Home:
     """What one event loop has of Perdure: a client, and sometimes the process's node."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: str | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: str | None, routing: str) -> None:
         self.generation = _generation
         self.address = address
+        self.routing = routing
         self._loop = loop
         self._ending: asyncio.Future[None] = loop.create_future()
         if address is None:
-            transport = embedding.EmbeddedTransport(self._failed)
-            self.client = Client(transport)
+            self.client = Client(embedding.EmbeddedTransport(self._failed))
         else:
-            # Imported here: a process with an embedded node never needs gRPC.
-            from perdure.grpc_transport import GrpcTransport
-
-            self.client = Client(GrpcTransport(address, keep=True))
+            self.client = Client(_transport_to(address, routing))
         self._keeper: KeptTask[None] = keep(
             self._keep(), name="perdure", on_cancel=self._begin_to_end
         )
@@ -72,9 +71,30 @@ class _Home:
         self._begin_to_end()
 
 
+def _routing_to(address: str | None) -> str:
+    if address is None or _routing is not None:
+        return _routing or "router"
+    from perdure.config import routing_of_clients
+
+    return routing_of_clients(os.environ)
+
+
+def _transport_to(address: str, routing: str) -> Transport:
+    # Imported here: a process with an embedded node never needs gRPC.
+    if routing == "direct":
+        from perdure.routing.direct import DirectTransport
+
+        return DirectTransport(address, keep=True)
+    from perdure.grpc_transport import GrpcTransport
+
+    return GrpcTransport(address, keep=True)
+
+
 _homes: dict[asyncio.AbstractEventLoop, _Home] = {}
 _address: str | None = None
 """Given to `connect`."""
+_routing: str | None = None
+"""Given to `connect`; None: whatever the settings say."""
 _generation = 0
 """Counts the addresses given to `connect`."""
 
@@ -98,7 +118,12 @@ def current_client() -> Client:
     return home.client
 
 
-async def connect(address: str, *, timeout: float | None = 30.0) -> Client:
+async def connect(
+    address: str,
+    *,
+    routing: Literal["router", "direct"] | None = None,
+    timeout: float | None = 30.0,
+) -> Client:
     """Make this process a client of a router or node, and wait until it is reached.
 
     Counts for every event loop of the process, from now on. Calls made before are finished
@@ -106,14 +131,23 @@ async def connect(address: str, *, timeout: float | None = 30.0) -> Client:
 
     Args:
         address: `host:port`.
+        routing: `router`: all calls go to that address. `direct`: this process finds out which
+            nodes there are and calls them itself; a router takes the calls for those that it
+            cannot reach. None: what `PERDURE_ROUTING` says, else `routing` in the perdure.toml
+            of the current folder, else `router`.
         timeout: Seconds.
 
     Raises:
         DeadlineExceeded: It was not reached in time. Calls will go on trying.
+        ConfigError: There is no such routing.
     """
-    global _address, _generation
-    if address != _address:
-        _address = address
+    global _address, _routing, _generation
+    if routing is not None:
+        from perdure.config import check_routing
+
+        check_routing(routing, "routing")
+    if (address, routing) != (_address, _routing):
+        _address, _routing = address, routing
         _generation += 1
     client = current_client()
     await client.connected(timeout)
@@ -124,10 +158,11 @@ def _move_in(loop: asyncio.AbstractEventLoop, old: _Home | None) -> _Home:
     for ended in [other for other in _homes if other.is_closed()]:
         del _homes[ended]
     address = _address or os.environ.get("PERDURE_ADDRESS") or None
-    if old is not None and old.address == address and not old.client.closed:
+    wanted = (address, routing := _routing_to(address))
+    if old is not None and (old.address, old.routing) == wanted and not old.client.closed:
         old.generation = _generation
         return old
-    home = _homes[loop] = _Home(loop, address)
+    home = _homes[loop] = _Home(loop, address, routing)
     if old is not None:
         keep(old.end(), name="perdure leaving")
     return home
