@@ -1,7 +1,8 @@
 """The steps of one run of one method: asked for, performed, and given back in order.
 
-Between two results that are given to a method, the event loop runs idle as far as the method is
-concerned, live and in every later run: so a race has the same winner each time.
+Between two results that are given to a method, and before the first, the event loop runs idle as
+far as the method is concerned, live and in every later run: so a race has the same winner each
+time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from perdure.context import StepResult, current_turn
 from perdure.errors import Code, TooManySteps
 from perdure.frames import Kind, pack_error
 from perdure.ids import ObjectKey
-from perdure_node.core.events import CALL, Cancelled, Effect, Event, OutboxEntry, Scheduled
+from perdure_node.core.events import CALL, Cancelled, Done, Effect, Event, OutboxEntry, Scheduled
 from perdure_node.core.replay import Mismatch, Replay
 from perdure_node.signals import CannotGoOn
 
@@ -114,7 +115,7 @@ class Steps:
         self.asked: dict[int, float] = {}
         """When this run asked for steps: the time of the loop."""
         self._finished: asyncio.Future[None] | None = None
-        self._quiet = True
+        self._quiet = self._fresh = True
         self._pending: list[tuple[Event, Effect]] = []
         """Made with the next commit of the state: sends, timers."""
         self._kept = 0
@@ -304,20 +305,31 @@ class Steps:
         if event is None:
             return
         self._quiet = False
+        if self._fresh and isinstance(event, Done):
+            # What the method's beginning causes comes first, in several tasks perhaps.
+            self._fresh = False
+            self._wait(_QUIET_TICKS, lambda: self._give(event))
+        else:
+            self._give(event)
+
+    def _give(self, event: Event) -> None:
         if isinstance(event, Cancelled):
             self._turn.cancel(event.reason)
-        else:
+        elif isinstance(event, Done):
             future = self._waiting.pop(event.step, None)
             if future is not None and not future.done():
                 future.set_result(StepResult(event.code, event.payload))
-        self._wait(_QUIET_TICKS)
+        self._wait(_QUIET_TICKS, self._go_on)
 
-    def _wait(self, ticks: int) -> None:
+    def _wait(self, ticks: int, then: Callable[[], None]) -> None:
         if ticks:
-            self._loop.call_soon(self._wait, ticks - 1)
+            self._loop.call_soon(self._wait, ticks - 1, then)
         else:
-            self._quiet = True
-            self.pump()
+            then()
+
+    def _go_on(self) -> None:
+        self._quiet = True
+        self.pump()
 
     # Between two runs of one call.
 
@@ -340,6 +352,7 @@ class Steps:
         self._turn = turn
         self._replay = Replay(progress.events)
         self._finished = None
+        self._fresh = True
         self.asked = {}
 
     # From the ask to the result.

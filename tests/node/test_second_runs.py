@@ -172,6 +172,14 @@ class Carillon(DurableObject):
                 group.create_task(one(name))
         await crash_here()
 
+    async def chains(self, ctx: DurableContext) -> None:
+        async def chain(name: str) -> None:
+            for link in range(4):
+                self.log.append((name, await ctx.run("link", make, f"{name}{link}")))
+
+        await asyncio.gather(*(chain(name) for name in "abc"))
+        await crash_here()
+
     async def _in_turn(self, name: str) -> str:
         before = {"c": None, "a": "after c", "b": "after a"}[name]
         while before is not None and before not in MADE:
@@ -332,6 +340,16 @@ async def test_code_behind_several_steps_asks_in_the_same_order_in_a_second_run(
 
     assert made == ["after c", "after a", "after b", "crash"]
     assert log == ["c", "after c", "a", "after a", "b", "after b"]
+
+
+@on_loop
+async def test_steps_of_one_name_in_several_tasks_keep_their_results_in_a_second_run(
+    tmp_path: Path,
+) -> None:
+    made, log = await two_lives(tmp_path, "chains")
+
+    assert sorted(made[:-1]) == sorted(result for _, result in log)
+    assert all(result.startswith(name) for name, result in log), log
 
 
 # State.
