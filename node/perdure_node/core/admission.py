@@ -24,7 +24,7 @@ from perdure_node.core.memory import Memory
 from perdure_node.core.order import OutOfOrder
 from perdure_node.core.reader import Reader
 from perdure_node.core.recorder import Recorder
-from perdure_node.core.refusals import PASSING, refuse_chain, refuse_full, refuse_session
+from perdure_node.core.refusals import PASSING, refuse_chain, refuse_session, refuse_unconfirmed
 from perdure_node.core.runs import Runs
 from perdure_node.core.window import UNRECORDED, Ended, SessionWindow
 
@@ -105,15 +105,17 @@ class Admission:
 
     def admit(self, request: Request, copy: Copy, deadline_ms: int) -> None:
         """Take a copy of a call."""
-        window = self._memory.windows.get(request.session) or self._memory.window(request.session)
+        memory = self._memory
+        window = memory.windows.get(request.session) or memory.window(request.session)
         if window is None:
             refusal = refuse_session(request.session, self._memory.time_ms, self._limits)
             if refusal is not None:
                 self._gate.refuse(copy, refusal)
                 return
             window = self._memory.open_window(request.session)
-        window.confirm(request.confirmed)
-        self._memory.dirty_windows.add(request.session)
+        if request.confirmed != window.settled:
+            window.confirm(request.confirmed)
+        memory.dirty_windows.add(request.session)
         sequence = request.sequence
         if sequence == 0:
             self._gate.refuse(copy, Refusal(Code.MALFORMED, ("a call has a sequence from 1 on",)))
@@ -132,7 +134,9 @@ class Admission:
                 what = ("copies of one call", self._limits.retry_after_s)
                 self._gate.refuse(copy, Refusal(Code.BACKPRESSURE, what))
             return
-        if window.is_settled(sequence):
+        if sequence <= window.settled[0] or (
+            len(window.settled) > 1 and window.is_settled(sequence)
+        ):
             self._gate.refuse(copy, Refusal(Code.SUPERSEDED, ()))
             return
         previous = request.previous
@@ -217,11 +221,14 @@ class Admission:
         # Who wants a handle to what is there only reads, beside the mailbox.
         if parked and key in parked and request.kind not in _BESIDE_PARKED:
             return self._journalled.refusal(key)
-        if self._mailboxes.waiting >= limits.waiting_calls_max:
-            return Refusal(
-                Code.BACKPRESSURE, (f"partition {self._owner.number}", limits.retry_after_s)
-            )
-        return refuse_full(key, self._mailboxes.get(key), window, limits)
+        if self._mailboxes.waiting:
+            if self._mailboxes.waiting >= limits.waiting_calls_max:
+                full = f"partition {self._owner.number}"
+                return Refusal(Code.BACKPRESSURE, (full, limits.retry_after_s))
+            mailbox = self._mailboxes.get(key)
+            if mailbox is not None and len(mailbox.waiting) >= limits.mailbox_calls_max:
+                return Refusal(Code.BACKPRESSURE, (str(key), limits.retry_after_s))
+        return refuse_unconfirmed(window, limits)
 
     def _repeat(self, request: Request, copy: Copy, past: Ended) -> None:
         """Answer a copy of a call that has ended."""

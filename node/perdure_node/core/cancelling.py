@@ -19,7 +19,7 @@ from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
 from perdure_node.core.reader import NO, YES
 from perdure_node.core.recorder import Recorder
-from perdure_node.core.refusals import refuse_full, refuse_session
+from perdure_node.core.refusals import refuse_session, refuse_unconfirmed
 
 __all__ = ["Cancelling", "Stop"]
 
@@ -131,7 +131,7 @@ class Cancelling:
             window = memory.open_window(session)
         if sequence == 0 or window.has_seen(sequence):
             return False
-        if refuse_full(key, None, window, limits) is not None:
+        if refuse_unconfirmed(window, limits) is not None:
             return False
         outcome = pack_error(Code.CANCELLED, (str(key), reason))
         self._recorder.commit_unseen(Outcome(session, sequence, window.settled, *outcome))

@@ -38,6 +38,9 @@ class Mailboxes:
         """
         self._start = start
         self._by_key: dict[ObjectKey, Mailbox] = {}
+        self._spare: list[Mailbox] = []
+        """One that is empty, for the next object: most are idle again at once, and a new one is
+        dear to make."""
         self._stalled: dict[ObjectKey, None] = {}
         """Objects whose next call could not start while `paused` was set."""
         self.waiting = 0
@@ -57,19 +60,20 @@ class Mailboxes:
 
     def put(self, call: Call) -> None:
         """Let a call wait for its turn, which may be now."""
-        mailbox = self._by_key.get(call.key)
+        key = call.key
+        mailbox = self._by_key.get(key)
         if mailbox is None:
-            mailbox = self._by_key[call.key] = Mailbox()
+            mailbox = self._by_key[key] = self._spare.pop() if self._spare else Mailbox()
             if not self.paused:
                 # Most calls find their object idle.
                 self._start(call, mailbox)
                 if not mailbox.running:
-                    self._start_next(call.key, mailbox)
+                    self._start_next(key, mailbox)
                 return
         mailbox.waiting.append(call)
         self.waiting += 1
         if len(mailbox.waiting) == 1:
-            self._start_next(call.key, mailbox)
+            self._start_next(key, mailbox)
 
     def put_first(self, call: Call, mailbox: Mailbox) -> None:
         """Let a call be the next one."""
@@ -101,7 +105,7 @@ class Mailboxes:
             if mailbox.waiting:
                 self._start_next(call.key, mailbox)
             elif not mailbox.running:
-                del self._by_key[call.key]
+                self._leave(call.key, mailbox)
 
     def resume_starting(self) -> None:
         """Start the calls that could not start while `paused` was set."""
@@ -122,4 +126,9 @@ class Mailboxes:
             self.waiting -= 1
             self._start(call, mailbox)
         if not running:
-            del self._by_key[key]
+            self._leave(key, mailbox)
+
+    def _leave(self, key: ObjectKey, mailbox: Mailbox) -> None:
+        del self._by_key[key]
+        if not self._spare:
+            self._spare.append(mailbox)

@@ -19,11 +19,12 @@ from perdure_node.core import rows
 from perdure_node.core.batch import Batch, BatchBuilder, Images
 from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.damage import DamageFound
-from perdure_node.core.events import Blame, Effect
+from perdure_node.core.events import Blame, Chunk, Effect
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
+from perdure_node.core.streams import Streams
 from perdure_node.core.timers import Timers
 from perdure_node.core.underway import Leaves, Underway
 from perdure_node.core.window import SessionWindow
@@ -89,6 +90,7 @@ class Memory:
         """Those in memory. `window` looks further."""
         self._keyed: dict[tuple[ObjectKey, str, str], Keyed] = {}
         self.timers = Timers(store, limits)
+        self.streams = Streams(store)
         self.timers_due_ms = self.timers.next_due_ms
         """When the earliest of them is due, or a little earlier: wall clock. None: never."""
         self.underway = Underway(lambda prefix: _all_rows(store, prefix))
@@ -214,12 +216,16 @@ class Memory:
 
     def commit(self, commit: Commit, record: int) -> ObjectState | None:
         """Take over one commit, which will be in `record`. Returns the object's state."""
-        key, state = commit.key, None
-        if key is not None:
-            state = self._change(commit, key, record)
+        key = commit.key
+        state = None if key is None else self._change(commit, key, record)
         keyed = False
         for outcome in commit.outcomes:
-            self._end(outcome, record)
+            session = outcome.session
+            window = self.windows.get(session) or self.open_window(session)
+            if outcome.confirmed is not window.settled:
+                window.confirm(outcome.confirmed)
+            window.end(outcome.sequence, outcome.code, outcome.payload, record)
+            self.dirty_windows.add(session)
             if outcome.key is not None and key is not None:
                 self.note_key(outcome, key, record)
                 keyed = True
@@ -227,7 +233,7 @@ class Memory:
         if commit.events or commit.effects or commit.progress is not None or self.progress:
             leaves = self.underway.take(commit)
             if commit.effects and key is not None:
-                self._set_timers(commit.effects, key, record)
+                self._take_effects(commit.effects, key, record)
             elif commit.effects:
                 self._blame(commit.effects)
         if (
@@ -245,30 +251,31 @@ class Memory:
         return state
 
     def _change(self, commit: Commit, key: ObjectKey, record: int) -> ObjectState | None:
+        values = commit.values
         state = self._states.get(key)
-        if not (commit.values or commit.created or commit.gone):
+        if not (values or commit.created or commit.gone):
             return state
         state = state or self.state(key)
         if state is None:
             state = self._adopt(ObjectState(key, None, commit.state_version, self.number))
-        self.number += 1
+        self.number = number = self.number + 1
         size = state.size
         if commit.gone:
-            state.delete(self.number)
+            state.delete(number)
             self.timers.remove_all(key, record)
         elif commit.created:
-            state.create(commit.values, commit.state_version, self.number)
+            state.create(values, commit.state_version, number)
         else:
             state.state_version = commit.state_version
-            state.commit(commit.values, self.number)
+            state.commit(values, number)
         if state.resident:
-            self._residents.resized(state.size - size)
+            self._residents.bytes += state.size - size
         state.last_record = record
         self._pinned[key] = state
         self._images[key] = state.state_version, state.image
         return state
 
-    def _set_timers(self, effects: Iterable[Effect], key: ObjectKey, record: int) -> None:
+    def _take_effects(self, effects: Iterable[Effect], key: ObjectKey, record: int) -> None:
         for effect in effects:
             if isinstance(effect, TimerChange):
                 self.timers.apply(key, effect, record)
@@ -277,6 +284,8 @@ class Memory:
                     self.timers_due_ms is None or timer.due_ms < self.timers_due_ms
                 ):
                     self.timers_due_ms = timer.due_ms
+            elif isinstance(effect, Chunk):
+                self.streams.add(key, effect, record)
 
     def _blame(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -284,14 +293,6 @@ class Memory:
                 window = self.open_window(effect.session)
                 window.blamed[effect.sequence] = effect.deaths, effect.epoch
                 self.dirty_windows.add(effect.session)
-
-    def _end(self, outcome: Outcome, record: int) -> None:
-        session = outcome.session
-        window = self.windows.get(session) or self.open_window(session)
-        if outcome.confirmed is not window.settled:
-            window.confirm(outcome.confirmed)
-        window.end(outcome.sequence, outcome.code, outcome.payload, record)
-        self.dirty_windows.add(session)
 
     def note_key(self, outcome: Outcome, key: ObjectKey, record: int) -> None:
         """Note the outcome of a call of this object under its idempotency key, if it has one."""
@@ -337,6 +338,7 @@ class Memory:
         """Read from this store from now on. It holds what the one before it held."""
         self._store = store
         self.timers.use_store(store)
+        self.streams.use_store(store)
 
     # To the store.
 
@@ -367,12 +369,14 @@ class Memory:
                 waiting.add(session)
         self.dirty_windows = waiting
         puts, deletes = self.timers.rows_for(applied)
+        others += self.streams.summaries(applied)
         return builder.build([*others, *puts], applied, deletes)
 
     def batch_written(self, batch: Batch) -> None:
         """Let go of what the store has now."""
         self.applied = batch.applied
         self.timers.written(batch.applied)
+        self.streams.written(batch.applied)
         for key, state in list(self._pinned.items()):
             if state.last_record <= batch.applied:
                 del self._pinned[key]

@@ -6,13 +6,12 @@ from typing import Final
 
 from perdure.errors import Code
 from perdure.frames import Kind, Request
-from perdure.ids import ObjectKey, is_partition_session, session_birth_ms
+from perdure.ids import is_partition_session, session_birth_ms
 from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.limits import Limits
-from perdure_node.core.mailboxes import Mailbox
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["PASSING", "refuse_chain", "refuse_full", "refuse_session"]
+__all__ = ["PASSING", "refuse_chain", "refuse_session", "refuse_unconfirmed"]
 
 
 PASSING: Final = frozenset((Code.BACKPRESSURE, Code.DRAINING, Code.DISK_FULL))
@@ -55,12 +54,8 @@ def refuse_chain(request: Request, limits: Limits) -> Refusal | None:
     return None
 
 
-def refuse_full(
-    key: ObjectKey, mailbox: Mailbox | None, window: SessionWindow[Call], limits: Limits
-) -> Refusal | None:
-    """Refuse a call for which its object's mailbox, or its session, has no room."""
-    if mailbox is not None and len(mailbox.waiting) >= limits.mailbox_calls_max:
-        return Refusal(Code.BACKPRESSURE, (str(key), limits.retry_after_s))
+def refuse_unconfirmed(window: SessionWindow[Call], limits: Limits) -> Refusal | None:
+    """Refuse a call of a session that has not confirmed its answers for long."""
     if (
         len(window.open) + len(window.ended) >= limits.session_unconfirmed_max
         or window.bytes >= limits.session_outcome_bytes_max

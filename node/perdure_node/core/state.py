@@ -67,10 +67,11 @@ class ObjectState:
         """Take over changed attributes."""
         if values:
             image = self.image or {}
-            for name, value in values.items():
-                self.size += len(value) - len(image.get(name, b""))
-                self.changed_at[name] = number
             self.image = {**image, **values}
+            changed_at = self.changed_at
+            for name, value in values.items():
+                changed_at[name] = number
+                self.size += len(value) - len(image.get(name, DELETED))
         self.number = number
 
     def create(self, values: dict[str, bytes], state_version: int, number: int) -> None:
