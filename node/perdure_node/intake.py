@@ -41,7 +41,7 @@ def check_request(
     kind = request.kind
     if kind not in _KINDS:
         raise BadPayload(f"there is no kind of call {kind}")
-    if kind in _WITHOUT_OBJECT:
+    if kind in _WITHOUT_OBJECT or (kind == Kind.ASK and request.method == "list"):
         return
     actual = _partition_of(request.type, request.id, partition_count)
     if actual != partition:

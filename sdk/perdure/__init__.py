@@ -62,8 +62,9 @@ from perdure.workflows.definitions import workflow
 from perdure.workflows.hooks import define_hook
 from perdure.workflows.metadata import get_step_metadata, get_workflow_metadata
 from perdure.workflows.resuming import resume_hook
-from perdure.workflows.runs import Run, RunStatus, get_run, start
+from perdure.workflows.runs import Run, RunStatus, get_run, list_runs, start
 from perdure.workflows.steps import FatalError, RetryableError, step
+from perdure.workflows.streams import StreamReset, Writable, get_writable
 
 __all__ = [
     "Agent",
@@ -116,6 +117,7 @@ __all__ = [
     "StateNotStorable",
     "StateTooLarge",
     "StorageHeld",
+    "StreamReset",
     "Superseded",
     "Timer",
     "TooLarge",
@@ -123,6 +125,7 @@ __all__ = [
     "TooManyTimers",
     "UnknownMethod",
     "UnknownType",
+    "Writable",
     "connect",
     "continue_as_new",
     "ctx",
@@ -131,6 +134,8 @@ __all__ = [
     "get_run",
     "get_step_metadata",
     "get_workflow_metadata",
+    "get_writable",
+    "list_runs",
     "patched",
     "resume_hook",
     "sleep",

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
-from perdure_node.core.events import Effect, OutboxEntry, OutboxGone
+from perdure_node.core.events import Chunk, Effect, OutboxEntry, OutboxGone
+from perdure_node.core.stream_rows import chunk_key, pack_chunk
 from perdure_node.core.underway import Leaves
 
 __all__ = ["Batch", "BatchBuilder", "Images"]
@@ -61,7 +62,7 @@ class BatchBuilder:
             time_ms: Of its record.
         """
         for effect in commit.effects:
-            self._add_effect(effect)
+            self._add_effect(effect, commit.key)
         key = commit.key
         if key is None:
             return
@@ -82,21 +83,28 @@ class BatchBuilder:
     def _add_progress(self, commit: Commit, key: ObjectKey, leaves: Leaves) -> None:
         if commit.progress is not None:
             self._progress[key] = commit.progress
+            self._drop_events(key, leaves.dropped)
         elif leaves.ended:
             self._progress[key] = None
-            for number in range(leaves.events):
-                row_key = rows.event_key(key, number)
-                self._others.pop(row_key, None)
-                self._deletes.append(row_key)
+            self._drop_events(key, leaves.events)
             return
         for number, event in enumerate(commit.events, leaves.events):
             self._others[rows.event_key(key, number)] = rows.pack_event(event)
 
-    def _add_effect(self, effect: Effect) -> None:
+    def _drop_events(self, key: ObjectKey, count: int) -> None:
+        for number in range(count):
+            row_key = rows.event_key(key, number)
+            self._others.pop(row_key, None)
+            self._deletes.append(row_key)
+
+    def _add_effect(self, effect: Effect, key: ObjectKey | None) -> None:
         # `Timers` and the windows of sessions write the rows of the others.
         if isinstance(effect, OutboxEntry):
             row_key = rows.outbox_key(effect.partition, effect.sequence)
             self._others[row_key] = rows.pack_event(effect)
+        elif isinstance(effect, Chunk):
+            assert key is not None
+            self._others[chunk_key(key.id, effect.stream, effect.index)] = pack_chunk(effect)
         elif isinstance(effect, OutboxGone):
             row_key = rows.outbox_key(effect.partition, effect.sequence)
             self._others.pop(row_key, None)

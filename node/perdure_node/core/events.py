@@ -18,6 +18,7 @@ __all__ = [
     "Blamed",
     "Cancelled",
     "Checkpoint",
+    "Chunk",
     "Done",
     "Effect",
     "Ended",
@@ -26,6 +27,7 @@ __all__ = [
     "OutboxEntry",
     "OutboxGone",
     "Parked",
+    "Patched",
     "Received",
     "Retried",
     "Retrying",
@@ -157,7 +159,7 @@ class Wrote(NamedTuple):
     attempt: int
     stream: str
     first: int
-    """The index of its first chunk."""
+    """The index of its first chunk; -1: what earlier attempts have written is void."""
     tag: str = "w"
 
 
@@ -168,11 +170,20 @@ class Checkpoint(NamedTuple):
     """How often that has happened."""
     hooks: list[list[Any]]
     """`[token, schema, claim]` of those that it has."""
+    disposed: list[str]
+    """The tokens of those that it has had."""
     received: list[list[Any]]
     """The fields of each `Received` that it has not taken yet."""
     dropped: int
     """How many events the run has had before this one, in all."""
     tag: str = "k"
+
+
+class Patched(NamedTuple):
+    """The run takes a way that its code did not have at first."""
+
+    name: str
+    tag: str = "x"
 
 
 class Ended(NamedTuple):
@@ -196,6 +207,7 @@ Event = (
     | Retrying
     | Wrote
     | Checkpoint
+    | Patched
     | Ended
 )
 
@@ -214,6 +226,7 @@ _EVENTS: Final[dict[str, Any]] = {
     "y": Retrying,
     "w": Wrote,
     "k": Checkpoint,
+    "x": Patched,
     "e": Ended,
 }
 
@@ -277,7 +290,19 @@ class Blame(NamedTuple):
     tag: str = "b"
 
 
-Effect = OutboxEntry | OutboxGone | TimerChange | Blame
+class Chunk(NamedTuple):
+    """A chunk of a stream, or the word that what was written from some index on is void."""
+
+    stream: str
+    at: int
+    """Its index. Never used twice."""
+    payload: bytes
+    rewound: int = -1
+    """The first index that is void, up to this one; -1: it is a chunk."""
+    tag: str = "n"
+
+
+Effect = OutboxEntry | OutboxGone | TimerChange | Blame | Chunk
 
 
 def unpack_effect(row: list[Any]) -> Effect:
@@ -286,4 +311,6 @@ def unpack_effect(row: list[Any]) -> Effect:
         return OutboxEntry(*row)
     if row[-1] == "b":
         return Blame(*row)
+    if row[-1] == "n":
+        return Chunk(*row)
     return OutboxGone(*row) if row[-1] == "g" else unpack_change(row)

@@ -50,6 +50,7 @@ class Replay:
         self._passed_step = self._passed_saves = 0
         """What the journal has, up to the cursor: the highest step, and how many saves."""
         self._seen = self._highest = 0
+        self._history = len(events)
         self.asked = 0
         """Steps that this run has asked for."""
         self._saved = saved
@@ -98,7 +99,18 @@ class Replay:
         self._saved += 1
         return self._saved > self._saves
 
-    def next(self) -> Done | Cancelled | Received | Checkpoint | None:
+    def next(self) -> Done | Cancelled | None:
+        """Return what the method is to hear now; None: nothing, it has to go on by itself."""
+        event = self.next_of_run()
+        assert not isinstance(event, Received | Checkpoint), "only runs have hooks"
+        return event
+
+    @property
+    def is_history(self) -> bool:
+        """Tell whether the journal has more of an earlier run, which this one has to repeat."""
+        return self._cursor < self._history
+
+    def next_of_run(self) -> Done | Cancelled | Received | Checkpoint | None:
         """Return what the method is to hear now; None: nothing, it has to go on by itself."""
         while self._cursor < len(self.events):
             event = self.events[self._cursor]

@@ -17,6 +17,7 @@ from perdure_node.core.events import (
     Checkpoint,
     Done,
     Event,
+    Patched,
     Received,
     Retrying,
     Scheduled,
@@ -72,6 +73,8 @@ class RunJournal:
         self.cancelled = False
         self.sleeping: set[int] = set()
         """Steps that sleep."""
+        self.patched: set[str] = set()
+        """Names of the ways that it takes."""
         self._claims: dict[int, str] = {}
         self._seen = 0
         self.grown(events)
@@ -96,11 +99,16 @@ class RunJournal:
         elif isinstance(event, Retrying):
             self.attempts[event.step] = event
         elif isinstance(event, Wrote):
-            self.wrote[event.step, event.stream] = event
+            self.wrote.pop((event.step, event.stream), None)
+            if event.first >= 0:
+                self.wrote[event.step, event.stream] = event
+        elif isinstance(event, Patched):
+            self.patched.add(event.name)
         elif isinstance(event, Cancelled):
             self.cancelled = True
         elif isinstance(event, Checkpoint):
             self.generation, self.dropped = event.generation, event.dropped
+            self.disposed = set(event.disposed)
             for row in event.hooks:
                 self.hooks[row[0]] = HookRow(*row)
             for row in event.received:

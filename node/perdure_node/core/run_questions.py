@@ -64,6 +64,8 @@ class RunQuestions:
             "events": self._events,
             "cancel": self._cancel,
             "list": self._list,
+            "chunks": self._chunks,
+            "streams": self._streams,
         }
         answer = answers.get(request.method)
         if key.type != WORKFLOW or answer is None:
@@ -173,6 +175,33 @@ class RunQuestions:
                 if workflow in (None, row.workflow) and status in (None, row.status):
                     rows.append(self._facts(one, row))
         self._tell(copy, [rows, after if more else None])
+
+    def _streams(self, key: ObjectKey, copy: Copy) -> None:
+        if self._row(key, copy) is not None:
+            streams = self._memory.streams
+            self._tell(copy, {name: streams.length(key.id, name) for name in streams.names(key.id)})
+
+    def _chunks(self, key: ObjectKey, copy: Copy, stream: str, start: int, wait: bool) -> None:
+        """Tell of a part of a stream, once there is one if the asker wants to wait.
+
+        The answer is the chunks, where to read on, and whether the stream is closed.
+        """
+        row = self._row(key, copy)
+        if row is None:
+            return
+        run = self._runs.live.get(key)
+        page = self._memory.streams.read(key.id, stream, start, _PAGE)
+        length = self._memory.streams.length(key.id, stream)
+        if page.chunks or run is None or not wait:
+            closed = run is None and page.next >= length
+            self._tell(copy, [[list(chunk) for chunk in page.chunks], page.next, closed])
+            return
+        followers = run.followers.setdefault(stream, [])
+        if len(followers) >= self._limits.waiting_for_run_max:
+            what = (f"readers of the run {key.id}", self._limits.retry_after_s)
+            self._gate.refuse(copy, Refusal(Code.BACKPRESSURE, what))
+        else:
+            followers.append(lambda: self._chunks(key, copy, stream, start, wait))
 
     def _tell(self, copy: Copy, value: object) -> None:
         """Answer once all is durable that the answer could have seen."""

@@ -13,7 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from perdure import codec
@@ -22,7 +22,16 @@ from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Copy, Refusal
 from perdure_node.core.commits import Commit, Outcome, Progress
-from perdure_node.core.events import Answered, Cancelled, Effect, Ended, Event, Received, Scheduled
+from perdure_node.core.events import (
+    Answered,
+    Cancelled,
+    Checkpoint,
+    Effect,
+    Ended,
+    Event,
+    Received,
+    Scheduled,
+)
 from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
@@ -80,8 +89,16 @@ class Run:
         """Who is told when it has, and what."""
         self.curious: list[Copy] = []
         """Who is told how it ends."""
+        self.followers: dict[str, list[Callable[[], None]]] = {}
+        """Who waits for more of its streams: called once there is, or the run has ended."""
         self.resumes: dict[int, Call] = {}
         """Calls whose senders wait for a reply, by the place of their payload."""
+
+    def begin_anew(self, places: dict[int, int]) -> None:
+        """Forget the journal, which is a new one: payloads have other places there."""
+        self._journal = RunJournal()
+        self.taken = 0
+        self.resumes = {places[p]: call for p, call in self.resumes.items() if p in places}
 
     @property
     def journal(self) -> RunJournal:
@@ -345,6 +362,49 @@ class Runs:
         self._gate.outputs.append(Hear(run.call))
         return 0, b""
 
+    def continued(
+        self, call: Call, arguments: bytes, taken: Iterable[int], effects: Sequence[Effect]
+    ) -> None:
+        """Commit that a run goes on with other arguments, and without its journal.
+
+        Args:
+            call: The run's, which is another one afterwards.
+            arguments: The workflow's.
+            taken: The payloads that it has got, by their places.
+            effects: What it leaves behind: calls on their way.
+        """
+        run: Run = call.run
+        journal, key, got = run.journal, call.key, set(taken)
+        progress = call.progress
+        assert progress is not None
+        nothing = {p: e for p, e in journal.unanswered.items() if p in got}
+        answers = {p: NOTHING[Encoding(e.encoding)] for p, e in nothing.items()}
+        outcomes = [_outcome_of(e, 0, answers[p]) for p, e in nothing.items()]
+        left = [p for p in range(1, len(journal.received) + 1) if p not in got]
+        checkpoint = Checkpoint(
+            journal.generation + 1,
+            [list(hook) for hook in journal.hooks.values()],
+            sorted(journal.disposed),
+            [list(journal.received[place - 1]) for place in left],
+            journal.dropped + len(progress.events),
+        )
+        packed = codec.encode([arguments, None])
+        made = progress_of(key, call.request, packed, int(Encoding.MSGPACK), checkpoint.generation)
+        self._recorder.commit_run(
+            Commit(key, False, False, 1, {}, outcomes, made, [checkpoint], effects)
+        )
+        for place in nothing:
+            self._answer(run, place, 0, answers[place])
+        call.request = Request(*made.request)
+        call.progress = self._memory.progress[key]
+        run.begin_anew({old: new for new, old in enumerate(left, 1)})
+
+    def written(self, call: Call, stream: str) -> None:
+        """Tell those who follow a stream that there is more."""
+        run = self.live.get(call.key)
+        for follower in [] if run is None else run.followers.pop(stream, ()):
+            follower()
+
     def ended(
         self,
         call: Call,
@@ -399,6 +459,9 @@ class Runs:
         for copy, told in run.starters:
             self._gate.answer([copy], None, 0, told, record)
         self._gate.answer(run.curious, None, 0, codec.encode([code, payload]), record)
+        for followers in run.followers.values():
+            for follower in followers:
+                follower()
         self._owner.release(call)
 
     def parked(self, call: Call, code: int, payload: bytes) -> None:

@@ -25,6 +25,8 @@ class Leaves(NamedTuple):
     """How many events its object's call in progress had before it."""
     ended: bool
     """It ends that call."""
+    dropped: int = 0
+    """How many events of a call it replaces: a run was continued as new."""
 
 
 Scan = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
@@ -72,9 +74,10 @@ class Underway:
         if key is None:
             return leaves
         if commit.progress is not None:
+            replaced = self.progress.get(key)
             self.progress[key] = commit.progress._replace(events=list(commit.events))
             self._note(commit.events)
-            return Leaves(0, ended=False)
+            return Leaves(0, ended=False, dropped=len(replaced.events) if replaced else 0)
         progress = self.progress.get(key)
         if progress is None:
             return leaves

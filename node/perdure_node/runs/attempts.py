@@ -56,12 +56,15 @@ class Attempts:
         if not function.waits:
             result = self._run_at_once(work)
             if result is not None:
+                port.is_over = True
                 self._ended(step, function, data, number, result)
                 return
-        self._performer.start(
-            turn.driven(work),
-            lambda result: self._ended(step, function, data, number, result),
-        )
+
+        def done(result: Any) -> None:
+            port.is_over = True
+            self._ended(step, function, data, number, result)
+
+        self._performer.start(turn.driven(work), done)
 
     def _run_at_once(self, work: Coroutine[Any, Any, tuple[StepResult, Any]]) -> Any:
         """Run what waits for nothing, without a task."""

@@ -170,7 +170,27 @@ class RunDriver:
         self._flush(turn.partition)
 
     def _continue(self, turn: RunTurn, error: ContinueAsNew) -> None:
-        raise NotImplementedError from error
+        """Let a run go on from the start of its function, with other arguments."""
+        call = turn.admitted
+        try:
+            packed = turn.workflow.method.pack(*error.arguments)
+        except BadArguments as refused:
+            self._end(turn, FAILED, *pack_error(code_of(refused), refused.args))
+            return
+        made, calls = turn.steps.leave(failed=False)
+        turn.over = True
+        self._forget(turn)
+        turn.runs.continued(call, packed, turn.taken, [*made, *calls])
+        turn.depart(made)
+        turn.loop.drop()
+        call.turn = None
+        self._loop.call_soon(self._begin_anew, turn.partition, call)
+        self._flush(turn.partition)
+
+    def _begin_anew(self, partition: Partition, call: Call) -> None:
+        if call.key in partition.runs.live and partition.stopped is None and not self._closing:
+            self.begin(partition, call)
+            self._flush(partition)
 
     def _forget(self, turn: RunTurn) -> None:
         self._resting.pop(turn, None)

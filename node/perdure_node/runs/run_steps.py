@@ -14,8 +14,17 @@ from perdure import codec
 from perdure.context import StepResult
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
+from perdure.workflows.metadata import StepMetadata, current_step
 from perdure.workflows.steps import StepFunction
-from perdure_node.core.events import Checkpoint, Done, OutboxEntry, Received, Scheduled
+from perdure_node.core.events import (
+    Checkpoint,
+    Chunk,
+    Done,
+    OutboxEntry,
+    Patched,
+    Received,
+    Scheduled,
+)
 from perdure_node.core.run_journal import CLAIM, DISPOSE, HOOK, REPLY, claim_name
 from perdure_node.runs.attempts import Attempts
 from perdure_node.runs.hook import RunHook
@@ -25,6 +34,9 @@ if TYPE_CHECKING:
     from perdure_node.runs.turn import RunTurn
 
 __all__ = ["HOOK_TYPE", "RunSteps"]
+
+WRITE = "write"
+"""The kind of step that writes to a stream. Its name is the stream's."""
 
 HOOK_TYPE = "hook"
 """The type of the objects that know which run holds a token."""
@@ -44,6 +56,7 @@ class RunSteps(Steps):
         self.hooks: dict[str, RunHook] = {}
         """By token, those too that it has not created yet and that have payloads."""
         self._claiming: set[str] = set()
+        self._patches: dict[str, bool] = {}
         self._carried: dict[str, str] = {}
         """Claims of tokens that it has since before it was continued as new."""
 
@@ -60,6 +73,7 @@ class RunSteps(Steps):
         self._values = []
         self._got = 0
         self.hooks, self._claiming, self._carried = {}, set(), {}
+        self._patches = {}
 
     def drop(self) -> None:
         """Take word that the run's code is dropped: what it has begun goes on."""
@@ -74,7 +88,7 @@ class RunSteps(Steps):
 
     def hear_next(self) -> bool:
         """Give the run the next thing that it has not heard. False: there is none."""
-        event = self._replay.next()
+        event = self._replay.next_of_run()
         if event is None:
             return False
         if isinstance(event, Done):
@@ -198,6 +212,44 @@ class RunSteps(Steps):
                 turn.flush()
 
         hook.dispose(record)
+
+    def run(self, name: str, function: Callable[[], Any]) -> asyncio.Future[StepResult]:
+        """Run a function once, which may write to streams."""
+
+        def perform(step: int, _: Any) -> None:
+            self._turn.rewind(step, 1)
+            self._start(step, self._run_writing(step, name, function))
+
+        return self._ask("run", name, lambda: None, perform)
+
+    async def _run_writing(self, step: int, name: str, function: Callable[[], Any]) -> StepResult:
+        turn = self._turn
+        id = f"{turn.context.call_id}/{step}"
+        metadata = StepMetadata(id, name, 1, self._performer.wall_ms())
+        current_step.set((metadata, turn.stream_port(step, 1)))
+        return await self._run(function)
+
+    def patched(self, name: str) -> bool:
+        """Tell whether the run takes a way that its code did not have at first."""
+        known = self._patches.get(name)
+        if known is None:
+            known = name in self._turn.journal.patched
+            if not known and not self._replay.is_history:
+                known = True
+                self._turn.record(Patched(name))
+                self._turn.flush()
+            self._patches[name] = known
+        return known
+
+    def write(self, stream: str, chunk: bytes) -> None:
+        """Append a chunk to a stream, once."""
+        turn = self._turn
+        step, recorded = self._number(WRITE, stream)
+        if recorded is None:
+            index = turn.partition.memory.streams.length(turn.admitted.key.id, stream)
+            event = Scheduled(step, WRITE, stream, None)
+            turn.record(event, effects=[Chunk(stream, index, chunk)])
+            turn.written(stream)
 
     def releases(self) -> list[OutboxEntry]:
         """Return what lets go of all tokens, at the end of the run."""

@@ -19,13 +19,14 @@ from perdure.workflows.definitions import WorkflowFunction
 from perdure.workflows.metadata import WorkflowMetadata
 from perdure.workflows.steps import StepFunction
 from perdure_node.core.calls import Call
-from perdure_node.core.events import Effect, Event, OutboxEntry
+from perdure_node.core.events import Chunk, Effect, Event, OutboxEntry, Wrote
 from perdure_node.core.partition import Partition
 from perdure_node.core.run_journal import RunJournal
 from perdure_node.core.runs import Run, Runs
 from perdure_node.driving import Driving
 from perdure_node.runs.loop import ForeignAwait, RunLoop
 from perdure_node.runs.run_steps import HOOK_TYPE, RunSteps
+from perdure_node.runs.stream_port import StreamPort
 from perdure_node.signals import CannotGoOn
 from perdure_node.turn import MethodTurn, Surroundings
 
@@ -243,12 +244,32 @@ class RunTurn(MethodTurn):
         sequence = self.partition.memory.underway.next_sequence(entry.partition)
         return entry._replace(sequence=sequence)
 
-    # Streams of steps.
+    def patched(self, name: str) -> bool:
+        """See `workflows.turn.RunTurn`."""
+        return self._steps.patched(name)
+
+    # Streams.
+
+    def write(self, stream: str, chunk: bytes) -> None:
+        """See `workflows.turn.RunTurn`."""
+        self._steps.write(stream, chunk)
 
     def rewind(self, step: int, attempt: int) -> None:
         """Take back what earlier attempts of a step have written."""
-        del step, attempt
+        key = self.admitted.key
+        for (writer, stream), wrote in list(self.journal.wrote.items()):
+            if writer != step:
+                continue
+            index = self.partition.memory.streams.length(key.id, stream)
+            void = Wrote(step, attempt, stream, -1)
+            self.record(void, effects=[Chunk(stream, index, b"", wrote.first)])
+            self.written(stream)
 
-    def stream_port(self, step: int, attempt: int) -> Any:
+    def stream_port(self, step: int, attempt: int) -> StreamPort:
         """Return where an attempt of a step writes to."""
-        del step, attempt
+        return StreamPort(self, step, attempt)
+
+    def written(self, stream: str) -> None:
+        """Tell those who follow a stream that there is more."""
+        self.runs.written(self.admitted, stream)
+        self.flush()

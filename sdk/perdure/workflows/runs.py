@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -17,9 +17,13 @@ from perdure.errors import CallCancelled, RunExists, RunFailed
 from perdure.frames import Kind, Reply
 from perdure.ids import ObjectKey, check_object_id
 from perdure.remote import current_caller
+from perdure.runtime import current_client
+from perdure.turn import current_turn
 from perdure.workflows.definitions import WORKFLOW, WorkflowFunction
+from perdure.workflows.events import RunEvent, events_of
+from perdure.workflows.streams import DEFAULT, Reading, check_stream, tail_index
 
-__all__ = ["Run", "RunStatus", "get_run", "run_to_its_end", "start"]
+__all__ = ["Run", "RunStatus", "get_run", "list_runs", "run_to_its_end", "start"]
 
 _R = TypeVar("_R")
 
@@ -122,6 +126,52 @@ class Run(Generic[_R]):
         future = self._send(Kind.WAKE, "", None, _TIMEOUT_S)
         return Call(f"wake_up of {self!r}", future, lambda reply: bool(decode(reply.payload)))
 
+    def events(self, start: int = 0) -> Call[list[RunEvent]]:
+        """Return the events of the run's journal, 500 at most, from one on. An ended run has none.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        return self._ask("events", [start], lambda rows: events_of(rows, start))
+
+    def readable(
+        self, name: str | None = None, *, start_index: int = 0, follow: bool = True
+    ) -> Reading:
+        """Read a stream: `async for chunk in run.readable(): ...`.
+
+        It goes on until the run has ended. Chunks of an attempt of a step that has failed are
+        left out; a reader that has got some of them gets a `StreamReset`.
+
+        Args:
+            name: Of the stream; that without a name by default.
+            start_index: The first chunk to get. A negative one counts from the last.
+            follow: Wait for what is not written yet.
+
+        Raises:
+            TypeError: An argument is something else.
+            ValueError: The name is not possible.
+        """
+        if type(start_index) is not int:
+            raise TypeError(f"start_index is an int, not {type(start_index).__name__}")
+        stream = DEFAULT if name is None else check_stream(name)
+        return Reading(self._id, stream, start_index, follow=follow)
+
+    async def tail_index(self, name: str | None = None) -> int:
+        """Return the index of the last chunk of a stream; -1: there is none.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        return await tail_index(self._id, DEFAULT if name is None else check_stream(name))
+
+    def streams(self) -> Call[dict[str, int]]:
+        """Return the streams of the run, and how many indexes each has.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        return self._ask("streams", [], dict)
+
     def _ask(self, question: str, args: list[Any], read: Callable[[Any], Any]) -> Call[Any]:
         future = self._send(Kind.ASK, question, args, _TIMEOUT_S)
         return Call(f"{question} of {self!r}", future, lambda reply: read(decode(reply.payload)))
@@ -148,6 +198,42 @@ def get_run(id: str) -> Run[Any]:
     return Run(id)
 
 
+async def list_runs(
+    *, workflow: str | None = None, status: str | None = None, prefix: str = ""
+) -> AsyncIterator[RunStatus]:
+    """Iterate over the runs of the whole cluster, partition by partition, by their ids.
+
+    Args:
+        workflow: Only runs of the workflow of this name.
+        status: Only `running`, `completed`, `failed` or `cancelled` ones.
+        prefix: Only runs whose ids begin with this.
+
+    Raises:
+        RuntimeError: In a workflow or method, which would get other runs in a replay.
+    """
+    if current_turn.get() is not None:
+        raise RuntimeError("list_runs() is not for workflows and methods: put it into a @step")
+    caller = current_client()
+    if caller.partition_count is None:
+        await current_client().connected(_TIMEOUT_S)
+    count = caller.partition_count
+    assert count is not None
+    for partition in range(count):
+        after: str | None = ""
+        while after is not None:
+            future = caller.call(
+                ObjectKey(WORKFLOW, prefix),
+                Kind.ASK,
+                "list",
+                arguments=encode([after, workflow, status]),
+                partition=partition,
+                timeout_s=_TIMEOUT_S,
+            )
+            rows, after = await Call("list_runs()", future, _value)
+            for row in rows:
+                yield RunStatus(**row)
+
+
 async def start(
     workflow: Callable[..., Any],
     *args: Any,
@@ -156,7 +242,7 @@ async def start(
     resume: tuple[str, Any] | None = None,
     timeout: float | None = _TIMEOUT_S,
 ) -> Run[Any]:
-    """Start a run: `run = await start(order_workflow, data, id="order-7")`.
+    """Begin a run: `run = await start(order_workflow, data, id="order-7")`.
 
     Returns once it is durable and has come to its first wait: the hooks exist that it has
     created by then. A run of that id that is there already is attached to.
