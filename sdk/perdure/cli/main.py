@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from perdure.cli.bench import bench
 from perdure.cli.calls import calls
 from perdure.cli.failure import CommandFailed
 from perdure.cli.options import (
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(calls, name="calls")
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

@@ -1,0 +1,102 @@
+"""What one run has shown, and what there is to be said about it so that nobody is misled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from perdure.bench.figures import Result, Round
+from perdure.bench.jobs import Job, Part
+from perdure.bench.watch import Watch, Watched
+
+__all__ = ["notes_of", "round_of"]
+
+_BUSY: Final = 0.9
+"""A process that calls and uses so much of a core may be what limits the rate."""
+
+_IDLE_CORES_MIN: Final = 0.1
+"""With less of all cores to spare, whoever calls and whoever answers are in each other's way."""
+
+_OTHERS_MANY: Final = 0.15
+"""If other programs use so many cores, they are said to."""
+
+_BEHIND_MIN: Final = 0.98
+"""A process that makes a smaller share of the calls that are due is behind."""
+
+_EMBEDDED: Final = "caller and node"
+
+
+def round_of(job: Job, part: Part, watch: Watch, notes: list[str]) -> Round:
+    """Return what a run has shown.
+
+    Args:
+        job: Of the run.
+        part: What all processes that called have counted.
+        watch: What it has cost.
+        notes: What is known already.
+    """
+    callers, processes = [], []
+    for watched in watch.watched.values():
+        is_caller = watched.name.startswith("caller")
+        if is_caller and job.address is None:
+            watched.name = _EMBEDDED
+        elif is_caller:
+            callers.append(watched)
+        processes.append(watched)
+    used_s = sum(watched.cpu_s for watched in processes)
+    others_cores = max(0.0, watch.busy_cores - used_s / watch.seconds)
+    run = Round(part, processes, watch.seconds, others_cores, watch.cores, list(notes))
+    run.notes += [f"{name} ended during a run" for name in watch.gone]
+    run.notes += _saturation(job, callers, watch)
+    run.notes += _load_notes(job, part)
+    return run
+
+
+def notes_of(results: Sequence[Result]) -> list[str]:
+    """Return all that there is to know of all results, each thing once."""
+    notes: list[str] = []
+    for note in dict.fromkeys(note for result in results for note in result.notes):
+        which = [str(result.case) for result in results if note in result.notes]
+        everywhere = len(which) == len(results)
+        notes.append(note if everywhere else f"{note} ({'; '.join(which)})")
+    rounds = [each for result in results for each in result.rounds]
+    most = max(each.others_cores for each in rounds)
+    if most >= _OTHERS_MANY:
+        least = min(each.others_cores for each in rounds)
+        notes.append(
+            f"other programs used {least:.1f} to {most:.1f} of this machine's {rounds[0].cores} "
+            f"cores in the meantime: without them figures are better and spread less"
+        )
+    return notes
+
+
+def _saturation(job: Job, callers: list[Watched], watch: Watch) -> list[str]:
+    notes: list[str] = []
+    shares = [caller.cpu_s / watch.seconds for caller in callers]
+    if shares and max(shares) >= _BUSY:
+        notes.append(
+            f"the process that calls was busy all the time (90 % of a core and more): the figures "
+            f"may show its limit, not the server's; --processes {2 * job.processes} has more"
+        )
+    if watch.cores - watch.busy_cores < _IDLE_CORES_MIN:
+        notes.append(
+            f"all {watch.cores} cores of this machine were busy: callers and servers share them, "
+            f"and each would be faster without the others"
+        )
+    return notes
+
+
+def _load_notes(job: Job, part: Part) -> list[str]:
+    notes: list[str] = []
+    if part.left:
+        notes.append(
+            "timers had not fired a second after the load: calls set more of them than the nodes "
+            "can let fire, so calls/s is not what could go on for long"
+        )
+    seconds = sum(stretch.seconds for stretch in part.stretches)
+    if not job.in_flight and part.offered < _BEHIND_MIN * job.rate * seconds:
+        notes.append(
+            f"the process that calls could not make all calls in time: less than the rate was "
+            f"offered; --processes {2 * job.processes} has more"
+        )
+    return notes

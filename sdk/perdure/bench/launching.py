@@ -1,0 +1,143 @@
+"""How one call is sent, and counted when its answer comes: by the fewest steps that it takes.
+
+Built-in scenarios are sent by the client that handles use, without handles: the process that calls
+shares its cores with the one that is called. What the user has written runs as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from random import Random
+from typing import Final, Protocol
+
+from perdure.answers import Answer
+from perdure.bench.meter import Meter
+from perdure.bench.scenarios import Draw, Shot
+from perdure.call import error_of
+from perdure.client import Client
+from perdure.errors import Code
+
+__all__ = ["Landed", "Launcher", "OwnLauncher", "ShotLauncher"]
+
+_OK: Final = int(Code.OK)
+
+Landed = Callable[[int, bool], None]
+"""Told when a call has ended: the time, and whether it succeeded."""
+
+
+class Launcher(Protocol):
+    """Sends calls."""
+
+    landed: Landed
+    """To be set before the first call."""
+
+    def launch(self, due_ns: int) -> None:
+        """Send the next call; its latency counts from `due_ns`."""
+
+    def give_up(self) -> None:
+        """Wait for no answer any more."""
+
+
+class ShotLauncher:
+    """Sends the calls of a built-in scenario."""
+
+    landed: Landed
+
+    def __init__(self, client: Client, draw: Draw, timeout_s: float, meter: Meter) -> None:
+        self.meter = meter
+        self._call = client.call
+        self._draw = draw
+        self._timeout_s = timeout_s
+        # Callbacks get a copy of the context each, unless they are given one.
+        self._context = contextvars.copy_context()
+
+    def launch(self, due_ns: int) -> None:
+        """Send the next call."""
+        shot = self._draw()
+        future = self._call(
+            shot.target,
+            shot.kind,
+            shot.method,
+            arguments=shot.arguments,
+            timeout_s=self._timeout_s,
+            have=shot.have,
+        )
+        future.add_done_callback(_Flight(self, shot, due_ns), context=self._context)
+
+    def give_up(self) -> None:
+        """Wait for no answer any more: the client's end tells of them."""
+
+
+class _Flight:
+    """One call that has no answer yet."""
+
+    __slots__ = ("_due_ns", "_launcher", "_shot")
+
+    def __init__(self, launcher: ShotLauncher, shot: Shot, due_ns: int) -> None:
+        self._launcher = launcher
+        self._shot = shot
+        self._due_ns = due_ns
+
+    def __call__(self, future: asyncio.Future[Answer]) -> None:
+        now_ns = time.monotonic_ns()
+        launcher = self._launcher
+        error = future.exception()
+        if error is None:
+            answer = future.result()
+            if answer.code == _OK:
+                launcher.meter.succeeded(now_ns - self._due_ns)
+                version = answer.reply.version
+                if version is not None:
+                    self._shot.have = (version[0], version[1])
+                launcher.landed(now_ns, True)
+                return
+            error = error_of(answer)
+        launcher.meter.failed(type(error).__name__, str(error))
+        launcher.landed(now_ns, False)
+
+
+class OwnLauncher:
+    """Runs a function of the user's."""
+
+    landed: Landed
+
+    def __init__(
+        self,
+        function: Callable[[int, Random], Awaitable[object]],
+        numbers: Iterator[int],
+        chance: Random,
+        timeout_s: float,
+        meter: Meter,
+    ) -> None:
+        self.meter = meter
+        self._function = function
+        self._numbers = numbers
+        self._chance = chance
+        self._timeout_s = timeout_s
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def launch(self, due_ns: int) -> None:
+        """Begin the next operation."""
+        task = asyncio.create_task(self._run(next(self._numbers), due_ns))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def give_up(self) -> None:
+        """Cancel what still runs."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _run(self, number: int, due_ns: int) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._function(number, self._chance)
+        except Exception as error:
+            self.meter.failed(type(error).__name__, str(error))
+            self.landed(time.monotonic_ns(), False)
+        else:
+            now_ns = time.monotonic_ns()
+            self.meter.succeeded(now_ns - due_ns)
+            self.landed(now_ns, True)

@@ -1,0 +1,160 @@
+"""What a run of `perdure bench` prints: tables, and what there is to know about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from perdure.bench.compare import Comparison, Verdict
+from perdure.bench.figures import PERCENTILES, Result, Sample
+from perdure.bench.findings import notes_of
+
+__all__ = ["milliseconds", "print_comparisons", "print_results"]
+
+_EXAMPLE_CHARACTERS_MAX: Final = 200
+_COLORS: Final = {
+    Verdict.BETTER: "green",
+    Verdict.WORSE: "red",
+    Verdict.NOISE: "dim",
+    Verdict.UNKNOWN: "yellow",
+}
+
+
+def print_results(console: Console, results: Sequence[Result], *, open_loop: bool) -> None:
+    """Print all figures, for people."""
+    _print_rates(console, results, open_loop=open_loop)
+    console.print()
+    _print_processes(console, results)
+    for result in results:
+        _print_errors(console, result)
+    for note in notes_of(results):
+        console.print(f"[yellow]note:[/] {escape(note)}")
+    count = len(results[0].rounds)
+    if count > 1:
+        console.print(
+            f"[dim]medians of {count} rounds, taken in turns; ± is half of what lies between "
+            f"the lowest and the highest[/]"
+        )
+
+
+def _print_rates(console: Console, results: Sequence[Result], *, open_loop: bool) -> None:
+    table = Table(box=None)
+    for heading in ("scenario", "against"):
+        table.add_column(heading, no_wrap=True)
+    headings = ["calls/s", "", "p50", "p90", "p99", "p99.9", "max", "errors"]
+    if open_loop:
+        headings.insert(0, "offered/s")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        samples = result.samples()
+        row = [result.case.scenario, result.case.target]
+        if open_loop:
+            row.append(_number(samples["offered_per_s"]))
+        row += [_number(samples["calls_per_s"]), spread(samples["calls_per_s"])]
+        row += [_cell(samples, name, milliseconds) for name in (*PERCENTILES, "max_ms")]
+        failed = samples["failed_percent"].median
+        row.append(f"[red]{_percent(failed)}[/]" if result.errors else "none")
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_processes(console: Console, results: Sequence[Result]) -> None:
+    table = Table(box=None)
+    for heading in ("scenario", "against", "process"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("CPU µs/call", "", "cores", "memory MB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        samples = result.samples()
+        first = [result.case.scenario, result.case.target]
+        for name in processes_of(samples):
+            per_call = samples.get(f"cpu_us_per_call {name}")
+            table.add_row(
+                *first,
+                name,
+                "" if per_call is None else f"{per_call.median:,.1f}",
+                "" if per_call is None else spread(per_call),
+                f"{samples[f'cores {name}'].median:.2f}",
+                f"{samples[f'memory_mb {name}'].median:,.0f}",
+            )
+            first = ["", ""]
+    console.print(table)
+
+
+def _print_errors(console: Console, result: Result) -> None:
+    for what, count in result.errors.most_common():
+        text = result.examples.get(what, "")
+        if len(text) > _EXAMPLE_CHARACTERS_MAX:
+            text = f"{text[:_EXAMPLE_CHARACTERS_MAX]} ..."
+        console.print(
+            f"[red]{escape(what)}[/]: {count:,} calls ({escape(str(result.case))}): {escape(text)}"
+        )
+
+
+def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
+    """Print what has changed between two runs, for people."""
+    table = Table(box=None)
+    for heading in ("scenario", "against", "figure"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("A", "B", "B / A", "from", "to"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    shown = ("", "")
+    for item in comparisons:
+        case = (item.scenario, item.target)
+        table.add_row(
+            *(("", "") if case == shown else case),
+            item.figure,
+            _plain(item.before.median),
+            _plain(item.after.median),
+            _ratio(item.ratio),
+            _ratio(item.ratio_low),
+            _ratio(item.ratio_high),
+            f"[{_COLORS[item.verdict]}]{item.verdict.value}[/]",
+        )
+        shown = case
+    console.print(table)
+
+
+def processes_of(samples: Mapping[str, Sample]) -> list[str]:
+    """Return the processes that there are figures of."""
+    return [name.removeprefix("cores ") for name in samples if name.startswith("cores ")]
+
+
+def milliseconds(number: float) -> str:
+    """Return a time of three digits with its unit: `0.32 ms`, `41 µs`, `1.2 s`."""
+    if number < 0.1:
+        return f"{number * 1_000:.0f} µs"
+    if number < 1_000:
+        return f"{number:.3g} ms" if number < 100 else f"{number:.0f} ms"
+    return f"{number / 1_000:.3g} s"
+
+
+def spread(sample: Sample) -> str:
+    """Return how far rounds lie apart: `±4 %`. Empty when there was only one."""
+    return "" if sample.spread is None else f"±{100 * sample.spread:.0f} %"
+
+
+def _cell(samples: Mapping[str, Sample], name: str, show: Callable[[float], str]) -> str:
+    return show(samples[name].median) if name in samples else ""
+
+
+def _number(sample: Sample) -> str:
+    return f"{sample.median:,.0f}"
+
+
+def _percent(number: float) -> str:
+    return f"{number:.2g} %" if number < 10 else f"{number:.0f} %"
+
+
+def _plain(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1_000 else f"{number:.3g}"
+
+
+def _ratio(number: float | None) -> str:
+    return "" if number is None else f"{number:.2f}"

@@ -1,0 +1,164 @@
+"""`perdure bench`: how fast objects are, and what a call costs. Compare two runs of it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perdure.cli.failure import USAGE, CommandFailed
+from perdure.cli.options import ConfigFile, Limits
+
+__all__ = ["bench"]
+
+bench = typer.Typer(pretty_exceptions_enable=False)
+
+Result = Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]
+
+
+@bench.callback(invoke_without_command=True)
+def measure(  # noqa: PLR0913, PLR0917 - its options
+    context: typer.Context,
+    scenario: Annotated[
+        str,
+        typer.Option(
+            "--scenario",
+            "-s",
+            help="counter, hot, read, session, large, create, cold, nested, service, timers, or "
+            "module:function of yours; several with commas between.",
+        ),
+    ] = "counter",
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Call a node in the process that calls.")
+    ] = False,
+    node: Annotated[
+        bool, typer.Option("--node", help="Call one node, without a router. The default.")
+    ] = False,
+    router: Annotated[
+        bool, typer.Option("--router", help="Call one node through a router: as --nodes 1.")
+    ] = False,
+    nodes: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, max=100, help="Call so many nodes through a router.", show_default=False
+        ),
+    ] = None,
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address",
+            "-a",
+            help="Call a running router or node, whose app imports perdure.bench.app.",
+            show_default=False,
+        ),
+    ] = None,
+    inflight: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100_000, help="Calls without an answer, always.", show_default="64"
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Calls a second instead, whatever is answered.", show_default=False
+        ),
+    ] = None,
+    objects: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many are called.", show_default="by scenario"),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="That call.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=100, help="Runs of each scenario and target, in turns.")
+    ] = 3,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Of each run, that count.")] = 5.0,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds before, that do not.")] = 1.0,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds of each call.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="Of the objects that are called.")] = 0,
+    app: Annotated[
+        str | None,
+        typer.Option(help="Of your classes; else the module of your scenario.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where nodes that it starts keep their data; else it is removed.",
+            show_default=False,
+        ),
+    ] = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_536, help="Of clusters that it starts.", show_default="64"),
+    ] = None,
+    limit: Limits = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(help="Where to write all figures as JSON; - prints them.", show_default=False),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Where to write plots, as one HTML file.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Measure how fast objects are, and what a call costs.
+
+    Without --address it starts what it calls, and ends it afterwards. --embedded, --node, --router,
+    --nodes and --address may be given together, the latter two more than once: then all are
+    measured in turns. Exit 0: calls were answered. 1: in some run none was, or it could not run.
+
+    `perdure bench compare A B` tells what has changed between two files of --json.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    _need_extra()
+    from perdure.bench.command import measure_all, settings_of, targets_of
+
+    settings = settings_of(
+        scenarios=scenario,
+        targets=targets_of(
+            embedded=embedded,
+            node=node,
+            router=router,
+            nodes=nodes or [],
+            addresses=address or [],
+        ),
+        in_flight=inflight,
+        rate=rate,
+        objects=objects,
+        processes=processes,
+        rounds=rounds,
+        warm_up_s=warm_up,
+        seconds=seconds,
+        timeout_s=timeout,
+        seed=seed,
+        app=app,
+        data=data,
+        partitions=partitions,
+        limits=limit or [],
+        config_file=config,
+    )
+    raise typer.Exit(measure_all(settings, json, report))
+
+
+@bench.command()
+def compare(before: Result, after: Result) -> None:
+    """Say of each figure whether the second run was better, worse, or within the noise."""
+    _need_extra()
+    from perdure.bench.command import compare_files
+
+    compare_files(before, after)
+
+
+def _need_extra() -> None:
+    missing = [name for name, module in _EXTRA.items() if find_spec(module) is None]
+    if missing:
+        raise CommandFailed(
+            f"perdure bench needs {' and '.join(missing)}: pip install 'perdure[bench]'", USAGE
+        )
+
+
+_EXTRA = {"hdrhistogram": "hdrh", "psutil": "psutil"}
