@@ -192,6 +192,9 @@ async def test_small_commits_on_their_way_are_bounded_by_their_number_too(tmp_pa
     limits = Limits(unapplied_bytes_max=64_000, mailbox_calls_max=50)
     async with running(settings(tmp_path, journal=journal, limits=limits)) as (node, caller):
         await caller.create("Tally")
+        # Else that is applied in between, and lets all those go on that wait.
+        while node._upkeep._unapplied:
+            await settled()
         disk.free.clear()
         calls = []
         for _ in range(400):
