@@ -104,7 +104,7 @@ class BatchBuilder:
             self._others[row_key] = rows.pack_event(effect)
         elif isinstance(effect, Chunk):
             assert key is not None
-            self._others[chunk_key(key.id, effect.stream, effect.index)] = pack_chunk(effect)
+            self._others[chunk_key(key.id, effect.stream, effect.at)] = pack_chunk(effect)
         elif isinstance(effect, OutboxGone):
             row_key = rows.outbox_key(effect.partition, effect.sequence)
             self._others.pop(row_key, None)

@@ -34,6 +34,13 @@ class Attempts:
     def begin(self, step: int, function: StepFunction[..., Any], data: bytes) -> None:
         """Run a function, at once or when its next attempt is due."""
         self._steps.begun(step)
+        if self._steps.turn.is_driven:
+            # In a replay. Functions run on the node's loop, and not on that of the run.
+            self._steps.turn.driver.soon(lambda: self._go_on(step, function, data))
+        else:
+            self._go_on(step, function, data)
+
+    def _go_on(self, step: int, function: StepFunction[..., Any], data: bytes) -> None:
         last = self._steps.turn.journal.attempts.get(step)
         if last is None:
             self._attempt(step, function, data, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Final
 
 from perdure import codec
@@ -89,6 +90,10 @@ class RunDriver:
         turn.steps.grown()
         turn.hear()
 
+    def soon(self, work: Callable[[], None]) -> None:
+        """Do something in the next tick of the node's loop."""
+        self._loop.call_soon(work)
+
     def came_to_rest(self, turn: RunTurn) -> None:
         """Take word that a run's code has gone as far as it can."""
         call, main = turn.admitted, turn.main
@@ -166,7 +171,7 @@ class RunDriver:
         effects: list[Effect] = [*made, *calls, *releases]
         turn.runs.ended(call, status, code, payload, turn.taken, effects)
         turn.depart([*made, *releases])
-        turn.loop.drop()
+        turn.end_loop()
         self._flush(turn.partition)
 
     def _continue(self, turn: RunTurn, error: ContinueAsNew) -> None:
@@ -182,7 +187,7 @@ class RunDriver:
         self._forget(turn)
         turn.runs.continued(call, packed, turn.taken, [*made, *calls])
         turn.depart(made)
-        turn.loop.drop()
+        turn.end_loop()
         call.turn = None
         self._loop.call_soon(self._begin_anew, turn.partition, call)
         self._flush(turn.partition)

@@ -60,8 +60,12 @@ class RunLoop:
         finally:
             events._set_running_loop(outer)
 
-    def drop(self) -> None:
-        """End everything where it is, without a word to its code if that is possible."""
+    def drop(self, context: Context) -> None:
+        """End everything where it is. `finally` runs, and finds that nothing can be asked for.
+
+        Args:
+            context: Of the run's code.
+        """
         self._closed = True
         self._ready.clear()
         outer = events._get_running_loop()
@@ -71,9 +75,8 @@ class RunLoop:
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     coroutine: Any = task.get_coro()
-                    # Its `finally` runs, and may find that nothing works any more.
                     with contextlib.suppress(BaseException):
-                        coroutine.close()
+                        context.run(coroutine.close)
         finally:
             events._set_running_loop(outer)
         self._ready.clear()

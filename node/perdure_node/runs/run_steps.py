@@ -149,7 +149,11 @@ class RunSteps(Steps):
         def perform(step: int, data: Any) -> None:
             self._attempts.begin(step, function, data)
 
-        return self._ask("step", function.name, lambda: args, perform)
+        future = self._ask("step", function.name, lambda: args, perform)
+        if not self._replay.is_done(self._replay.asked):
+            # From now on, and not only once it is durable and begins.
+            self._working.add(self._replay.asked)
+        return future
 
     def hook(self, token: str, schema: str, described: bytes) -> RunHook:
         """Create a hook; the same token again means the same one."""

@@ -60,6 +60,8 @@ class RunTurn(MethodTurn):
         self.taken: set[int] = set()
         """The places of the payloads that the code has got."""
         self._driving_now = False
+        self._context_vars = copy_context()
+        self._context_vars.run(current_turn.set, self)
         run: Run = call.run
         run.taken = 0
         self.generation = run.journal.generation
@@ -74,6 +76,11 @@ class RunTurn(MethodTurn):
     def driving(self) -> Driving:
         """Where it is noted when code of the run runs."""
         return self._node.driving
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether the run's code is being driven now, on its own loop."""
+        return self._driving_now
 
     @property
     def journal(self) -> RunJournal:
@@ -103,10 +110,8 @@ class RunTurn(MethodTurn):
 
     def begin(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Call the workflow's function."""
-        context = copy_context()
-        context.run(current_turn.set, self)
         coroutine = self.workflow.method.invoke(None, self.context, args, kwargs)
-        self.main = self.loop.create_task(coroutine, context=context)
+        self.main = self.loop.create_task(coroutine, context=self._context_vars)
         self.hear()
 
     def hear(self) -> None:
@@ -150,7 +155,11 @@ class RunTurn(MethodTurn):
         """Let the code go; what it has begun goes on."""
         self.given_up = True
         self._steps.drop()
-        self.loop.drop()
+        self.end_loop()
+
+    def end_loop(self) -> None:
+        """Let go of the code, wherever it is."""
+        self.loop.drop(self._context_vars)
         self.main = None
 
     def end_tasks(self) -> None:
@@ -172,9 +181,17 @@ class RunTurn(MethodTurn):
 
     def check_step(self) -> None:
         """Refuse a step where there can be none."""
-        if self.given_up:
-            raise CannotGoOn(int(Code.CANCELLED), b"", "the code of this run was dropped")
+        self._check_alive()
         super().check_step()
+
+    def call(self, target: ObjectKey, kind: Kind, method: str = "", **options: Any) -> Any:
+        """Call an object as a step. Code that is dropped calls nothing."""
+        self._check_alive()
+        return super().call(target, kind, method, **options)
+
+    def _check_alive(self) -> None:
+        if self.given_up or self.over:
+            raise CannotGoOn(int(Code.CANCELLED), b"", "the code of this run was let go of")
 
     # What the run's code asks for.
 

@@ -118,7 +118,7 @@ def define_hook(*, schema: type[_T], name: str | None = None) -> HookDefinition[
 @overload
 def define_hook(*, schema: Any, name: str | None = None) -> HookDefinition[Any]: ...
 def define_hook(*, schema: Any = None, name: str | None = None) -> HookDefinition[Any]:
-    """Say what hooks of one kind take: `counter_action = define_hook(schema=Action)`.
+    """Say what hooks of one kind take.
 
     Args:
         schema: Any type that pydantic can check: a model, a dataclass, `int`, `list[str]` ...

@@ -242,7 +242,7 @@ async def start(
     resume: tuple[str, Any] | None = None,
     timeout: float | None = _TIMEOUT_S,
 ) -> Run[Any]:
-    """Begin a run: `run = await start(order_workflow, data, id="order-7")`.
+    """Begin a run of a workflow.
 
     Returns once it is durable and has come to its first wait: the hooks exist that it has
     created by then. A run of that id that is there already is attached to.
