@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from processes import free_port, started
 
 from perdure.wire.v1 import cluster_pb2, cluster_pb2_grpc
 
 READY_S = 60.0
-STOP_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,9 @@ class LocalCluster:
 
     address: str
     """Of the router."""
-    supervisor: subprocess.Popen[bytes]
+    supervisor: subprocess.Popen[str]
+    data: Path
+    """Where the nodes have their folders."""
 
     def describe(self) -> cluster_pb2.Description:
         """Ask the router what there is."""
@@ -36,32 +37,50 @@ class LocalCluster:
 
     def node_processes(self) -> list[int]:
         """Find the nodes among the supervisor's children."""
+        return self._children("perdure_node")
+
+    def router_processes(self) -> list[int]:
+        """Find the router among the supervisor's children."""
+        return self._children("perdure_router")
+
+    def _children(self, module: str) -> list[int]:
         pid = self.supervisor.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [child for child in map(int, children) if _is_node(child)]
+        return [int(child) for child in children if module in _arguments(child)]
 
 
 @contextmanager
-def local_cluster(app: Path, nodes: int) -> Iterator[LocalCluster]:
-    """Start a cluster with data of its own, and end and forget it afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    with tempfile.TemporaryDirectory(prefix="perdure-") as data:
+def local_cluster(
+    app: Path | str,
+    nodes: int,
+    *,
+    arguments: Sequence[str] = (),
+    data: Path | None = None,
+    quiet: bool = False,
+) -> Iterator[LocalCluster]:
+    """Start a cluster, and end it afterwards.
+
+    Args:
+        app: A file, or the name of a module.
+        nodes: How many.
+        arguments: More ones for `perdure up`.
+        data: A folder that stays; without it the cluster has one of its own, which is forgotten.
+        quiet: What `perdure up` says to people on stdout is dropped.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="perdure-") as temporary:
+        directory = data or Path(temporary)
         command = [sys.executable, "-m", "perdure.cli.main", "up", str(app)]
-        command += ["--nodes", str(nodes), "--port", str(port), "--data", data]
-        with subprocess.Popen(command) as supervisor:
-            cluster = LocalCluster(f"127.0.0.1:{port}", supervisor)
-            try:
-                _wait_until_served(cluster)
-                yield cluster
-            finally:
-                supervisor.terminate()
-                try:
-                    supervisor.wait(STOP_S)
-                except subprocess.TimeoutExpired:
-                    # Its children die with it.
-                    supervisor.kill()
+        command += ["--nodes", str(nodes), "--port", str(port)]
+        command += ["--data", str(directory), *arguments]
+        with started(command, stdout=subprocess.DEVNULL if quiet else None) as supervisor:
+            cluster = LocalCluster(f"127.0.0.1:{port}", supervisor, directory)
+            _wait_until_served(cluster)
+            yield cluster
+
+
+def _arguments(pid: str) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
 def _wait_until_served(cluster: LocalCluster) -> None:
@@ -87,7 +106,3 @@ def _is_served(description: cluster_pb2.Description) -> bool:
         if partition.state == "serving"
     }
     return len(served) == description.partition_count > 0
-
-
-def _is_node(pid: int) -> bool:
-    return b"perdure_node" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -1,0 +1,178 @@
+"""One round of load, in a process of its own; the other scripts start it and read what it prints.
+
+    python scripts/bench_worker.py sessions --address 127.0.0.1:7400 --in-flight 64
+
+Prints a round as JSON. Each way of calling is a function here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import uvloop
+from echo_client import echo_client
+from measuring import Cost, Round, closed_loop, in_step, repeated
+from rocksdict import Options, Rdict, WriteOptions
+
+import perdure
+from perdure.bench.app import BenchCounter
+from perdure.wire.v1 import calls_pb2, calls_pb2_grpc
+
+PAGE = bytes(4_096)
+FILE_BYTES = 8 << 20
+VALUE = bytes(300)
+AT_ONCE = 64
+"""How many objects are made at the same time. Servers bound the calls of one connection."""
+
+STRIDE = 7
+"""Neighbouring calls go to objects that are no neighbours."""
+
+
+async def sessions(options: argparse.Namespace, cost: Cost) -> Round:
+    """Call counters as users do: through a client's stream, or in a node of this process."""
+    if options.address:
+        await perdure.connect(options.address)
+    counters: list[BenchCounter] = []
+    for first in range(0, options.objects, AT_ONCE):
+        ids = range(first, min(first + AT_ONCE, options.objects))
+        counters += await asyncio.gather(*(BenchCounter.get_or_create(f"bench-{n}") for n in ids))
+    count = len(counters)
+    loop = in_step if options.in_step else closed_loop
+    return await loop(lambda number: counters[number * STRIDE % count].add(1), *_how(options), cost)
+
+
+async def unary(options: argparse.Namespace, cost: Cost) -> Round:
+    """Call counters with a gRPC call for each, as grpcurl does."""
+    async with grpc.aio.insecure_channel(options.address) as channel:
+        call: Any = calls_pb2_grpc.CallsStub(channel).Call
+        arguments = calls_pb2.Payload(encoding=calls_pb2.ENCODING_JSON, data=b"[1]")
+        targets: list[Any] = [
+            {"type": "BenchCounter", "id": f"bench-{n}"} for n in range(options.objects)
+        ]
+        make = calls_pb2.OPERATION_GET_OR_CREATE
+        made = [calls_pb2.CallRequest(**target, operation=make) for target in targets]
+        for first in range(0, len(made), AT_ONCE):
+            await asyncio.gather(*map(call, made[first : first + AT_ONCE]))
+        asked = [
+            calls_pb2.CallRequest(**target, method="add", arguments=arguments) for target in targets
+        ]
+        count = len(asked)
+        return await closed_loop(
+            lambda number: call(asked[number * STRIDE % count], timeout=30.0),
+            *_how(options),
+            cost,
+        )
+
+
+async def echo(options: argparse.Namespace, cost: Cost) -> Round:
+    """Send frames to the server that does nothing, many to a message."""
+    async with echo_client(options.address) as client:
+        return await closed_loop(client.call, *_how(options), cost)
+
+
+async def echo_unary(options: argparse.Namespace, cost: Cost) -> Round:
+    """Make gRPC calls to the server that does nothing, one at a time for each caller."""
+    async with grpc.aio.insecure_channel(options.address) as channel:
+        call: Any = calls_pb2_grpc.CallsStub(channel).Call
+        arguments = calls_pb2.Payload(encoding=calls_pb2.ENCODING_JSON, data=b"[1]")
+        asked = calls_pb2.CallRequest(
+            type="BenchCounter", id="bench-123", method="add", arguments=arguments
+        )
+        return await closed_loop(lambda _: call(asked, timeout=30.0), *_how(options), cost)
+
+
+async def fdatasync(options: argparse.Namespace, cost: Cost) -> Round:
+    """Write a page, and wait for the disk, in a file that was written before, as a journal is."""
+    with tempfile.TemporaryFile(dir=_directory(options)) as file:
+        descriptor = file.fileno()
+        os.posix_fallocate(descriptor, 0, FILE_BYTES)
+        os.pwrite(descriptor, bytes(FILE_BYTES), 0)
+        os.fsync(descriptor)
+        offset = 0
+
+        def write() -> None:
+            nonlocal offset
+            os.pwrite(descriptor, PAGE, offset)
+            os.fdatasync(descriptor)
+            offset = (offset + len(PAGE)) % FILE_BYTES
+
+        return repeated(write, options.seconds, cost)
+
+
+async def rocksdb(options: argparse.Namespace, cost: Cost) -> Round:
+    """Put 300 bytes into RocksDB, each put synced."""
+    with tempfile.TemporaryDirectory(dir=_directory(options)) as directory:
+        store = Rdict(directory, Options(raw_mode=True))
+        synced = WriteOptions()
+        synced.sync = True
+        store.set_write_options(synced)
+        number = 0
+
+        def put() -> None:
+            nonlocal number
+            number += STRIDE
+            store[b"%d" % (number % options.objects)] = VALUE
+
+        done = repeated(put, options.seconds, cost)
+        store.close()
+        return done
+
+
+WAYS: dict[str, Callable[[argparse.Namespace, Cost], Awaitable[Round]]] = {
+    "sessions": sessions,
+    "unary": unary,
+    "echo": echo,
+    "echo-unary": echo_unary,
+    "fdatasync": fdatasync,
+    "rocksdb": rocksdb,
+}
+
+
+def _how(options: argparse.Namespace) -> tuple[int, float, float]:
+    return options.in_flight, options.seconds, options.warm_up
+
+
+def _directory(options: argparse.Namespace) -> Path:
+    return options.data or Path(tempfile.gettempdir())
+
+
+def _role(text: str) -> tuple[str, int]:
+    role, _, pid = text.partition("=")
+    return role, int(pid)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("way", choices=list(WAYS))
+    parser.add_argument("--address", help="of a node or router; else a node in this process")
+    parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--objects", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds that do not count")
+    parser.add_argument("--in-step", action="store_true", help="wait for all, then go on")
+    parser.add_argument("--data", type=Path, help="else the folder for temporary files")
+    parser.add_argument("--role", type=_role, action="append", default=[], metavar="ROLE=PID")
+    options = parser.parse_args()
+    roles: dict[str, list[int]] = {}
+    for role, pid in options.role:
+        roles.setdefault(role, []).append(pid)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        done = runner.run(_run(options, roles))
+    print(json.dumps(dataclasses.asdict(done)))
+
+
+async def _run(options: argparse.Namespace, roles: dict[str, list[int]]) -> Round:
+    return await WAYS[options.way](options, Cost(roles))
+
+
+if __name__ == "__main__":
+    main()
