@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.config import Config, load_config
+from perdure.config import Config, load_config, routing_of_clients
 from perdure.errors import ConfigError
 
 WHOLE = """
@@ -83,6 +83,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     environment = {
         "PERDURE_APP": "shop.py",
         "PERDURE_ADDRESS": "localhost:7400",
+        "PERDURE_ROUTING": "direct",
         "PERDURE_LOG_LEVEL": "error",
         "PERDURE_CLUSTER_ID": "shop",
         "PERDURE_CLUSTER_NODES": "n1=10.0.0.1:7401, n2=10.0.0.2:7401",
@@ -95,12 +96,39 @@ def test_every_setting_can_come_from_the_environment() -> None:
     assert load_config(None, environment, {}) == Config(
         app="shop.py",
         address="localhost:7400",
+        routing="direct",
         log_level="error",
         cluster_id="shop",
         nodes={"n1": "10.0.0.1:7401", "n2": "10.0.0.2:7401"},
         routers=("10.0.0.1:7400", "10.0.0.2:7400"),
         limits={"activations_max": 7, "retry_after_s": 0.5},
     )
+
+
+def test_clients_route_as_the_environment_says_else_the_file_else_by_the_router(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    assert routing_of_clients({}) == "router"
+
+    file.write_text('routing = "direct"\n')
+
+    assert routing_of_clients({}) == "direct"
+    assert routing_of_clients({"PERDURE_ROUTING": "router"}) == "router"
+    # What else a client's environment holds is none of its business.
+    assert routing_of_clients({"PERDURE_CLUSTER_NODES": "no nodes"}) == "direct"
+
+
+def test_a_routing_that_there_is_not_is_refused_and_named(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(ConfigError, match="PERDURE_ROUTING: router or direct, not 'fast'"):
+        routing_of_clients({"PERDURE_ROUTING": "fast"})
+
+    file.write_text("routing = 1\n")
+    with pytest.raises(ConfigError, match=r"perdure\.toml: routing: router or direct, not 1"):
+        routing_of_clients({})
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

@@ -14,13 +14,16 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from harness.echo_cluster import PARTITIONS, EchoNode, an_object_of
 from harness.serving import EchoBackend, serving
 
 from perdure import DurableObject, StorageHeld, connect, durable, runtime
 from perdure.directory import DirectoryLock
 from perdure.errors import ConfigError, DeadlineExceeded
 from perdure.frames import Kind
+from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey
+from perdure.routing.direct import DirectTransport
 
 LOOPS = [
     pytest.param(asyncio.new_event_loop, id="asyncio"),
@@ -51,7 +54,9 @@ class RuntimeTally(DurableObject):
 def _own_data(tmp_path, monkeypatch) -> Iterator[None]:
     monkeypatch.setenv("PERDURE_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("PERDURE_ADDRESS", raising=False)
+    monkeypatch.delenv("PERDURE_ROUTING", raising=False)
     monkeypatch.setattr(runtime, "_address", None)
+    monkeypatch.setattr(runtime, "_routing", None)
     yield
     runtime._generation += 1
 
@@ -270,6 +275,56 @@ def test_an_address_in_the_environment_makes_the_process_a_client(monkeypatch) -
             await client.close()
 
     run(main())
+
+
+def test_connect_and_the_environment_choose_the_routing(monkeypatch) -> None:
+    async def main() -> None:
+        async with serving(EchoBackend()) as (_, address):
+            routed = await connect(address)
+            assert isinstance(routed._transport, GrpcTransport)
+            straight = await connect(address, routing="direct")
+            assert isinstance(straight._transport, DirectTransport)
+            assert await connect(address, routing="direct") is straight
+
+            monkeypatch.setenv("PERDURE_ROUTING", "direct")
+            chosen = await connect(address)
+            assert isinstance(chosen._transport, DirectTransport)
+            named = await connect(address, routing="router")
+            assert isinstance(named._transport, GrpcTransport)
+            for client in (routed, straight, chosen, named):
+                await client.close()
+
+    run(main())
+
+
+def test_a_routing_that_there_is_not_changes_nothing() -> None:
+    async def main() -> None:
+        async with serving(EchoBackend()) as (_, address):
+            client = await connect(address)
+            with pytest.raises(ConfigError, match="router or direct, not 'fast'"):
+                await connect(address, routing="fast")
+            assert runtime.current_client() is client
+            await client.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_calls_sent_straight_to_their_node_are_finished_before_the_loop_ends(new_loop) -> None:
+    node = EchoNode(owned=dict.fromkeys(range(PARTITIONS), 1))
+
+    async def first(address: str) -> None:
+        await connect(address, routing="direct")
+        for _ in range(10):
+            runtime.current_client().call(an_object_of(node), Kind.CALL, "add")
+
+    async def main() -> None:
+        async with serving(node) as (_, address):
+            await asyncio.to_thread(run, first(address), new_loop)
+
+    run(main())
+
+    assert sum(1 for frames in node.received for frame in frames if frame.number) == 10
 
 
 def test_connecting_to_nobody_ends_in_time_and_names_the_address() -> None:

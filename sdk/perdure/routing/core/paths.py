@@ -38,7 +38,7 @@ class PathLimits:
     """But not longer."""
 
     look_ms: int = 50
-    """How often is looked at calls that a router takes: some node might take them itself."""
+    """How often a partition is looked at whose calls a router takes."""
 
 
 class _State(enum.Enum):
@@ -98,7 +98,11 @@ class Paths:
         self._map_is_coming = False
         self._ask_at_ms = 0
         self._ask_pause_ms = limits.ask_first_ms
+        self._looked_at: set[int] = set()
+        """Partitions, since `_look_at_ms` was set."""
         self._look_at_ms = 0
+        self._ownerless: set[int] = set()
+        """Partitions that a map is wanted for."""
 
     def take(self) -> PathWork:
         """Return what is to be done since the last time, and forget it."""
@@ -126,17 +130,18 @@ class Paths:
             Whether that was looked at. It is not when it was just now, and a router takes them.
         """
         has_router = self._a_router_is_up
-        if has_router and now_ms < self._look_at_ms:
-            return False
-        self._look_at_ms = now_ms + self._limits.look_ms
-        for partition in partitions:
-            owner = self._owners.get(partition)
-            peer = None if owner is None else self._peers[owner[1]]
-            if peer is None or peer.state is _State.UP:
-                # Nobody is known to own it, or who was is not the owner, as it says itself.
-                self.want_map(now_ms)
-            else:
-                self._reach(now_ms, peer, at_once=not has_router)
+        if has_router:
+            if now_ms >= self._look_at_ms:
+                self._look_at_ms = now_ms + self._limits.look_ms
+                self._looked_at.clear()
+            partitions = [number for number in partitions if number not in self._looked_at]
+            if not partitions:
+                return False
+            self._looked_at.update(partitions)
+        ownerless = self._reach_owners(now_ms, partitions, at_once=not has_router)
+        if ownerless:
+            self._ownerless.update(ownerless)
+            self.want_map(now_ms)
         if not has_router:
             for peer in self._peers.values():
                 if peer.is_router:
@@ -208,6 +213,9 @@ class Paths:
             for address in map.routers:
                 if address not in kept:
                     news |= self._hear_of(f"router at {address}", address, is_router=True)
+            ownerless, self._ownerless = self._ownerless, set()
+            # If they have none now either, their next calls say that they still need one.
+            self._reach_owners(now_ms, ownerless, at_once=not self._a_router_is_up)
         self._asked(now_ms, news=news)
 
     def learnt_nothing(self, now_ms: int) -> None:
@@ -289,6 +297,18 @@ class Paths:
             limits.ask_first_ms if news else min(self._ask_pause_ms * 2, limits.ask_max_ms)
         )
         self._ask_at_ms = now_ms + self._ask_pause_ms
+
+    def _reach_owners(self, now_ms: int, partitions: Iterable[int], *, at_once: bool) -> list[int]:
+        """Return those whose owner is not known, or is none as it says itself."""
+        ownerless: list[int] = []
+        for partition in partitions:
+            owner = self._owners.get(partition)
+            peer = None if owner is None else self._peers[owner[1]]
+            if peer is None or peer.state is _State.UP:
+                ownerless.append(partition)
+            else:
+                self._reach(now_ms, peer, at_once=at_once)
+        return ownerless
 
     def _reach(self, now_ms: int, peer: Peer, *, at_once: bool) -> None:
         resting = peer.state is _State.RESTING and not at_once and now_ms < peer.since_ms
