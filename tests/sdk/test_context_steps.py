@@ -254,8 +254,11 @@ async def test_asyncio_wait_for_around_a_step_is_refused_when_it_ends_the_wait(t
 async def test_a_timeout_is_seen_through_gather_and_tasks(turn):
     for wrap in (asyncio.gather, asyncio.create_task):
         with pytest.raises(RuntimeError, match=r"perdure.wait_for"):
-            async with asyncio.timeout(0.001):
-                await wrap(ctx.run("x", len))
+            async with asyncio.timeout(30) as timeout:
+                waiting = wrap(ctx.run("x", len))
+                await ticks()
+                timeout.reschedule(0)
+                await waiting
 
 
 @on_loop
