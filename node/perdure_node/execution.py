@@ -39,9 +39,10 @@ from perdure_node.driving import Driving
 from perdure_node.inlining import never_waits
 from perdure_node.method_task import MethodTask, run_to_its_end, watched
 from perdure_node.retries import Retries, failure_of
+from perdure_node.rounds import Rounds
 from perdure_node.runs.driver import RunDriver
 from perdure_node.signals import CannotGoOn
-from perdure_node.steps import Performer
+from perdure_node.steps import QUIET_ROUNDS, Performer
 from perdure_node.turn import MethodTurn, Surroundings
 
 if TYPE_CHECKING:
@@ -67,11 +68,12 @@ class Executor:
         flush: Callable[[Partition], None],
         driving: Driving,
     ) -> None:
-        self._node = Surroundings(client, limits, performer, flush, driving)
         self._clock = clock
         self._result_bytes_max = limits.result_bytes_max
         self._flush = flush
         self._loop = asyncio.get_running_loop()
+        rounds = Rounds(self._loop, QUIET_ROUNDS)
+        self._node = Surroundings(client, limits, performer, flush, driving, rounds)
         self._tasks: set[MethodTask] = set()
         self._shared: dict[Call, MethodTurn] = {}
         self._at_once: dict[Method, bool] = {}

@@ -24,10 +24,10 @@ from perdure_node.signals import CannotGoOn
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
 
-__all__ = ["Performer", "Steps"]
+__all__ = ["QUIET_ROUNDS", "Performer", "Steps"]
 
-_QUIET_TICKS: Final = 16
-"""Ticks of the loop between two results: what one of them causes has happened by then. Wrapping
+QUIET_ROUNDS: Final = 16
+"""Rounds of the loop between two results: what one of them causes has happened by then. Wrapping
 tasks, `gather` and task groups take one or two each."""
 
 
@@ -308,7 +308,7 @@ class Steps:
         if self._fresh and isinstance(event, Done):
             # What the method's beginning causes comes first, in several tasks perhaps.
             self._fresh = False
-            self._wait(_QUIET_TICKS, lambda: self._give(event))
+            self._turn.rounds.after(lambda: self._give(event))
         else:
             self._give(event)
 
@@ -319,13 +319,7 @@ class Steps:
             future = self._waiting.pop(event.step, None)
             if future is not None and not future.done():
                 future.set_result(StepResult(event.code, event.payload))
-        self._wait(_QUIET_TICKS, self._go_on)
-
-    def _wait(self, ticks: int, then: Callable[[], None]) -> None:
-        if ticks:
-            self._loop.call_soon(self._wait, ticks - 1, then)
-        else:
-            then()
+        self._turn.rounds.after(self._go_on)
 
     def _go_on(self) -> None:
         self._quiet = True

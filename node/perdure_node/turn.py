@@ -27,6 +27,7 @@ from perdure_node.core.reader import READS
 from perdure_node.delivery import arrived, deliver
 from perdure_node.driving import DrivenCoroutine, Driving
 from perdure_node.method_task import MethodTask
+from perdure_node.rounds import Rounds
 from perdure_node.signals import CannotGoOn, OwnershipLost
 from perdure_node.steps import Performer, Steps
 
@@ -51,6 +52,8 @@ class Surroundings(NamedTuple):
     """Tells the node that a partition has something to do."""
     driving: Driving
     """Where it is noted when code of a call runs."""
+    rounds: Rounds
+    """For steps, whose results are given one after another."""
 
 
 _BESIDE: Final = frozenset((Kind.CANCEL, Kind.ASK))
@@ -119,6 +122,11 @@ class MethodTurn:
     def client(self) -> Client:
         """Makes the calls of this node."""
         return self._node.client
+
+    @property
+    def rounds(self) -> Rounds:
+        """Those of the node's loop."""
+        return self._node.rounds
 
     @property
     def limits(self) -> Limits:
