@@ -49,19 +49,17 @@ def logarithmic(label: str, values: Iterable[float], show: Callable[[float], str
     """
     found = list(values) or [1.0]
     low, high = math.log10(min(found)), math.log10(max(found))
-    factors = (1, 2, 5) if high - low < _DECADES_FEW else (1,)
     marks = [
         exponent + math.log10(factor)
         for exponent in range(math.floor(low) - 1, math.ceil(high) + 2)
-        for factor in factors
+        for factor in (1, 2, 5)
     ]
     first = max(mark for mark in marks if mark <= low + 1e-9)
-    last = min(mark for mark in marks if mark >= high - 1e-9)
-    if last - first < 1e-9:
-        last = min(mark for mark in marks if mark > first + 1e-9)
-    ticks = tuple(
-        (10**mark, show(10**mark)) for mark in marks if first - 1e-9 <= mark <= last + 1e-9
-    )
+    last = min(mark for mark in marks if mark >= high - 1e-9 and mark > first + 1e-9)
+    inside = [mark for mark in marks if first - 1e-9 <= mark <= last + 1e-9]
+    if last - first > _DECADES_FEW:
+        inside = [mark for mark in inside if abs(mark - round(mark)) < 1e-9]
+    ticks = tuple((10**mark, show(10**mark)) for mark in inside)
     return Axis(label, ticks, lambda value: (math.log10(value) - first) / (last - first))
 
 

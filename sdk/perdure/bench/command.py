@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from rich.console import Console
 
 from perdure.bench.compare import compare
-from perdure.bench.places import Target
+from perdure.bench.figures import Result
+from perdure.bench.places import Routing, Target
 from perdure.bench.progress import progress_on
 from perdure.bench.run import Settings, run_bench
 from perdure.bench.scenarios import SCENARIOS
@@ -27,26 +29,55 @@ from perdure.hints import did_you_mean
 __all__ = ["compare_files", "measure_all", "settings_of", "targets_of"]
 
 _IN_FLIGHT: Final = 64
+_ROUTINGS: Final[tuple[Routing, ...]] = ("router", "direct")
 _WIDTH_OF_A_FILE: Final = 200
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def targets_of(
-    *, embedded: bool, node: bool, router: bool, nodes: Sequence[int], addresses: Sequence[str]
+    *,
+    embedded: bool,
+    node: bool,
+    router: bool,
+    nodes: Sequence[int],
+    addresses: Sequence[str],
+    routings: str,
 ) -> tuple[Target, ...]:
-    """Return what is to be called: one node, unless something is said."""
+    """Return what is to be called: one node, unless something is said.
+
+    Raises:
+        CommandFailed: Some of what was typed does not go together.
+    """
+    chosen = _routings_of(routings)
     targets: list[Target] = []
     if embedded:
         targets.append(Target("embedded"))
     if node:
         targets.append(Target("one node", nodes=1))
-    for count in dict.fromkeys([*([1] if router and not nodes else []), *nodes]):
-        name = "router, 1 node" if count == 1 else f"router, {count} nodes"
-        targets.append(Target(name, nodes=count, router=True))
-    targets += [
-        Target(address, address=check_address(address, "--address"))
-        for address in dict.fromkeys(addresses)
-    ]
+    for count in dict.fromkeys(list(nodes) or ([1] if router else [])):
+        name = "1 node" if count == 1 else f"{count} nodes"
+        targets += [
+            Target(f"{way}, {name}", nodes=count, router=True, routing=way) for way in chosen
+        ]
+    for address in dict.fromkeys(addresses):
+        check_address(address, "--address")
+        targets += [
+            Target(
+                address if way == "router" else f"direct, {address}", address=address, routing=way
+            )
+            for way in chosen
+        ]
+    if "direct" in chosen and not (nodes or router or addresses):
+        raise CommandFailed("--routing direct is for --nodes and --address", USAGE)
     return tuple(targets or [Target("one node", nodes=1)])
+
+
+def _routings_of(text: str) -> list[Routing]:
+    words = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    ways: list[Routing] = [way for way in _ROUTINGS if way in words]
+    if not words or len(ways) < len(words):
+        raise CommandFailed(f"--routing is router, direct, or router,direct, not {text!r}", USAGE)
+    return ways
 
 
 def settings_of(  # noqa: PLR0913 - what can be typed
@@ -147,7 +178,7 @@ def measure_all(settings: Settings, json_file: Path | None, report_file: Path | 
     # What is printed as JSON is all that there is on stdout.
     console = Console(stderr=is_printed, width=_width(sys.stderr if is_printed else sys.stdout))
     with progress_on(Console(stderr=True), settings) as progress:
-        results = asyncio.run(run_bench(settings, progress))
+        results = asyncio.run(_until_signal(run_bench(settings, progress)))
     content = as_json(settings, results)
     print_results(console, results, open_loop=bool(settings.rate))
     for to in (sys.stdout if is_printed else None, json_to):
@@ -165,6 +196,21 @@ def measure_all(settings: Settings, json_file: Path | None, report_file: Path | 
     if empty:
         raise CommandFailed(f"no call succeeded in some run: {'; '.join(empty)}")
     return 0
+
+
+async def _until_signal(work: Coroutine[Any, Any, list[Result]]) -> list[Result]:
+    """Do the work, unless a signal ends it: what it has started ends and is removed then, too."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    for number in _ENDING:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise CommandFailed("stopped before the end, without a result", 130) from None
+    finally:
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
 
 
 def compare_files(before: Path, after: Path) -> None:

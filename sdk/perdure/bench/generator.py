@@ -82,7 +82,7 @@ async def _work(job: Job, say: Any) -> None:
         client = current_client()
         await client.connected(_CONNECT_S)
     else:
-        client = await perdure.connect(job.address, timeout=_CONNECT_S)
+        client = await perdure.connect(job.address, routing=job.routing, timeout=_CONNECT_S)
     if job.prepare:
         await _prepare(job, client, own)
     meter = Meter()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from perdure.bench.latency import Latencies
 from perdure.bench.meter import Meter
@@ -28,6 +28,8 @@ class Job:
     """To be imported: files, or names of modules."""
     address: str | None
     """Of a router or node; None: a node in this process."""
+    routing: Literal["router", "direct"]
+    """As for `perdure.connect`."""
     objects: int
     number: int
     """Of this process, from 0."""

@@ -28,11 +28,15 @@ Landed = Callable[[int, bool], None]
 """Told when a call has ended: the time, and whether it succeeded."""
 
 
+def _nobody(_now_ns: int, _ok: bool) -> None:
+    """Nobody has said that he wants to know."""
+
+
 class Launcher(Protocol):
     """Sends calls."""
 
-    landed: Landed
-    """To be set before the first call."""
+    def tell(self, landed: Landed) -> None:
+        """Say who is told when calls end. Done once, before the first call."""
 
     def launch(self, due_ns: int) -> None:
         """Send the next call; its latency counts from `due_ns`."""
@@ -44,15 +48,18 @@ class Launcher(Protocol):
 class ShotLauncher:
     """Sends the calls of a built-in scenario."""
 
-    landed: Landed
-
     def __init__(self, client: Client, draw: Draw, timeout_s: float, meter: Meter) -> None:
         self.meter = meter
+        self.landed: Landed = _nobody
         self._call = client.call
         self._draw = draw
         self._timeout_s = timeout_s
         # Callbacks get a copy of the context each, unless they are given one.
         self._context = contextvars.copy_context()
+
+    def tell(self, landed: Landed) -> None:
+        """Say who is told when calls end."""
+        self.landed = landed
 
     def launch(self, due_ns: int) -> None:
         """Send the next call."""
@@ -102,8 +109,6 @@ class _Flight:
 class OwnLauncher:
     """Runs a function of the user's."""
 
-    landed: Landed
-
     def __init__(
         self,
         function: Callable[[int, Random], Awaitable[object]],
@@ -112,12 +117,17 @@ class OwnLauncher:
         timeout_s: float,
         meter: Meter,
     ) -> None:
-        self.meter = meter
+        self._meter = meter
+        self._landed: Landed = _nobody
         self._function = function
         self._numbers = numbers
         self._chance = chance
         self._timeout_s = timeout_s
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def tell(self, landed: Landed) -> None:
+        """Say who is told when calls end."""
+        self._landed = landed
 
     def launch(self, due_ns: int) -> None:
         """Begin the next operation."""
@@ -135,9 +145,9 @@ class OwnLauncher:
             async with asyncio.timeout(self._timeout_s):
                 await self._function(number, self._chance)
         except Exception as error:
-            self.meter.failed(type(error).__name__, str(error))
-            self.landed(time.monotonic_ns(), False)
+            self._meter.failed(type(error).__name__, str(error))
+            self._landed(time.monotonic_ns(), False)
         else:
             now_ns = time.monotonic_ns()
-            self.meter.succeeded(now_ns - due_ns)
-            self.landed(now_ns, True)
+            self._meter.succeeded(now_ns - due_ns)
+            self._landed(now_ns, True)

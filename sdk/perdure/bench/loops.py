@@ -76,7 +76,7 @@ class ClosedLoop:
         in_flight: int,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        launcher.landed = self._landed
+        launcher.tell(self._landed)
         self.made = 0
         self._launch = launcher.launch
         self._in_flight = in_flight
@@ -125,7 +125,7 @@ class OpenLoop:
         meter: Meter,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        launcher.landed = self._landed
+        launcher.tell(self._landed)
         self.made = 0
         self._launch = launcher.launch
         self._pace = pace

@@ -12,16 +12,19 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from perdure.bench.watch import file_system, servers_here
 from perdure.cli.failure import CommandFailed
 from perdure.cli.own_cluster import describe_when_served, own_cluster
 from perdure.config import Config
 
-__all__ = ["Place", "Target", "open_place"]
+__all__ = ["Place", "Routing", "Target", "open_place"]
 
 _SERVED_S: Final = 10.0
+
+
+Routing = Literal["router", "direct"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,15 @@ class Target:
     """Whether a router is started before them."""
     address: str | None = None
     """Of a running router or node."""
+    routing: Routing = "router"
+    """As for `perdure.connect`."""
+
+    @property
+    def place(self) -> str:
+        """What is opened for it: targets may share it and be called in different ways."""
+        if self.address is not None or self.is_embedded:
+            return self.address or "embedded"
+        return f"router and {self.nodes} nodes" if self.router else "one node"
 
     @property
     def is_embedded(self) -> bool:

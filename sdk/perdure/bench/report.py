@@ -103,6 +103,8 @@ def _explained(name: str) -> str:
 def _placed(target: Target) -> str:
     if target.is_embedded:
         text = "the node, which runs the methods and writes to the disk, is in the calling process."
+    elif target.routing == "direct":
+        text = "the caller asks a router where each object is, and calls its node itself."
     elif target.address is not None:
         text = "a server that was running already."
     elif target.router:

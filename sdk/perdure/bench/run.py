@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -98,36 +99,55 @@ async def run_bench(settings: Settings, progress: Progress) -> list[Result]:
     results = {case: Result(case) for case in settings.cases()}
     targets = {target.name: target for target in settings.targets}
     async with AsyncExitStack() as stack:
-        places: dict[tuple[str, bool], Place] = {}
+        places: dict[_Key, Place] = {}
         for case in results:
-            key = _key(case)
+            key = _key(case, targets)
             if key not in places:
-                target = targets[case.target]
-                progress.say(_opening(target, is_small=key[1]))
-                opened = open_place(
-                    target,
-                    _apps(settings),
-                    _config(settings, case, target),
-                    _folder(settings, key),
-                    _types(settings),
-                )
+                opened = _open(settings, case, targets[case.target], progress)
                 places[key] = await stack.enter_async_context(opened)
-                if key[1] and target.address is not None:
-                    places[key].notes.append(_COLD_ELSEWHERE)
-        prepared: set[Case] = set()
+        prepared: set[tuple[str, _Key]] = set()
         for number in range(settings.rounds):
             for turn, (case, result) in enumerate(results.items()):
                 progress.run(case, number)
-                index = number * len(results) + turn
-                job = _job(settings, case, places[_key(case)], index, case not in prepared)
-                result.rounds.append(await _run_once(settings, job, places[_key(case)], progress))
-                prepared.add(case)
+                key = _key(case, targets)
+                made = (case.scenario, key)
+                job = _job(
+                    settings,
+                    case,
+                    targets[case.target],
+                    places[key].address,
+                    run=number * len(results) + turn,
+                    prepare=made not in prepared,
+                )
+                result.rounds.append(await _run_once(settings, job, places[key], progress))
+                prepared.add(made)
     return list(results.values())
 
 
-def _key(case: Case) -> tuple[str, bool]:
+_Key = tuple[str, bool]
+"""What is opened, and whether it keeps few objects in memory."""
+
+
+def _key(case: Case, targets: Mapping[str, Target]) -> _Key:
     """Cases with the same key are called at the same place."""
-    return case.target, case.scenario == "cold"
+    return targets[case.target].place, case.scenario == "cold"
+
+
+@asynccontextmanager
+async def _open(
+    settings: Settings, case: Case, target: Target, progress: Progress
+) -> AsyncIterator[Place]:
+    is_cold = case.scenario == "cold"
+    progress.say(_opening(target, is_small=is_cold))
+    folder = None
+    if settings.data is not None:
+        name = target.place.replace(" ", "-")
+        folder = settings.data / (f"{name}-cold" if is_cold else name)
+    config = _config(settings, case, target)
+    async with open_place(target, _apps(settings), config, folder, _types(settings)) as place:
+        if is_cold and target.address is not None:
+            place.notes.append(_COLD_ELSEWHERE)
+        yield place
 
 
 def _opening(target: Target, *, is_small: bool) -> str:
@@ -136,7 +156,7 @@ def _opening(target: Target, *, is_small: bool) -> str:
     memory = " that keeps few objects in memory" if is_small else ""
     if target.is_embedded:
         return f"preparing a folder for an embedded node{memory}"
-    return f"starting {target.name}{memory}"
+    return f"starting {target.place}{memory}"
 
 
 def _apps(settings: Settings) -> tuple[str, ...]:
@@ -159,18 +179,14 @@ def _config(settings: Settings, case: Case, target: Target) -> Config:
     return replace(settings.config, limits={**settings.config.limits, "activations_max": kept})
 
 
-def _folder(settings: Settings, key: tuple[str, bool]) -> Path | None:
-    if settings.data is None:
-        return None
-    name = key[0].replace(" ", "-").replace(",", "")
-    return settings.data / (f"{name}-cold" if key[1] else name)
-
-
-def _job(settings: Settings, case: Case, place: Place, run: int, prepare: bool) -> Job:
+def _job(
+    settings: Settings, case: Case, target: Target, address: str | None, *, run: int, prepare: bool
+) -> Job:
     return Job(
         scenario=case.scenario,
-        apps=_apps(settings) if place.address is None or case.scenario not in SCENARIOS else (),
-        address=place.address,
+        apps=_apps(settings) if address is None or case.scenario not in SCENARIOS else (),
+        address=address,
+        routing=target.routing,
         objects=settings.objects_of(case.scenario),
         number=0,
         processes=settings.processes,

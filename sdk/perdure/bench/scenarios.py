@@ -17,7 +17,7 @@ __all__ = ["CACHE_SHARE", "SCENARIOS", "Draw", "Scenario", "Shot", "name_of"]
 CACHE_SHARE: Final = 10
 """How many times larger the working set of `cold` is than what a node keeps in memory."""
 
-NOTHING: Final = (0, 0)
+NOTHING: Final[tuple[int, int]] = (0, 0)
 """The version that a caller has who has seen no state yet."""
 
 
@@ -35,7 +35,7 @@ class Shot:
         self.method = method
         self.kind = kind
         self.arguments = encode([list(args), {}]) if kind == Kind.CALL else b""
-        self.have = NOTHING
+        self.have: tuple[int, int] = NOTHING
 
 
 Draw = Callable[[], Shot]

@@ -54,6 +54,13 @@ def measure(  # noqa: PLR0913, PLR0917 - its options
             show_default=False,
         ),
     ] = None,
+    routing: Annotated[
+        str,
+        typer.Option(
+            help="With --nodes and --address: router, direct (straight to the nodes), or "
+            "router,direct in turns."
+        ),
+    ] = "router",
     inflight: Annotated[
         int | None,
         typer.Option(
@@ -125,6 +132,7 @@ def measure(  # noqa: PLR0913, PLR0917 - its options
             router=router,
             nodes=nodes or [],
             addresses=address or [],
+            routings=routing,
         ),
         in_flight=inflight,
         rate=rate,
