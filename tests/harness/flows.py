@@ -587,7 +587,7 @@ async def flow_continues(count: int = 0) -> int:
             return count
         count += payload
         await hook.reply(count)
-    continue_as_new(count)
+    return continue_as_new(count)
 
 
 @flow

@@ -10,9 +10,10 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from perdure import codec, raised
-from perdure.context import StepResult, current_turn
+from perdure.context import StepResult
 from perdure.errors import Code
 from perdure.frames import pack_error
+from perdure.service_context import service_context
 from perdure.workflows.metadata import StepMetadata, current_step
 from perdure.workflows.steps import StepFunction
 from perdure_node.core.events import Retrying
@@ -91,20 +92,19 @@ class Attempts:
         self, function: StepFunction[..., Any], data: bytes, metadata: StepMetadata, port: Any
     ) -> Any:
         """Run one attempt. Returns its result, and when to try again if that is an error."""
-        # A step inside of a step could not be found again.
-        current_turn.set(None)
-        current_step.set((metadata, port))
         turn = self._steps.turn
+        current_step.set((metadata, port))
         try:
-            args, kwargs = codec.decode(data) if data else ((), {})
-            result = function.function(*args, **kwargs)
-            if inspect.isawaitable(result):
-                if function.timeout_s is None:
-                    result = await result
-                else:
-                    async with asyncio.timeout(function.timeout_s):
-                        result = await result
-            payload = codec.encode(result)
+            # What it calls is no step of the run: that could not be found again.
+            with service_context(
+                "step",
+                function.name,
+                key=metadata.step_id,
+                attempt=metadata.attempt,
+                client=turn.client,
+                chain=turn.chain,
+            ):
+                payload = codec.encode(await self._call(function, data))
         except codec.NotEncodable as error:
             what = f"the result of the step {function.name}{error.path}"
             return StepResult(*pack_error(Code.RESULT_NOT_STORABLE, (what, error.problem))), None
@@ -118,6 +118,17 @@ class Attempts:
             pause_s = function.pause_s(error, metadata.attempt)
             return StepResult(int(Code.RAISED), packed), pause_s
         return StepResult(0, payload), None
+
+    @staticmethod
+    async def _call(function: StepFunction[..., Any], data: bytes) -> Any:
+        args, kwargs = codec.decode(data) if data else ((), {})
+        result = function.function(*args, **kwargs)
+        if not inspect.isawaitable(result):
+            return result
+        if function.timeout_s is None:
+            return await result
+        async with asyncio.timeout(function.timeout_s):
+            return await result
 
     def _ended(
         self, step: int, function: StepFunction[..., Any], data: bytes, number: int, ended: Any

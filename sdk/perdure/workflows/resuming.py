@@ -21,6 +21,7 @@ from perdure.ids import ObjectKey, check_object_id
 from perdure.remote import current_caller
 from perdure.turn import Caller, current_turn
 from perdure.workflows.definitions import WORKFLOW
+from perdure.workflows.metadata import current_step
 from perdure.workflows.runs import encode_payload
 from perdure.workflows.tokens import HOOK_TYPE
 
@@ -73,7 +74,7 @@ async def resume_hook(
         try:
             return await _resume(caller, kind, token, encoded, timeout)
         except HookNotFound:
-            if time.monotonic() + pause_s > until or current_turn.get() is not None:
+            if time.monotonic() + pause_s > until or _is_replayed():
                 raise
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _PAUSE_MAX_S)
@@ -126,12 +127,16 @@ async def _holder_of(caller: Caller, token: str, timeout: float | None) -> str:
 
 def _runs_known_to(caller: Caller) -> OrderedDict[str, str] | None:
     # What a run or method asks for must not depend on what its process happens to know.
-    if current_turn.get() is not None:
+    if _is_replayed() or current_step.get() is not None:
         return None
     known = _known.get(caller)
     if known is None:
         known = _known[caller] = OrderedDict()
     return known
+
+
+def _is_replayed() -> bool:
+    return current_turn.get() is not None and current_step.get() is None
 
 
 def _value(reply: Reply) -> Any:

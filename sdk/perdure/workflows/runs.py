@@ -21,6 +21,7 @@ from perdure.runtime import current_client
 from perdure.turn import current_turn
 from perdure.workflows.definitions import WORKFLOW, WorkflowFunction
 from perdure.workflows.events import RunEvent, events_of
+from perdure.workflows.metadata import current_step
 from perdure.workflows.streams import DEFAULT, Reading, check_stream, tail_index
 
 __all__ = ["Run", "RunStatus", "get_run", "list_runs", "run_to_its_end", "start"]
@@ -211,9 +212,9 @@ async def list_runs(
     Raises:
         RuntimeError: In a workflow or method, which would get other runs in a replay.
     """
-    if current_turn.get() is not None:
+    if current_turn.get() is not None and current_step.get() is None:
         raise RuntimeError("list_runs() is not for workflows and methods: put it into a @step")
-    caller = current_client()
+    caller = current_caller()
     if caller.partition_count is None:
         await current_client().connected(_TIMEOUT_S)
     count = caller.partition_count
