@@ -224,7 +224,7 @@ class Executor:
                 raise
             return
         turn.leave()
-        partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
+        partition.memory.now_ms = self._clock.monotonic_ms()
         partition.method_returned(
             call, 0, b"", values, created=True, state_version=object_type.state_version
         )
@@ -345,7 +345,7 @@ class Executor:
             return  # It was killed meanwhile.
         partition, call = turn.partition, turn.admitted
         turn.leave()
-        partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
+        partition.memory.now_ms = self._clock.monotonic_ms()
         if call.firing:
             # Its timer may be set again, for a time from now on.
             memory = partition.memory

@@ -114,7 +114,7 @@ class Host:
 
     def resume(self) -> None:
         """Put back the calls that a crash has interrupted. Before the first call arrives."""
-        self.partition.now_ms = self._memory.now_ms = self._clock.monotonic_ms()
+        self._memory.now_ms = self._clock.monotonic_ms()
         for key, progress in list(self._memory.progress.items()):
             self.partition.journalled.resume(key, progress)
 

@@ -128,7 +128,7 @@ class Hosts:
             partition.room = room
             if partition.paused and not paused:
                 partition.paused = False
-                partition.now_ms = self._clock.monotonic_ms()
+                partition.memory.now_ms = self._clock.monotonic_ms()
                 partition.resume_starting()
                 self._on_work(host)
             partition.paused = paused

@@ -441,7 +441,7 @@ class Node:
         for host in [] if self._failure is not None else self._hosts:
             due_ms = host.partition.memory.timers_due_ms
             if due_ms is not None and due_ms <= wall_ms:
-                host.partition.now_ms = host.partition.memory.now_ms = self._clock.monotonic_ms()
+                host.partition.memory.now_ms = self._clock.monotonic_ms()
                 host.partition.fire(wall_ms)
                 self._note(host)
             elif due_ms is not None:

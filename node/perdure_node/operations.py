@@ -167,7 +167,7 @@ class Operations:
         partition = host.partition
         if partition.stopped is not None:
             raise DataLoss(number, str(partition.stopped.args[-1]))
-        partition.now_ms = partition.memory.now_ms = self._clock.monotonic_ms()
+        partition.memory.now_ms = self._clock.monotonic_ms()
         try:
             done = self._decide(partition, target, decision, name)
         except DamageFound as error:

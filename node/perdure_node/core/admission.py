@@ -41,7 +41,6 @@ class Owner(Protocol):
     """The partition that calls are admitted to."""
 
     number: int
-    now_ms: int
     room: bool
     draining: bool
 
@@ -145,7 +144,7 @@ class Admission:
                 # This copy is older than the end of the one it names. What it has to follow now,
                 # a still earlier call perhaps, only a new copy says.
                 self._gate.refuse(copy, Refusal(Code.OUT_OF_ORDER, ()))
-            elif not self.out_of_order.hold(request, copy, deadline_ms, self._owner.now_ms):
+            elif not self.out_of_order.hold(request, copy, deadline_ms, self._memory.now_ms):
                 self._gate.refuse(copy, Refusal(Code.OUT_OF_ORDER, ()))
             return
         self._accept(request, copy, window, deadline_ms, again=past is not None)

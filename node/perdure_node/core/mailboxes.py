@@ -30,13 +30,11 @@ class Mailboxes:
       * Every mailbox holds or runs a call. An object without a mailbox is idle.
     """
 
-    def __init__(self, start: Callable[[Call, Mailbox], None]) -> None:
-        """Make them.
+    start: Callable[[Call, Mailbox], None]
+    """Puts a call among the running ones; or ends it, if there is nothing to run. To be set
+    before the first call comes."""
 
-        Args:
-            start: Puts a call among the running ones; or ends it, if there is nothing to run.
-        """
-        self._start = start
+    def __init__(self) -> None:
         self._by_key: dict[ObjectKey, Mailbox] = {}
         self._spare: list[Mailbox] = []
         """One that is empty, for the next object: most are idle again at once, and a new one is
@@ -66,7 +64,7 @@ class Mailboxes:
             mailbox = self._by_key[key] = self._spare.pop() if self._spare else Mailbox()
             if not self.paused:
                 # Most calls find their object idle.
-                self._start(call, mailbox)
+                self.start(call, mailbox)
                 if not mailbox.running:
                     self._start_next(key, mailbox)
                 return
@@ -124,7 +122,7 @@ class Mailboxes:
                 return
             call = waiting.popleft()
             self.waiting -= 1
-            self._start(call, mailbox)
+            self.start(call, mailbox)
         if not running:
             self._leave(key, mailbox)
 

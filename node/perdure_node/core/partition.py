@@ -12,13 +12,12 @@ Invariants:
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from typing import Any
 
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind, Request, pack_error, unpack_error
-from perdure.ids import ObjectKey, is_partition_session
+from perdure.frames import Kind, Request, pack_error, unpack_error
+from perdure.ids import ObjectKey
 from perdure_node.core.admission import Admission
 from perdure_node.core.blames import Blames
 from perdure_node.core.calls import FOR_EVER_MS, Call, Catalog, Copy, Ready, Refusal
@@ -31,14 +30,14 @@ from perdure_node.core.gate import Gate
 from perdure_node.core.journalled import Journalled
 from perdure_node.core.keys import Keys
 from perdure_node.core.limits import Limits
-from perdure_node.core.mailboxes import Mailbox, Mailboxes
-from perdure_node.core.memory import USED_AGAIN_MS, Memory
-from perdure_node.core.reader import NO, READS, YES, Reader
+from perdure_node.core.mailboxes import Mailboxes
+from perdure_node.core.memory import Memory
+from perdure_node.core.reader import READS, Reader
 from perdure_node.core.recorder import Recorder, outcome_of
 from perdure_node.core.run_questions import RunQuestions
 from perdure_node.core.run_rows import FAILED
 from perdure_node.core.runs import Runs
-from perdure_node.core.state import ObjectState
+from perdure_node.core.starter import Starter
 
 __all__ = ["Partition"]
 
@@ -58,11 +57,7 @@ class Partition:
         self.number = number
         self.epoch = epoch
         self.memory = memory
-        self._mailboxes = Mailboxes(self._start)
-        self._runs: list[Call] = []
-        self._nested: list[tuple[int, int, Call]] = []
-        """A heap of calls from inside of others by when they have to have started: whoever
-        called them holds an object meanwhile."""
+        self._mailboxes = Mailboxes()
         self._gate = Gate(memory, epoch, limits)
         self.recorder = Recorder(memory, limits)
         self._reader = Reader(memory, catalog, self._gate, self.recorder, limits)
@@ -77,6 +72,16 @@ class Partition:
             self._keys,
             limits,
         )
+        self._starter = Starter(
+            memory,
+            self._gate,
+            self.recorder,
+            self._reader,
+            self._keys,
+            self._mailboxes,
+            self.firings,
+        )
+        self._mailboxes.start = self._starter.start
         self.blames = Blames(number, memory, self.recorder)
         self.journalled = Journalled(
             self, memory, catalog, self.recorder, self._gate, self._mailboxes, self.firings
@@ -111,7 +116,6 @@ class Partition:
             journalled=self.journalled,
             runs=self.runs,
         )
-        self.now_ms = 0  # Monotonic time, as of the last event that brought it.
         self.room = True
         """False: the disk is full, and calls that would write are refused."""
         self.draining = False
@@ -134,7 +138,7 @@ class Partition:
             wall_ms: Wall clock, for the age of sessions.
         """
         memory = self.memory
-        self.now_ms = memory.now_ms = now_ms
+        memory.now_ms = now_ms
         if wall_ms > memory.time_ms:  # noqa: PLR1730 - half the price of max()
             memory.time_ms = wall_ms
         copy = Copy(sink, number, request.have)
@@ -167,13 +171,10 @@ class Partition:
 
     def time_passed(self, now_ms: int) -> None:
         """Refuse calls whose predecessors have not come in time."""
-        self.now_ms = self.memory.now_ms = now_ms
+        self.memory.now_ms = now_ms
         for held in self._admission.out_of_order.expired(now_ms):
             self._gate.refuse(held.copy, Refusal(Code.OUT_OF_ORDER, ()))
-        while self._nested and self._nested[0][0] <= now_ms:
-            _, _, call = heapq.heappop(self._nested)
-            if self._mailboxes.take_out(call):
-                self._end_unstarted(call)
+        self._starter.refuse_late(now_ms)
 
     def method_returned(
         self,
@@ -202,7 +203,7 @@ class Partition:
         state = call.state
         assert state is not None
         if self.stopped is not None:
-            self._finish(call, *pack_error(*self.stopped))
+            self._starter.finish(call, *pack_error(*self.stopped))
             return
         if call.run is not None:
             self.runs.ended(call, FAILED, code, payload, (), effects)
@@ -215,7 +216,7 @@ class Partition:
                 # Before what the method has done: it may set its own timer anew, or cancel it.
                 effects = [*self.firings.ended(call, succeeded=code == 0), *effects]
                 recorder.commit_firing(call, values, version, effects)
-                self._finish(call, code, payload)
+                self._starter.finish(call, code, payload)
                 return
             outcome = outcome_of(call, code, payload)
             if state.image is None and code == 0:
@@ -223,7 +224,7 @@ class Partition:
             recorded = recorder.commit(
                 call, outcome, values, version, created=created, saved=saved, effects=effects
             )
-            self._finish(call, code, payload, recorder.record if recorded else 0)
+            self._starter.finish(call, code, payload, recorder.record if recorded else 0)
         except DamageFound as damage:
             self.stop_damaged(str(damage))
 
@@ -244,7 +245,7 @@ class Partition:
             return
         error = pack_error(*refusal)
         self.recorder.mark(call, *error, 0)
-        self._finish(call, *error)
+        self._starter.finish(call, *error)
 
     @stops_on_damage
     def shared_returned(self, call: Call, code: int, payload: bytes) -> None:
@@ -252,7 +253,7 @@ class Partition:
         state = call.state
         assert state is not None
         self.recorder.mark(call, MARK, b"", state.last_record)
-        self._finish(call, code, payload, state.last_record)
+        self._starter.finish(call, code, payload, state.last_record)
 
     def put_back(self, call: Call) -> None:
         """Put a call that a crash has interrupted back where it was."""
@@ -261,7 +262,7 @@ class Partition:
 
     def run_again(self, call: Call) -> None:
         """Run the method of a call once more, which holds its object."""
-        self._runs.append(call)
+        self._starter.runs.append(call)
 
     def hold(self, key: ObjectKey, token: object) -> None:
         """Give `token` out again once all that `key` has committed so far is durable."""
@@ -327,8 +328,8 @@ class Partition:
 
     def take_ready(self) -> Ready:
         """Return the work caused since the last call, and forget it."""
-        ready = Ready(self._gate.outputs, self._runs)
-        self._gate.outputs, self._runs = [], []
+        ready = Ready(self._gate.outputs, self._starter.runs)
+        self._gate.outputs, self._starter.runs = [], []
         return ready
 
     def take_outputs(self) -> list[Any]:
@@ -353,11 +354,10 @@ class Partition:
     @property
     def next_time_ms(self) -> int | None:
         """When `time_passed` has something to do: monotonic time. None: not at all."""
-        held_ms = self._admission.out_of_order.next_ms
-        if not self._nested:
-            return held_ms
-        nested_ms = self._nested[0][0]
-        return nested_ms if held_ms is None else min(held_ms, nested_ms)
+        held_ms, late_ms = self._admission.out_of_order.next_ms, self._starter.next_ms
+        if held_ms is None or late_ms is None:
+            return late_ms if held_ms is None else held_ms
+        return min(held_ms, late_ms)
 
     @property
     def is_idle(self) -> bool:
@@ -372,7 +372,7 @@ class Partition:
     @property
     def has_work(self) -> bool:
         """Tell whether `take_ready` would return anything."""
-        return bool(self._runs or self._gate.outputs)
+        return bool(self._starter.runs or self._gate.outputs)
 
     # Mailboxes.
 
@@ -381,124 +381,23 @@ class Partition:
         if self.memory.timers_due_ms is not None and call.progress is None and self.room:
             self.firings.bring_forward(call.key)
         call.window.open[call.request.sequence] = call
-        call.since_ms = self.now_ms
+        call.since_ms = self.memory.now_ms
         self._mailboxes.put(call)
         if call.state is None and call.request.chain:
-            heapq.heappush(self._nested, (call.deadline_ms + 1, id(call), call))
+            self._starter.limit_wait(call)
 
-    def _start(self, call: Call, mailbox: Mailbox) -> None:
-        """Run a call, or answer it if there is nothing to run."""
-        if call.firing and not self.firings.may_start(call):
-            return
-        if self.now_ms > call.deadline_ms:
-            heir = self._keys.pass_on(call)
-            if heir is not None:
-                heir.since_ms = self.now_ms
-                self._mailboxes.put_first(heir, mailbox)
-            if call.request.chain or is_partition_session(call.request.session):
-                self._end_unstarted(call)
-                return
-            text = "the caller's time was over before the call could start: it did not run"
-            self.end_unrun(call, *pack_error(Code.DEADLINE_EXCEEDED, (text,)))
-            return
-        kind = call.request.kind
-        state = self.memory.state(call.key)
-        there = state is not None and state.image is not None
-        if kind == _DELETE:
-            self._delete(call, state if there else None)
-            return
-        if kind == _GET_OR_CREATE:
-            if there:
-                assert state is not None
-                shown = self._reader.shown(state, call.request.encoding)
-                self.recorder.mark(call, MARK, b"", state.last_record)
-                self._gate.answer(call.copies, state, *shown)
-                return
-            if state is None:
-                state = ObjectState(call.key, None, 1, self.memory.number)
-        elif not there or state is None:
-            if call.target.made_by_calls:
-                state = None
-            elif not call.target.stateless and call.progress is None:
-                self.end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), state=state)
-                return
-            # It is not among the partition's objects: nothing of it is to be found or stored.
-            image: dict[str, bytes] | None = None if call.target.made_by_calls else {}
-            state = ObjectState(call.key, image, 1, self.memory.number)
-        call.state = state
-        state.users += 1
-        call.since_ms = self.now_ms
-        mailbox.running.append(call)
-        if call.parked is None:
-            self._runs.append(call)
-
-    def _delete(self, call: Call, state: ObjectState | None) -> None:
-        payload = (NO if state is None else YES)[Encoding(call.request.encoding)]
-        self.recorder.commit_deletion(call, state, outcome_of(call, 0, payload))
-        self._gate.answer(call.copies, None, 0, payload, self.recorder.record)
-
-    def _end_unstarted(self, call: Call) -> None:
-        """Refuse a call for good that was made inside of another, and has waited too long."""
-        mailbox = self._mailboxes.get(call.key)
-        holder = "calls before it"
-        if mailbox is not None and mailbox.running:
-            request = mailbox.running[0].request
-            links = [*request.chain, [request.type, request.id, request.method]]
-            holder = " -> ".join(f"{type}[{id}].{method}" for type, id, method in links)
-        self.end_unrun(call, *pack_error(Code.NOT_STARTED, (str(call.key), holder)))
-
-    def end_unrun(
-        self, call: Call, code: int, payload: bytes, state: ObjectState | None = None
-    ) -> None:
+    def end_unrun(self, call: Call, code: int, payload: bytes) -> None:
         """Answer a call that did not run. A late copy of it gets the same answer."""
-        record = 0 if state is None else state.last_record
-        self.recorder.mark(call, code, payload, record)
-        if is_partition_session(call.request.session):
-            # It is part of its caller's journal: it must not be taken back by a crash.
-            self.recorder.flush_marks()
-            record = self.recorder.record
-        self._keys.give_up(call)
-        self._gate.answer(call.copies, state, code, payload, record)
-        self._end_followers(call, code, payload, 0)
+        self._starter.end_unrun(call, code, payload)
 
     def end_unstarted(self, call: Call, code: int, payload: bytes) -> bool:
         """End a call that holds its object, and whose method has not begun. False: it has."""
-        if call.progress is not None or call not in self._runs:
+        if call.progress is not None or call not in self._starter.runs:
             return False
-        self._runs.remove(call)
+        self._starter.runs.remove(call)
         self.method_refused(call, Refusal(Code(code), tuple(unpack_error(payload))))
         return True
 
     def release(self, call: Call) -> None:
         """Let the object of a run go that has ended."""
-        state = call.state
-        if state is not None:
-            state.users -= 1
-            self.memory.use(state)
-            self._mailboxes.ended(call)
-
-    def _finish(self, call: Call, code: int, payload: bytes, record: int = 0) -> None:
-        """Answer a call that has run, and let the next one of its object start."""
-        state = call.state
-        assert state is not None
-        state.users -= 1
-        if self.memory.now_ms - state.used_ms >= USED_AGAIN_MS:
-            self.memory.use(state)
-        request = call.request
-        current: ObjectState | None = state
-        call.window.open.pop(request.sequence, None)
-        if request.key is not None:
-            self._keys.give_up(call)
-        if request.kind == _GET_OR_CREATE:
-            current = self.memory.state(call.key)
-            if code == 0 and current is not None:
-                code, payload = self._reader.shown(current, request.encoding)
-        self._gate.answer(call.copies, current, code, payload, record)
-        if call.followers:
-            self._end_followers(call, code, payload, record)
-        self._mailboxes.ended(call)
-
-    def _end_followers(self, call: Call, code: int, payload: bytes, record: int) -> None:
-        for follower in call.followers:
-            self.recorder.mark(follower, MARK, b"", record)
-            self._gate.answer(follower.copies, call.state, code, payload, record)
+        self._starter.release(call)

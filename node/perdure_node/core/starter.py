@@ -1,0 +1,183 @@
+"""From the head of a mailbox to a run, and from the end of a run to the next call.
+
+Invariant: whatever ends a call, each of its copies is answered, and its window knows its end.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from perdure.errors import Code
+from perdure.frames import Encoding, Kind, pack_error
+from perdure.ids import is_partition_session
+from perdure_node.core.calls import Call
+from perdure_node.core.commits import MARK
+from perdure_node.core.firings import Firings
+from perdure_node.core.gate import Gate
+from perdure_node.core.keys import Keys
+from perdure_node.core.mailboxes import Mailbox, Mailboxes
+from perdure_node.core.memory import USED_AGAIN_MS, Memory
+from perdure_node.core.reader import NO, YES, Reader
+from perdure_node.core.recorder import Recorder, outcome_of
+from perdure_node.core.state import ObjectState
+
+__all__ = ["Starter"]
+
+# Members of an enum cost ten times as much to look up.
+_GET_OR_CREATE, _DELETE = Kind.GET_OR_CREATE, Kind.DELETE
+
+
+class Starter:
+    """Starts the calls of one partition, and ends them."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        gate: Gate,
+        recorder: Recorder,
+        reader: Reader,
+        keys: Keys,
+        mailboxes: Mailboxes,
+        firings: Firings,
+    ) -> None:
+        self._memory = memory
+        self._gate = gate
+        self._recorder = recorder
+        self._reader = reader
+        self._keys = keys
+        self._mailboxes = mailboxes
+        self._firings = firings
+        self._nested: list[tuple[int, int, Call]] = []
+        """A heap of calls from inside of others by when they have to have started: whoever
+        called them holds an object meanwhile."""
+        self.runs: list[Call] = []
+        """Calls that have started, and whose methods are to be run. Whoever takes it empties it."""
+
+    def limit_wait(self, call: Call) -> None:
+        """Refuse a call when its deadline comes before its start."""
+        heapq.heappush(self._nested, (call.deadline_ms + 1, id(call), call))
+
+    @property
+    def next_ms(self) -> int | None:
+        """When `refuse_late` has something to do: monotonic time. None: not at all."""
+        return self._nested[0][0] if self._nested else None
+
+    def refuse_late(self, now_ms: int) -> None:
+        """Refuse the calls whose wait was limited until now."""
+        while self._nested and self._nested[0][0] <= now_ms:
+            _, _, call = heapq.heappop(self._nested)
+            if self._mailboxes.take_out(call):
+                self._refuse_unstarted(call)
+
+    def start(self, call: Call, mailbox: Mailbox) -> None:
+        """Run a call, or answer it if there is nothing to run."""
+        if call.firing and not self._firings.may_start(call):
+            return
+        memory = self._memory
+        if memory.now_ms > call.deadline_ms:
+            self._end_late(call, mailbox)
+            return
+        kind = call.request.kind
+        state = memory.state(call.key)
+        there = state is not None and state.image is not None
+        if kind == _DELETE:
+            self._delete(call, state if there else None)
+            return
+        if kind == _GET_OR_CREATE:
+            if there:
+                assert state is not None
+                shown = self._reader.shown(state, call.request.encoding)
+                self._recorder.mark(call, MARK, b"", state.last_record)
+                self._gate.answer(call.copies, state, *shown)
+                return
+            if state is None:
+                state = ObjectState(call.key, None, 1, memory.number)
+        elif not there or state is None:
+            if call.target.made_by_calls:
+                state = None
+            elif not call.target.stateless and call.progress is None:
+                self.end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), state=state)
+                return
+            # It is not among the partition's objects: nothing of it is to be found or stored.
+            image: dict[str, bytes] | None = None if call.target.made_by_calls else {}
+            state = ObjectState(call.key, image, 1, memory.number)
+        call.state = state
+        state.users += 1
+        call.since_ms = memory.now_ms
+        mailbox.running.append(call)
+        if call.parked is None:
+            self.runs.append(call)
+
+    def _end_late(self, call: Call, mailbox: Mailbox) -> None:
+        heir = self._keys.pass_on(call)
+        if heir is not None:
+            heir.since_ms = self._memory.now_ms
+            self._mailboxes.put_first(heir, mailbox)
+        if call.request.chain or is_partition_session(call.request.session):
+            self._refuse_unstarted(call)
+            return
+        text = "the caller's time was over before the call could start: it did not run"
+        self.end_unrun(call, *pack_error(Code.DEADLINE_EXCEEDED, (text,)))
+
+    def _delete(self, call: Call, state: ObjectState | None) -> None:
+        payload = (NO if state is None else YES)[Encoding(call.request.encoding)]
+        self._recorder.commit_deletion(call, state, outcome_of(call, 0, payload))
+        self._gate.answer(call.copies, None, 0, payload, self._recorder.record)
+
+    def _refuse_unstarted(self, call: Call) -> None:
+        """Refuse a call for good that was made inside of another, and has waited too long."""
+        mailbox = self._mailboxes.get(call.key)
+        holder = "calls before it"
+        if mailbox is not None and mailbox.running:
+            request = mailbox.running[0].request
+            links = [*request.chain, [request.type, request.id, request.method]]
+            holder = " -> ".join(f"{type}[{id}].{method}" for type, id, method in links)
+        self.end_unrun(call, *pack_error(Code.NOT_STARTED, (str(call.key), holder)))
+
+    def end_unrun(
+        self, call: Call, code: int, payload: bytes, state: ObjectState | None = None
+    ) -> None:
+        """Answer a call that did not run. A late copy of it gets the same answer."""
+        record = 0 if state is None else state.last_record
+        self._recorder.mark(call, code, payload, record)
+        if is_partition_session(call.request.session):
+            # It is part of its caller's journal: it must not be taken back by a crash.
+            self._recorder.flush_marks()
+            record = self._recorder.record
+        self._keys.give_up(call)
+        self._gate.answer(call.copies, state, code, payload, record)
+        self._end_followers(call, code, payload, 0)
+
+    def release(self, call: Call) -> None:
+        """Let the object of a run go that has ended."""
+        state = call.state
+        if state is not None:
+            state.users -= 1
+            self._memory.use(state)
+            self._mailboxes.ended(call)
+
+    def finish(self, call: Call, code: int, payload: bytes, record: int = 0) -> None:
+        """Answer a call that has run, and let the next one of its object start."""
+        state = call.state
+        assert state is not None
+        state.users -= 1
+        if self._memory.now_ms - state.used_ms >= USED_AGAIN_MS:
+            self._memory.use(state)
+        request = call.request
+        current: ObjectState | None = state
+        call.window.open.pop(request.sequence, None)
+        if request.key is not None:
+            self._keys.give_up(call)
+        if request.kind == _GET_OR_CREATE:
+            current = self._memory.state(call.key)
+            if code == 0 and current is not None:
+                code, payload = self._reader.shown(current, request.encoding)
+        self._gate.answer(call.copies, current, code, payload, record)
+        if call.followers:
+            self._end_followers(call, code, payload, record)
+        self._mailboxes.ended(call)
+
+    def _end_followers(self, call: Call, code: int, payload: bytes, record: int) -> None:
+        for follower in call.followers:
+            self._recorder.mark(follower, MARK, b"", record)
+            self._gate.answer(follower.copies, call.state, code, payload, record)
