@@ -5,6 +5,7 @@
     address = "10.0.0.1:7400"       # where clients call; else the first router
     routing = "router"              # or "direct": clients call the nodes that own their objects
     log_level = "info"
+    restart_wait_max = 5            # seconds: what keeps dying is started again at least so often
 
     [cluster]
     id = "shop"                     # stored with the data: a node of another cluster is refused
@@ -52,6 +53,7 @@ from perdure.service_settings import (
 
 __all__ = [
     "CONFIG_FILE",
+    "RESTART_WAIT_MAX_S",
     "Config",
     "check_address",
     "check_node_name",
@@ -61,6 +63,8 @@ __all__ = [
 ]
 
 CONFIG_FILE: Final = "perdure.toml"
+
+RESTART_WAIT_MAX_S: Final = 5.0
 
 _LIMITS: Final = "limits."
 
@@ -84,6 +88,9 @@ class Config:
     """`router` or `direct`: who sends the calls of clients to the nodes that own their objects."""
 
     log_level: str | None = None
+
+    restart_wait_max_s: float = RESTART_WAIT_MAX_S
+    """How long `perdure up` waits at most before it starts again what has died."""
 
     cluster_id: str | None = None
 
@@ -324,6 +331,7 @@ _KEYS: Final[dict[str, tuple[str, Callable[[object, str], Any]]]] = {
     "address": ("address", check_address),
     "routing": ("routing", check_routing),
     "log_level": ("log_level", _log_level),
+    "restart_wait_max": ("restart_wait_max_s", _number),
     "cluster.id": ("cluster_id", _text),
     "cluster.partitions": ("partitions", _partitions),
     "cluster.nodes": ("nodes", _nodes),

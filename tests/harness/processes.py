@@ -19,6 +19,9 @@ from perdure.wire.v1 import cluster_pb2, cluster_pb2_grpc
 
 READY_S = 60.0
 
+SETTINGS = {"PERDURE_RESTART_WAIT_MAX": "0.2"}
+"""Tests kill on purpose what works, again and again: there is nothing to wait for."""
+
 
 def free_port() -> int:
     """Return a port that nobody listens on now."""
@@ -54,7 +57,7 @@ class Cluster:
         self._app = app
         self._data = data
         self._nodes = nodes
-        self._settings = dict(settings or {})
+        self._settings = {**SETTINGS, **(settings or {})}
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._described: cluster_pb2.Description | None = None
         self._log = data.with_name(data.name + ".log")
@@ -163,8 +166,19 @@ class Cluster:
     @contextmanager
     def without_node(self, address: str) -> Iterator[None]:
         """Kill -9 the node that listens there, and keep it dead for the time of the block."""
+        with self._without([p for p in self.pids("perdure_node") if _listens_at(p, address)]):
+            yield
+
+    @contextmanager
+    def without_router(self) -> Iterator[None]:
+        """Kill -9 the router, and keep it dead for the time of the block."""
+        with self._without(self.pids("perdure_router")):
+            yield
+
+    @contextmanager
+    def _without(self, pids: list[int]) -> Iterator[None]:
         assert self._supervisor is not None
-        (pid,) = [pid for pid in self.pids("perdure_node") if _listens_at(pid, address)]
+        (pid,) = pids
         # A stopped supervisor starts nothing again.
         self._supervisor.send_signal(signal.SIGSTOP)
         try:

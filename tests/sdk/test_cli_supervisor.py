@@ -15,8 +15,8 @@ from perdure.cli.supervisor import Supervisor
 from perdure.process import EXIT_CONFIG
 
 
-def program(name: str, code: str, drain_s: float = 20.0) -> Program:
-    return Program(name, [sys.executable, "-c", code], dict(os.environ), drain_s)
+def program(name: str, code: str, drain_s: float = 20.0, **settings: float) -> Program:
+    return Program(name, [sys.executable, "-c", code], dict(os.environ), drain_s, **settings)
 
 
 class Output:
@@ -87,6 +87,28 @@ signal.pause()
     assert asyncio.run(scenario()) == [again, again, "one: ready"]
 
 
+def test_what_keeps_dying_is_started_again_as_soon_as_its_setting_says(tmp_path: Path) -> None:
+    code = f"""
+import os, sys
+path = {str(tmp_path / "starts")!r}
+open(path, "a").write("x")
+if os.path.getsize(path) == 8: print('ready', flush=True)
+"""
+
+    async def scenario() -> float:
+        output, stop = Output(), asyncio.Event()
+        restless = program("one", code, restart_wait_max_s=0.01)
+        started_s = time.monotonic()
+        run = asyncio.create_task(Supervisor([[restless]], output.take).run(at_once(), stop))
+        await output.until("one: ready")
+        stop.set()
+        await run
+        return time.monotonic() - started_s
+
+    # The waits that double would come to 11 seconds.
+    assert asyncio.run(scenario()) < 8
+
+
 def test_a_program_that_refuses_to_start_ends_all_with_its_own_words() -> None:
     refuses = (
         f"import sys; print('perdure bad: no such app', file=sys.stderr); sys.exit({EXIT_CONFIG})"
@@ -127,8 +149,8 @@ signal.pause()
 
     async def scenario() -> list[str]:
         output, stop = Output(), asyncio.Event()
-        supervisor = Supervisor([[program("one", code)]], output.take)
-        run = asyncio.create_task(supervisor.run(at_once(), stop))
+        broken = program("one", code, restart_wait_max_s=0.1)
+        run = asyncio.create_task(Supervisor([[broken]], output.take).run(at_once(), stop))
         await output.until("one: ready")
         stop.set()
         await run

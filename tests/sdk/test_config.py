@@ -11,6 +11,7 @@ WHOLE = """
 app = "shop.py"
 data = "data"
 log_level = "debug"
+restart_wait_max = 0.5
 
 [cluster]
 id = "shop"
@@ -40,6 +41,7 @@ def test_a_file_describes_a_whole_cluster_and_its_paths_are_seen_from_it(file: P
         app=str(file.parent / "shop.py"),
         data=file.parent / "data",
         log_level="debug",
+        restart_wait_max_s=0.5,
         cluster_id="shop",
         partitions=32,
         nodes={"n1": "10.0.0.1:7401", "n2": "host-2.example:7401"},
@@ -85,6 +87,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "PERDURE_ADDRESS": "localhost:7400",
         "PERDURE_ROUTING": "direct",
         "PERDURE_LOG_LEVEL": "error",
+        "PERDURE_RESTART_WAIT_MAX": "1",
         "PERDURE_CLUSTER_ID": "shop",
         "PERDURE_CLUSTER_NODES": "n1=10.0.0.1:7401, n2=10.0.0.2:7401",
         "PERDURE_CLUSTER_ROUTERS": "10.0.0.1:7400,10.0.0.2:7400",
@@ -98,6 +101,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         address="localhost:7400",
         routing="direct",
         log_level="error",
+        restart_wait_max_s=1,
         cluster_id="shop",
         nodes={"n1": "10.0.0.1:7401", "n2": "10.0.0.2:7401"},
         routers=("10.0.0.1:7400", "10.0.0.2:7400"),
@@ -156,6 +160,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("[cluster.nodes]\n", "a table of names and addresses"),
         ("[limits]\nactivations_max = -1\n", "a number that is not negative, not -1"),
         ("[limits]\nactivations_max = inf\n", "a number that is not negative, not inf"),
+        ("restart_wait_max = -1\n", "a number that is not negative, not -1"),
         ("log_level = 'loud'\n", "debug, info, warning or error, not 'loud'"),
         ("data = ''\n", "a text that is not empty, not ''"),
         ("data = [\n", "is no TOML"),

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from perdure.cli.failure import CommandFailed
+from perdure.config import RESTART_WAIT_MAX_S
 from perdure.process import EXIT_CONFIG, EXIT_HELD
 
 __all__ = ["Child", "Program"]
 
 _BACK_OFF_FIRST_S: Final = 0.1
-_BACK_OFF_MAX_S: Final = 5.0
 
 _LIVED_LONG_S: Final = 10.0
 """After so long a death is no fault of the start: the back-off begins anew."""
@@ -46,6 +46,9 @@ class Program:
     environment: Mapping[str, str]
     drain_s: float
     """How long it may take to end politely; then it is killed."""
+
+    restart_wait_max_s: float = RESTART_WAIT_MAX_S
+    """The longest wait before it is started again. The first is short, each next one doubled."""
 
 
 class Child:
@@ -81,7 +84,8 @@ class Child:
             CommandFailed: It does not work, and has never done. The text is its own refusal,
                 if it had one.
         """
-        back_off_s, starts = _BACK_OFF_FIRST_S, 0
+        starts, longest_s = 0, self.program.restart_wait_max_s
+        back_off_s = first_s = min(_BACK_OFF_FIRST_S, longest_s)
         while not self._ending.is_set():
             started_s = time.monotonic()
             status = await self._run_once()
@@ -95,9 +99,9 @@ class Child:
                 self._print(self.program.name, self._refusal)
             self._print(self.program.name, f"{how}; starts again")
             if time.monotonic() - started_s > _LIVED_LONG_S:
-                back_off_s = _BACK_OFF_FIRST_S
+                back_off_s = first_s
             await self._pause(back_off_s)
-            back_off_s = min(2 * back_off_s, _BACK_OFF_MAX_S)
+            back_off_s = min(2 * back_off_s, longest_s)
 
     async def end(self) -> None:
         """End the program politely, or by force when its time is over; never start it again."""

@@ -77,14 +77,14 @@ def cluster_programs(
     The router goes first: what it has sent on is then still answered.
 
     Args:
-        config: For bounds, services and the level of logs.
+        config: For bounds, services, the level of logs and how soon what dies starts again.
         app: What the nodes run.
         directory: Of the plan.
         plan: Who the nodes are.
         address: Where the router is to listen.
         nodes: Where each node is to listen.
     """
-    log_level = config.log_level or "warning"
+    log_level, wait_s = config.log_level or "warning", config.restart_wait_max_s
     environment = server_environment()
     router = RouterProcess("router", address, nodes, log_level)
     processes = [
@@ -104,9 +104,9 @@ def cluster_programs(
         for name, listen in nodes.items()
     ]
     return [
-        [Program("router", router_command(router), environment, _ROUTER_DRAIN_S)],
+        [Program("router", router_command(router), environment, _ROUTER_DRAIN_S, wait_s)],
         [
-            Program(f"node {node.name}", node_command(node), environment, _NODE_DRAIN_S)
+            Program(f"node {node.name}", node_command(node), environment, _NODE_DRAIN_S, wait_s)
             for node in processes
         ],
     ]
