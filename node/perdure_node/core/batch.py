@@ -9,6 +9,7 @@ from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
 from perdure_node.core.events import Chunk, Effect, OutboxEntry, OutboxGone
+from perdure_node.core.run_rows import WORKFLOW
 from perdure_node.core.stream_rows import chunk_key, pack_chunk
 from perdure_node.core.underway import Leaves
 
@@ -71,7 +72,7 @@ class BatchBuilder:
                 name = rows.keyed_key(time_ms, key, outcome.method, outcome.key)
                 row = (outcome.digest, outcome.code, outcome.payload, time_ms)
                 self._keyed[name] = rows.pack_row(row)
-        self._add_progress(commit, key, leaves)
+        self._add_progress(commit, key, leaves, time_ms)
         if commit.gone:
             self._deletes += self._large_rows_of(key)
             prefix = rows.attribute_key(key, "")
@@ -80,16 +81,17 @@ class BatchBuilder:
             if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
                 self._large[rows.attribute_key(key, attribute)] = value
 
-    def _add_progress(self, commit: Commit, key: ObjectKey, leaves: Leaves) -> None:
+    def _add_progress(self, commit: Commit, key: ObjectKey, leaves: Leaves, time_ms: int) -> None:
         if commit.progress is not None:
             self._progress[key] = commit.progress
             self._drop_events(key, leaves.dropped)
         elif leaves.ended:
             self._progress[key] = None
-            self._drop_events(key, leaves.events)
-            return
+            if key.type != WORKFLOW:
+                self._drop_events(key, leaves.events)
+                return
         for number, event in enumerate(commit.events, leaves.events):
-            self._others[rows.event_key(key, number)] = rows.pack_event(event)
+            self._others[rows.event_key(key, number)] = rows.pack_moment(time_ms, event)
 
     def _drop_events(self, key: ObjectKey, count: int) -> None:
         for number in range(count):
@@ -101,7 +103,7 @@ class BatchBuilder:
         # `Timers` and the windows of sessions write the rows of the others.
         if isinstance(effect, OutboxEntry):
             row_key = rows.outbox_key(effect.partition, effect.sequence)
-            self._others[row_key] = rows.pack_event(effect)
+            self._others[row_key] = rows.pack_effect(effect)
         elif isinstance(effect, Chunk):
             assert key is not None
             self._others[chunk_key(key.id, effect.stream, effect.at)] = pack_chunk(effect)

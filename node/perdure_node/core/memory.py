@@ -21,6 +21,7 @@ from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.damage import DamageFound
 from perdure_node.core.events import Blame, Chunk, Effect
 from perdure_node.core.firing import TimerChange
+from perdure_node.core.histories import Histories
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.state import ObjectState
@@ -95,6 +96,7 @@ class Memory:
         """When the earliest of them is due, or a little earlier: wall clock. None: never."""
         self.underway = Underway(lambda prefix: _all_rows(store, prefix))
         self.progress = self.underway.progress
+        self.histories = Histories(store, self.underway.times)
         self.dirty_windows: set[bytes] = set()
         """Sessions whose windows say more than their rows in the store."""
         self._progress_rows = set(self.progress)
@@ -322,6 +324,8 @@ class Memory:
 
     def record_made(self, record: int, bytes: int) -> None:
         """Note that what `take_record` returned is record number `record` now."""
+        if self._others:
+            self.histories.recorded(self._others, record, self.time_ms)
         self._entries.append(_Entry(record, self._images, self._others, bytes, self.time_ms))
         self.making, self._images, self._others = [], {}, []
         self.unapplied_bytes += bytes
@@ -339,6 +343,7 @@ class Memory:
         self._store = store
         self.timers.use_store(store)
         self.streams.use_store(store)
+        self.histories.use_store(store)
 
     # To the store.
 
@@ -377,6 +382,7 @@ class Memory:
         self.applied = batch.applied
         self.timers.written(batch.applied)
         self.streams.written(batch.applied)
+        self.histories.written(batch.applied)
         for key, state in list(self._pinned.items()):
             if state.last_record <= batch.applied:
                 del self._pinned[key]

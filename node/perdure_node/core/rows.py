@@ -7,7 +7,7 @@
 | `s` session | a session window, see `SessionWindow.row` |
 | `k` hour, type NUL id NUL method NUL key | `[digest of the arguments, code, payload]` |
 | `p` type NUL id | a call in progress: `Progress` without its events |
-| `e` type NUL id NUL number | one event of a call in progress, by its place in the journal |
+| `e` type NUL id NUL number | an event of a call in progress or of a run: `[time, event]` |
 | `x` partition, sequence | a call in the outbox: `OutboxEntry` |
 | `c` partition | the highest sequence of the calls from here to that partition |
 | `t` | the partition's time in milliseconds |
@@ -129,7 +129,12 @@ def unpack_row(row: bytes) -> list[Any]:
 
 def event_key(key: ObjectKey, number: int) -> bytes:
     """Return the key of an event of an object's call in progress."""
-    return b"e%b\0%b\0%b" % (key[0].encode(), key[1].encode(), number.to_bytes(4, "big"))
+    return event_prefix(key) + number.to_bytes(4, "big")
+
+
+def event_prefix(key: ObjectKey) -> bytes:
+    """Return what the keys of all events of an object's call in progress begin with."""
+    return b"e%b\0%b\0" % (key[0].encode(), key[1].encode())
 
 
 def outbox_key(partition: int, sequence: int) -> bytes:
@@ -163,9 +168,14 @@ def unpack_progress(row: bytes, events: list[Event]) -> Progress:
     return Progress(request, start_image, start_version, events)
 
 
-def pack_event(event: Event | Effect) -> bytes:
-    """Pack an event, or an entry of the outbox."""
-    return _encode(event)
+def pack_effect(effect: Effect) -> bytes:
+    """Pack an entry of the outbox."""
+    return _encode(effect)
+
+
+def pack_moment(time_ms: int, event: Event) -> bytes:
+    """Pack an event and the time of its record."""
+    return _encode((time_ms, event))
 
 
 def unpack_outbox(row: bytes) -> OutboxEntry:
@@ -173,6 +183,7 @@ def unpack_outbox(row: bytes) -> OutboxEntry:
     return OutboxEntry(*_decode(row))
 
 
-def unpack_event_row(row: bytes) -> Event:
-    """Unpack an event."""
-    return unpack_event(_decode(row))
+def unpack_moment(row: bytes) -> tuple[int, Event]:
+    """Return the time of an event's record, and the event."""
+    time_ms, event = _decode(row)
+    return time_ms, unpack_event(event)

@@ -29,7 +29,8 @@ __all__ = ["CLAIM", "DISPOSE", "HOOK", "REPLY", "HookRow", "RunJournal", "claim_
 HOOK = "hook"
 """The kind of step that creates a hook. Its name is the token, its data `[schema, claim]`."""
 REPLY = "reply"
-"""Answers a payload. Its name is the token, its data `[payload]`: which one, counted from 1."""
+"""Answers a payload. Its name is the token, its data `[payload, encoding, reply]`: which payload,
+counted from 1, and what it is answered, unless that is large."""
 DISPOSE = "dispose"
 """Closes a hook. Its name is the token."""
 CLAIM = "claim"

@@ -18,13 +18,15 @@ from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
-from perdure_node.core.run_rows import WORKFLOW, RunRow
+from perdure_node.core.run_rows import WORKFLOW, RunRow, StartPayload
 from perdure_node.core.runs import Run, Runs
 
 __all__ = ["RunQuestions"]
 
 _PAGE: Final = 500
 """Events or runs in one answer."""
+_PAGE_BYTES: Final = 1 << 20
+"""Events of more do not come in one answer, unless it is a single one."""
 
 
 class Owner(Protocol):
@@ -62,6 +64,7 @@ class RunQuestions:
             "result": self._result,
             "holds": self._holds,
             "events": self._events,
+            "details": self._details,
             "cancel": self._cancel,
             "list": self._list,
             "chunks": self._chunks,
@@ -133,12 +136,29 @@ class RunQuestions:
         self._tell(copy, run is not None and run.journal.holds(token, claim))
 
     def _events(self, key: ObjectKey, copy: Copy, after: int = 0) -> None:
+        """Tell what has happened in a run, as far as it is recorded, and when."""
         if self._row(key, copy) is None:
             return
+        progress = self._memory.progress.get(key)
+        moments = self._memory.histories.read(key, progress, after, _PAGE)
+        told: list[list[Any]] = []
+        size = 0
+        for time_ms, event in moments:
+            row = [time_ms, *_plain(event)]
+            size += len(codec.encode(row))
+            if told and size > _PAGE_BYTES:
+                break
+            told.append(row)
+        self._tell(copy, told)
+
+    def _details(self, key: ObjectKey, copy: Copy) -> None:
+        """Tell what a run was given, and what it gives: too much to be told of all of them."""
+        row = self._row(key, copy)
+        if row is None:
+            return
         run = self._runs.live.get(key)
-        progress = None if run is None else run.call.progress
-        events = [] if progress is None else progress.events[after : after + _PAGE]
-        self._tell(copy, [[*_plain(event)] for event in events])
+        given = row.input if run is None else StartPayload.given(run.call.request)
+        self._tell(copy, {"input": given, "code": row.code, "result": row.result})
 
     def _cancel(self, key: ObjectKey, copy: Copy, reason: str = "on request") -> None:
         row = self._row(key, copy)

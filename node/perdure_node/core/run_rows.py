@@ -54,6 +54,8 @@ class RunRow(NamedTuple):
     """`[token, payload]` of what has come and the run has not taken."""
     tokens: list[str] = []  # noqa: RUF012
     """Of the hooks that it has had."""
+    input: list[Any] = []  # noqa: RUF012
+    """Of a run that has ended: `[encoding, arguments]`, as it was begun the last time."""
 
     def image(self) -> dict[str, bytes]:
         """Return the attributes, encoded."""
@@ -83,6 +85,11 @@ class StartPayload(NamedTuple):
         if request.encoding == Encoding.JSON or not request.arguments:
             return cls(request.arguments)
         return cls(*codec.decode(request.arguments))
+
+    @classmethod
+    def given(cls, request: Request) -> list[Any]:
+        """Return `[encoding, arguments]` of the workflow."""
+        return [request.encoding, cls.of(request).arguments]
 
 
 def progress_of(

@@ -443,11 +443,11 @@ class Runs:
         tokens = sorted({*journal.hooks, *journal.disposed})
         row = run.row._replace(
             status=status, ended_ms=self._memory.time_ms, code=code, result=payload,
-            left=left, tokens=tokens,
+            left=left, tokens=tokens, input=StartPayload.given(call.request),
         )  # fmt: skip
         values = {
             name: codec.encode(getattr(row, name))
-            for name in ("status", "ended_ms", "code", "result", "left", "tokens")
+            for name in ("status", "ended_ms", "code", "result", "left", "tokens", "input")
         }
         outcomes = [_outcome_of(journal.unanswered[p], *a) for p, a in answers.items()]
         self._recorder.commit_run(

@@ -7,13 +7,14 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
 from perdure_node.core.events import CALL, Ended, Event, OutboxEntry, OutboxGone, Scheduled
+from perdure_node.core.run_rows import WORKFLOW
 
 __all__ = ["Leaves", "Underway"]
 
@@ -27,6 +28,8 @@ class Leaves(NamedTuple):
     """It ends that call."""
     dropped: int = 0
     """How many events of a call it replaces: a run was continued as new."""
+    journal: Sequence[Event] = ()
+    """The events that a run had before its end, if this is it."""
 
 
 Scan = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
@@ -40,10 +43,13 @@ class Underway:
         """Read what the store has."""
         self.progress: dict[ObjectKey, Progress] = {}
         """Calls that a crash has interrupted, or would."""
+        self.times: dict[ObjectKey, list[int]] = {}
+        """When the events of these calls were recorded."""
         for row_key, row in scan(rows.progress_prefix()):
             key = rows.key_of_progress(row_key)
-            events = [rows.unpack_event_row(e) for _, e in scan(rows.event_key(key, 0)[:-4])]
-            self.progress[key] = rows.unpack_progress(row, events)
+            moments = [rows.unpack_moment(e) for _, e in scan(rows.event_prefix(key))]
+            self.progress[key] = rows.unpack_progress(row, [event for _, event in moments])
+            self.times[key] = [time_ms for time_ms, _ in moments]
         self.outbox: dict[tuple[int, int], OutboxEntry] = {}
         for _, row in scan(rows.outbox_prefix()):
             entry = rows.unpack_outbox(row)
@@ -84,7 +90,8 @@ class Underway:
         before = len(progress.events)
         if _ends(commit, progress):
             del self.progress[key]
-            return Leaves(before, ended=True)
+            journal = progress.events if key.type == WORKFLOW else ()
+            return Leaves(before, ended=True, journal=journal)
         if commit.events:
             progress.events.extend(commit.events)
             self._note(commit.events)

@@ -38,6 +38,9 @@ __all__ = ["HOOK_TYPE", "RunSteps"]
 WRITE = "write"
 """The kind of step that writes to a stream. Its name is the stream's."""
 
+_SHOWN_BYTES = 1_024
+"""A reply up to this stays in the journal, for those who look at the run."""
+
 HOOK_TYPE = "hook"
 """The type of the objects that know which run holds a token."""
 
@@ -191,11 +194,14 @@ class RunSteps(Steps):
     def reply(self, token: str, place: int, encoded: Callable[[int], bytes]) -> None:
         """Answer a payload."""
         turn = self._turn
-        payload = encoded(turn.runs.encoding_of(turn.admitted, place))
+        encoding = turn.runs.encoding_of(turn.admitted, place)
+        payload = encoded(encoding)
         step, recorded = self._number(REPLY, token)
         if recorded is None:
             turn.flush_values()
-            turn.runs.replied(turn.admitted, Scheduled(step, REPLY, token, [place]), place, payload)
+            shown = payload if len(payload) <= _SHOWN_BYTES else None
+            event = Scheduled(step, REPLY, token, [place, encoding, shown])
+            turn.runs.replied(turn.admitted, event, place, payload)
             self.grown()
             turn.flush()
 

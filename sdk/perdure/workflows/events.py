@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from perdure.frames import Encoding
 
 __all__ = ["RunEvent", "events_of"]
 
@@ -22,6 +25,12 @@ class RunEvent:
     """Of the step, token, stream or function."""
     detail: Any
     """What else it says: a due time, an attempt, the code of an error."""
+    time_ms: int
+    """When it was recorded: wall clock."""
+    packed: bytes = b""
+    """The arguments, result, payload or error that it holds, as it travels; empty: none."""
+    encoding: int = Encoding.MSGPACK
+    """How that is written."""
 
 
 _SCHEDULED: Final = {
@@ -40,31 +49,53 @@ def events_of(rows: list[list[Any]], start: int = 0) -> list[RunEvent]:
     return [_event(place, row) for place, row in enumerate(rows, start)]
 
 
+class _Said(NamedTuple):
+    """What the fields of an event say."""
+
+    kind: str
+    step: int = 0
+    name: str = ""
+    detail: Any = None
+    packed: bytes = b""
+    encoding: int = Encoding.MSGPACK
+
+
 def _event(place: int, row: list[Any]) -> RunEvent:
-    tag, fields = row[0], row[1:]
-    if tag == "s":
-        step, kind, name, data = fields
-        detail = data if kind == "sleep" else kind
-        if kind == "call" and name.startswith("hook[") and name.endswith("].claim"):
-            return RunEvent(place, "hook_claiming", step, name[5:-7], None)
-        return RunEvent(place, _SCHEDULED.get(kind, "step_scheduled"), step, name, detail)
-    if tag == "d":
-        step, code, _ = fields
-        return RunEvent(place, "step_failed" if code else "step_completed", step, "", code)
-    if tag in _BARE:
-        return RunEvent(place, _BARE[tag], 0, "", None)
-    return RunEvent(place, *_OTHERS[tag](fields))
+    time_ms, tag, *fields = row
+    said = _Said(_BARE[tag]) if tag in _BARE else _OTHERS[tag](fields)
+    kind, step, name, detail, packed, encoding = said
+    return RunEvent(place, kind, step, name, detail, time_ms, packed, encoding)
 
 
-_OTHERS: Final[dict[str, Any]] = {
-    "h": lambda f: ("hook_received", 0, f[0], None),
-    "a": lambda f: ("hook_unanswered", 0, "", f[0]),
-    "y": lambda f: ("step_retrying", f[0], "", {"attempt": f[1], "due_ms": f[2]}),
-    "w": lambda f: ("stream_begun" if f[3] >= 0 else "stream_rewound", f[0], f[2], f[1]),
-    "k": lambda f: ("checkpoint", 0, "", {"generation": f[0], "dropped": f[4]}),
-    "x": lambda f: ("patched", 0, f[0], None),
-    "c": lambda f: ("cancel_requested", 0, "", f[0]),
-    "p": lambda f: ("parked", 0, "", f[0]),
+def _scheduled(fields: list[Any]) -> _Said:
+    step, kind, name, data = fields
+    event = _SCHEDULED.get(kind, "step_scheduled")
+    if kind == "call":
+        encoding, arguments = data[6:8]
+        if name.startswith("hook[") and name.endswith("].claim"):
+            return _Said("hook_claiming", step, name[5:-7])
+        return _Said(event, step, name, kind, arguments, encoding)
+    if kind == "reply":
+        place, encoding, payload = data
+        return _Said(event, step, name, place, payload or b"", encoding)
+    if kind == "service":
+        return _Said(event, step, name, kind, data[2] or b"")
+    if kind in ("step", "value"):
+        return _Said(event, step, name, kind, data)
+    return _Said(event, step, name, data if kind == "sleep" else kind)
+
+
+_OTHERS: Final[dict[str, Callable[[list[Any]], _Said]]] = {
+    "s": _scheduled,
+    "d": lambda f: _Said("step_failed" if f[1] else "step_completed", f[0], "", f[1], f[2]),
+    "h": lambda f: _Said("hook_received", 0, f[0], None, f[1]),
+    "a": lambda f: _Said("hook_unanswered", 0, "", f[0]),
+    "y": lambda f: _Said("step_retrying", f[0], "", {"attempt": f[1], "due_ms": f[2]}, f[3]),
+    "w": lambda f: _Said("stream_begun" if f[3] >= 0 else "stream_rewound", f[0], f[2], f[1]),
+    "k": lambda f: _Said("checkpoint", 0, "", {"generation": f[0], "dropped": f[4]}),
+    "x": lambda f: _Said("patched", 0, f[0]),
+    "c": lambda f: _Said("cancel_requested", 0, "", f[0]),
+    "p": lambda f: _Said("parked", 0, "", f[0]),
 }
 
 _BARE: Final = {

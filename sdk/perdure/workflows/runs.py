@@ -128,7 +128,10 @@ class Run(Generic[_R]):
         return Call(f"wake_up of {self!r}", future, lambda reply: bool(decode(reply.payload)))
 
     def events(self, start: int = 0) -> Call[list[RunEvent]]:
-        """Return the events of the run's journal, 500 at most, from one on. An ended run has none.
+        """Return what has happened in the run, 500 events at most, from one on.
+
+        What was before the last `continue_as_new` is gone. There are no more events behind the
+        last ones when there are none from `start` on.
 
         Raises:
             RunNotFound: There is no such run.
