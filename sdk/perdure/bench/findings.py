@@ -7,7 +7,7 @@ from typing import Final
 
 from perdure.bench.figures import Result, Round
 from perdure.bench.jobs import Job, Part
-from perdure.bench.watch import Watch, Watched
+from perdure.bench.watch import Seen, Watched
 
 __all__ = ["notes_of", "round_of"]
 
@@ -26,17 +26,17 @@ _BEHIND_MIN: Final = 0.98
 _EMBEDDED: Final = "caller and node"
 
 
-def round_of(job: Job, part: Part, watch: Watch, notes: list[str]) -> Round:
+def round_of(job: Job, part: Part, seen: Seen, notes: list[str]) -> Round:
     """Return what a run has shown.
 
     Args:
         job: Of the run.
         part: What all processes that called have counted.
-        watch: What it has cost.
+        seen: What it has cost.
         notes: What is known already.
     """
     callers, processes = [], []
-    for watched in watch.watched.values():
+    for watched in seen.watched:
         is_caller = watched.name.startswith("caller")
         if is_caller and job.address is None:
             watched.name = _EMBEDDED
@@ -44,10 +44,10 @@ def round_of(job: Job, part: Part, watch: Watch, notes: list[str]) -> Round:
             callers.append(watched)
         processes.append(watched)
     used_s = sum(watched.cpu_s for watched in processes)
-    others_cores = max(0.0, watch.busy_cores - used_s / watch.seconds)
-    run = Round(part, processes, watch.seconds, others_cores, watch.cores, list(notes))
-    run.notes += [f"{name} ended during a run" for name in watch.gone]
-    run.notes += _saturation(job, callers, watch)
+    others_cores = max(0.0, seen.busy_cores - used_s / seen.seconds)
+    run = Round(part, processes, seen.seconds, others_cores, seen.cores, list(notes))
+    run.notes += [f"{name} ended during a run" for name in seen.gone]
+    run.notes += _saturation(job, callers, seen)
     run.notes += _load_notes(job, part)
     return run
 
@@ -62,25 +62,24 @@ def notes_of(results: Sequence[Result]) -> list[str]:
     rounds = [each for result in results for each in result.rounds]
     most = max(each.others_cores for each in rounds)
     if most >= _OTHERS_MANY:
-        least = min(each.others_cores for each in rounds)
         notes.append(
-            f"other programs used {least:.1f} to {most:.1f} of this machine's {rounds[0].cores} "
-            f"cores in the meantime: without them figures are better and spread less"
+            f"other programs used up to {most:.1f} of this machine's {rounds[0].cores} cores in "
+            f"the meantime: without them figures are better and spread less"
         )
     return notes
 
 
-def _saturation(job: Job, callers: list[Watched], watch: Watch) -> list[str]:
+def _saturation(job: Job, callers: list[Watched], seen: Seen) -> list[str]:
     notes: list[str] = []
-    shares = [caller.cpu_s / watch.seconds for caller in callers]
+    shares = [caller.cpu_s / seen.seconds for caller in callers]
     if shares and max(shares) >= _BUSY:
         notes.append(
             f"the process that calls was busy all the time (90 % of a core and more): the figures "
             f"may show its limit, not the server's; --processes {2 * job.processes} has more"
         )
-    if watch.cores - watch.busy_cores < _IDLE_CORES_MIN:
+    if seen.cores - seen.busy_cores < _IDLE_CORES_MIN:
         notes.append(
-            f"all {watch.cores} cores of this machine were busy: callers and servers share them, "
+            f"all {seen.cores} cores of this machine were busy: callers and servers share them, "
             f"and each would be faster without the others"
         )
     return notes

@@ -232,7 +232,7 @@ async def _run_once(settings: Settings, job: Job, place: Place, progress: Progre
             done = group.create_task(callers.done(progress.calls))
         part = merge(done.result())
     died = [f"{death}; it was started again" for death in place.deaths()[deaths:]]
-    return round_of(job, part, watch, [*place.notes, *died])
+    return round_of(job, part, watch.seen(), [*place.notes, *died])
 
 
 async def _watch(settings: Settings, watch: Watch, start_ns: int, progress: Progress) -> None:

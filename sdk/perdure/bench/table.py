@@ -128,10 +128,9 @@ def processes_of(samples: Mapping[str, Sample]) -> list[str]:
 
 def milliseconds(number: float) -> str:
     """Return a time of three digits with its unit: `0.32 ms`, `41 µs`, `1.2 s`."""
-    if number < 0.1:
-        return f"{number * 1_000:.0f} µs"
-    if number < 1_000:
-        return f"{number:.3g} ms" if number < 100 else f"{number:.0f} ms"
+    for below, factor, unit in ((0.0995, 1_000.0, "µs"), (999.5, 1.0, "ms")):
+        if number < below:
+            return f"{number * factor:.3g} {unit}"
     return f"{number / 1_000:.3g} s"
 
 

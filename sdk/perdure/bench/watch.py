@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
 
-__all__ = ["Watch", "Watched", "file_system", "servers_here"]
+__all__ = ["Seen", "Watch", "Watched", "file_system", "servers_here"]
 
 _NO_WORK: Final = {"idle", "iowait", "guest", "guest_nice", "steal"}
 """Fields of CPU times in which this machine does nothing, or that others count as well."""
@@ -32,6 +32,21 @@ class Watched:
         return max((size for _, size in self.memory), default=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of processes, and of the machine."""
+
+    watched: Sequence[Watched]
+    gone: Sequence[str]
+    """Processes that have ended in the meantime."""
+    seconds: float
+    """From the first look to the last."""
+    busy_cores: float
+    """How many cores of the machine were in use, by whomever but the process that looks."""
+    cores: int
+    """How many the machine has."""
+
+
 class Watch:
     """Looks at some processes, and at the machine."""
 
@@ -42,15 +57,14 @@ class Watch:
             pids: The processes, by name. Those that are gone are left out.
             own_pid: Of the process that watches. What it uses belongs to nobody.
         """
-        self.watched: dict[str, Watched] = {}
-        self.gone: list[str] = []
-        """Those that have ended since the first look."""
+        self._watched: dict[str, Watched] = {}
+        self._gone: list[str] = []
         self._processes: dict[str, psutil.Process] = {}
         for name, pid in pids.items():
             try:
                 self._processes[name] = psutil.Process(pid)
             except psutil.Error:
-                self.gone.append(name)
+                self._gone.append(name)
         self._own = psutil.Process(own_pid)
         self._began_s: dict[str, float] = {}
         self._first_s: float | None = None
@@ -72,9 +86,9 @@ class Watch:
                     used_s, bytes_now = _used_s(process), process.memory_info().rss
             except psutil.Error:
                 del self._processes[name]
-                self.gone.append(name)
+                self._gone.append(name)
                 continue
-            watched = self.watched.setdefault(name, Watched(name))
+            watched = self._watched.setdefault(name, Watched(name))
             watched.cpu_s = used_s - self._began_s.setdefault(name, used_s)
             watched.memory.append((now_s - self._first_s, bytes_now))
 
@@ -85,20 +99,16 @@ class Watch:
             await asyncio.sleep(min(left_s, interval_s))
             self.look()
 
-    @property
-    def seconds(self) -> float:
-        """From the first look to the last."""
-        return 0.0 if self._first_s is None else self._last_s - self._first_s
-
-    @property
-    def busy_cores(self) -> float:
-        """How many cores of the machine were in use, by whomever."""
-        return (self._machine[1] - self._machine[0]) / self.seconds if self.seconds else 0.0
-
-    @property
-    def cores(self) -> int:
-        """How many cores the machine has."""
-        return psutil.cpu_count() or 1
+    def seen(self) -> Seen:
+        """Return what was seen since the first look."""
+        seconds = self._last_s - (self._first_s or 0.0)
+        return Seen(
+            list(self._watched.values()),
+            gone=self._gone,
+            seconds=seconds,
+            busy_cores=(self._machine[1] - self._machine[0]) / seconds,
+            cores=psutil.cpu_count() or 1,
+        )
 
 
 def _busy_s() -> float:

@@ -11,9 +11,12 @@ import typer
 from perdure.cli.failure import USAGE, CommandFailed
 from perdure.cli.options import ConfigFile, Limits
 
-__all__ = ["bench"]
+__all__ = ["NEEDED", "bench"]
 
 bench = typer.Typer(pretty_exceptions_enable=False)
+
+NEEDED = {"hdrhistogram": "hdrh", "psutil": "psutil"}
+"""What the extra has: packages, and the modules in them."""
 
 Result = Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]
 
@@ -162,11 +165,8 @@ def compare(before: Result, after: Result) -> None:
 
 
 def _need_extra() -> None:
-    missing = [name for name, module in _EXTRA.items() if find_spec(module) is None]
+    missing = [name for name, module in NEEDED.items() if find_spec(module) is None]
     if missing:
         raise CommandFailed(
             f"perdure bench needs {' and '.join(missing)}: pip install 'perdure[bench]'", USAGE
         )
-
-
-_EXTRA = {"hdrhistogram": "hdrh", "psutil": "psutil"}
