@@ -7,9 +7,10 @@ checksum. So a commit is never torn in two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from perdure.ids import ObjectKey
 from perdure_node.core.events import Effect, Event, unpack_effect, unpack_event
@@ -24,7 +25,14 @@ __all__ = [
 ]
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder().decode
+
+if TYPE_CHECKING:
+    _Events = Sequence[Event]
+    _Effects = Sequence[Effect]
+    _Journal = list[Event]
+else:
+    # msgspec leaves them as they are: `unpack_record` tells them apart, in the few that have any.
+    _Events = _Effects = _Journal = list[Any]
 
 MARK = -1
 """The code of an outcome that says only: this call was answered, and changed nothing."""
@@ -54,7 +62,7 @@ class Progress(NamedTuple):
     """The object's state when the call began."""
     start_version: int
     """The version of that state."""
-    events: list[Event]
+    events: _Journal
     """Its journal so far. Empty in a commit, whose own `events` say more."""
 
 
@@ -73,9 +81,9 @@ class Commit(msgspec.Struct, array_like=True, frozen=True, gc=False):
     outcomes: list[Outcome]
     progress: Progress | None
     """Set by the first commit of a call that goes on after it."""
-    events: Sequence[Event] = ()
+    events: _Events = ()
     """What is added to the journal of the object's call in progress."""
-    effects: Sequence[Effect] = ()
+    effects: _Effects = ()
     """What else this makes durable: calls that leave, timers."""
 
 
@@ -91,19 +99,17 @@ def pack_record(time_ms: int, commits: list[Commit]) -> bytes:
 
 def unpack_record(body: bytes) -> tuple[int, list[Commit]]:
     """Return the time and the commits of a record."""
-    time_ms, rows = _decode(body)
-    commits = [
-        Commit(
-            ObjectKey(*key) if key is not None else None,
-            created,
-            gone,
-            state_version,
-            values,
-            [Outcome(*outcome) for outcome in outcomes],
-            Progress(*progress) if progress is not None else None,
-            [unpack_event(event) for event in events],
-            [unpack_effect(effect) for effect in effects],
-        )
-        for key, created, gone, state_version, values, outcomes, progress, events, effects in rows
-    ]
+    time_ms, commits = _decode(body)
+    for at, commit in enumerate(commits):
+        if commit.events or commit.effects:
+            events: Sequence[Any] = commit.events
+            effects: Sequence[Any] = commit.effects
+            commits[at] = replace(
+                commit,
+                events=[unpack_event(row) for row in events],
+                effects=[unpack_effect(row) for row in effects],
+            )
     return time_ms, commits
+
+
+_decode: Final = msgspec.msgpack.Decoder(tuple[int, list[Commit]]).decode

@@ -19,7 +19,11 @@ _SWITCH_S: Final = 0.0005
 
 
 def prepare_process() -> None:
-    """Allow many open files, and let threads that finish disk work in soon."""
+    """Allow many open files, let threads that finish disk work in soon, calm the collector.
+
+    Calls and recovery make many small objects and no cycles: it would look for some in vain.
+    """
+    gc.set_threshold(_COLLECT_EVERY, 20, 50)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -29,14 +33,9 @@ def prepare_process() -> None:
 
 
 def calm_collector() -> None:
-    """Look for garbage cycles less often, and never among what has been there from the start.
-
-    A call makes many small objects and no cycles: with Python's own thresholds a fifth of a busy
-    server's time went into looking for some.
-    """
+    """Never look for garbage cycles among what is there now."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_COLLECT_EVERY, 20, 50)
 
 
 def stop_requested() -> asyncio.Future[signal.Signals]:
