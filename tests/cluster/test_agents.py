@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import functools
 import json
 import os
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from harness.conversations import HeldConversation
-from harness.model_server import ModelServer, answer_to, running_model_server
+from harness.model_server import ModelServer, running_model_server
 from harness.processes import Cluster, running_cluster
+from harness.talks import Strikes, Talk
 
 import perdure
 from perdure import durable
@@ -27,7 +27,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_800)]
 KILLS = int(os.environ.get("PERDURE_TALK_KILLS", "6"))
 VICTIMS = ("its node", "everything", "its node", "the router")
 TALKS = 6
-PIECES_MAX = 5
 
 APP = Path(__file__).parents[1] / "harness" / "conversations.py"
 
@@ -100,50 +99,6 @@ async def talk_through_a_kill(cluster: Cluster, server: ModelServer, folder: Pat
     assert pages.read_text().endswith("roll says roll says 6 of 6 answer 3 to: and now? ")
 
 
-class Talk:
-    """A conversation: what is said in it, and every request that this takes."""
-
-    def __init__(self, number: int, turns: int) -> None:
-        self.id = f"t{number}"
-        self.said: list[str] = []
-        self.rolls: list[str] = []
-        self.requests: list[str] = []
-        self.answers: list[str] = []
-        conversation: list[list[str]] = []
-        for turn in range(turns):
-            # Whoever reads the ledger sees which conversation a request is of.
-            sides = 1_000 * number + turn
-            tool = turn % 3 == 1
-            text = f'call roll {{"sides":{sides}}}' if tool else f"{self.id} turn {turn}"
-            self.said.append(text)
-            conversation.append(["user", text])
-            self.requests.append(json.dumps(conversation))
-            answer, _ = answer_to(conversation)
-            if tool:
-                self.rolls.append(str(sides))
-                rolled = f"{sides} of {sides}"
-                asking = [*conversation, ["call", text.removeprefix("call ")], ["tool", rolled]]
-                self.requests.append(json.dumps(asking))
-                answer, _ = answer_to(asking)
-            self.answers.append(answer)
-            conversation.append(["assistant", f"{answer} "])
-
-    async def talk(self) -> None:
-        handle = durable.options(await HeldConversation.get_or_create(self.id), timeout=None)
-        for text, answer in zip(self.said, self.answers, strict=True):
-            assert await handle.say(text) == answer
-
-    def problems(self, made: list[str]) -> list[str]:
-        """Say where a request was made again after the next one had begun, or never."""
-        own = [self.requests.index(request) for request in made if request in self.requests]
-        problems = [] if set(own) == set(range(len(self.requests))) else [f"{self.id}: not all"]
-        return problems + [
-            f"{self.id}: {later} came before {earlier}"
-            for later, earlier in itertools.pairwise(own)
-            if earlier < later
-        ]
-
-
 def test_no_request_whose_answer_was_recorded_is_made_again_whatever_is_killed(
     cluster: Cluster, server: ModelServer, tmp_path: Path
 ) -> None:
@@ -152,46 +107,37 @@ def test_no_request_whose_answer_was_recorded_is_made_again_whatever_is_killed(
 
 async def talk_through_kills(cluster: Cluster, server: ModelServer, folder: Path) -> None:
     await perdure.connect(cluster.address)
-    chance = random.Random(KILLS)
     # So many requests that each kill finds some to wait for.
     talks = [Talk(number, 4 + 2 * KILLS) for number in range(TALKS)]
-    talking = asyncio.gather(*(talk.talk() for talk in talks))
-    cut_off: Counter[str] = Counter()
+    strikes = Strikes(server, talks, seed=KILLS)
+    talking = asyncio.gather(*(hold(talk) for talk in talks))
     for kill in range(KILLS):
-        request = len(server.ledger()) + chance.randrange(1, TALKS)
-        server.hold(request, pieces=chance.randrange(PIECES_MAX))
-        assert await asyncio.to_thread(server.wait_until_held)
-        held = json.dumps(server.ledger()[request - 1]["conversation"])
-        talk = next((talk for talk in talks if held in talk.requests), None)
-        assert talk is not None, held
         victim = VICTIMS[kill % len(VICTIMS)]
-        await asyncio.to_thread(strike, cluster, victim, talk.id)
-        cut_off[held] += victim != "the router"
-        server.release()
+        strike = functools.partial(kill_one, cluster, victim)
+        await asyncio.to_thread(strikes.strike, strike)
     await talking
 
-    made = [json.dumps(asked["conversation"]) for asked in server.ledger()]
-    assert [problem for talk in talks for problem in talk.problems(made)] == []
-    counted = Counter(made)
-    for request, times in cut_off.items():
-        assert counted[request] >= 1 + times, f"{request} was not cut off"
-    # What else was on its way when everything, or the same node, was killed.
-    assert max(counted.values()) <= 1 + KILLS
+    assert strikes.problems(KILLS) == []
     rolled = set((folder / "rolled").read_text().split())
     assert rolled == {sides for talk in talks for sides in talk.rolls}
     for talk in talks:
         held_by = await HeldConversation.get_or_create(talk.id)
         answers = [m["content"] for m in held_by.messages if m["role"] == "assistant"]
         assert [answer.rstrip() for answer in answers] == talk.answers
-    again = len(made) - len(counted)
-    print(f"\n{len(counted)} requests, {again} of them made again in {KILLS} kills")
 
 
-def strike(cluster: Cluster, victim: str, id: str) -> None:
-    """Kill -9 something, and wait until all is served again."""
+async def hold(talk: Talk) -> None:
+    handle = durable.options(await HeldConversation.get_or_create(talk.id), timeout=None)
+    for text, answer in zip(talk.said, talk.answers, strict=True):
+        assert await handle.say(text) == answer
+
+
+def kill_one(cluster: Cluster, victim: str, talk: Talk) -> bool:
+    """Kill -9 something, and wait until all is served again. False: that is only the router."""
     if victim == "everything":
         cluster.restart_after_kill()
     elif victim == "its node":
-        cluster.kill_node(cluster.owner_address("HeldConversation", id))
+        cluster.kill_node(cluster.owner_address("HeldConversation", talk.id))
     else:
         assert cluster.kill("perdure_router")
+    return victim != "the router"
