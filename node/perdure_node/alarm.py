@@ -1,4 +1,4 @@
-"""Wakes somebody when the wall clock shows a time."""
+"""Wakes somebody when a clock shows a time."""
 
 from __future__ import annotations
 
@@ -6,32 +6,30 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from perdure_node.clock import Clock
-
 __all__ = ["Alarm"]
 
 _LONGEST_S: Final = 60.0
-"""The longest wait before the wall clock is looked at again: it may be set."""
+"""The longest wait before the clock is looked at again: the wall clock may be set."""
 
 
 class Alarm:
     """One alarm, for the earliest of the times that it is told."""
 
-    def __init__(self, clock: Clock, ring: Callable[[int], None]) -> None:
+    def __init__(self, clock_ms: Callable[[], int], ring: Callable[[int], None]) -> None:
         """Make it.
 
         Args:
-            clock: Whose wall clock counts.
-            ring: Called with the time of the wall clock, which may be earlier than was asked
-                for: then it is to be set again.
+            clock_ms: The clock that counts.
+            ring: Called with the time of that clock, which may be earlier than was asked for: then
+                it is to be set again.
         """
-        self._clock = clock
+        self._clock_ms = clock_ms
         self._ring = ring
         self._handle: asyncio.TimerHandle | None = None
         self._due_ms = 0
 
     def set(self, due_ms: int, now_ms: int) -> None:
-        """Ring at a time of the wall clock, or earlier if that was asked for before."""
+        """Ring at a time of the clock, or earlier if that was asked for before."""
         if self._handle is not None:
             if self._due_ms <= due_ms:
                 return
@@ -48,4 +46,4 @@ class Alarm:
 
     def _now(self) -> None:
         self._handle = None
-        self._ring(self._clock.wall_ms())
+        self._ring(self._clock_ms())

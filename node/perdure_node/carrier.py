@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from perdure import codec
 from perdure.context import StepResult
@@ -14,6 +14,7 @@ from perdure.ids import CallId, ObjectKey, partition_session_id
 from perdure_node.clock import Clock
 from perdure_node.core.events import OutboxEntry
 from perdure_node.core.partition import Partition
+from perdure_node.core.probing import Probe
 from perdure_node.delivery import deliver
 from perdure_node.services import Services
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from perdure.client import Answer, Client
 
 __all__ = ["Carrier"]
+
+_PROBE_S: Final = 1.0
+"""How long the answer to a probe is waited for: by then the next one asks."""
 
 
 class Carrier:
@@ -103,6 +107,23 @@ class Carrier:
         )
         answer.add_done_callback(functools.partial(_pass_on, ended))
         return ended
+
+    def probe(self, partition: Partition, probe: Probe) -> None:
+        """Ask another partition what a call waits for."""
+        if self._client.closed:
+            return
+        answer = self._client.call(
+            probe.target, Kind.PROBE, arguments=codec.encode(str(probe.id)), timeout_s=_PROBE_S
+        )
+
+        def answered(answer: asyncio.Future[Answer]) -> None:
+            if answer.cancelled():
+                return
+            code, reply = answer.result().code, answer.result().reply
+            probe.told(reply.payload if code == 0 else None)
+            self._flush(partition)
+
+        answer.add_done_callback(answered)
 
     def confirm(self, entry: OutboxEntry, session: int) -> None:
         """Tell the target that its answer is durable here."""

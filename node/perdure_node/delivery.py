@@ -44,7 +44,7 @@ def arrived(
         return  # It is sent again after the next start.
     code, body = future.result()
     again = None
-    if code in _DID_NOT_RUN and entry.kind != Kind.CANCEL:
+    if _did_not_run(code, entry) and entry.kind != Kind.CANCEL:
         # Whoever made it has been told that it is on its way: it goes again, as another call.
         sequence = partition.memory.underway.next_sequence(entry.partition)
         again = entry._replace(sequence=sequence, start_by_ms=0)
@@ -55,3 +55,11 @@ def arrived(
     if again is not None:
         partition.hold_all(lambda: deliver(performer, partition, again, flush))
     flush(partition)
+
+
+def _did_not_run(code: int, entry: OutboxEntry) -> bool:
+    """Tell whether a call has been refused that may run when it is made again."""
+    if code == Code.CALL_CYCLE:
+        # A circle of calls is gone with the method that was part of it. A chain stays.
+        return list(entry.target) not in [link[:2] for link in entry.chain]
+    return code in _DID_NOT_RUN

@@ -41,6 +41,7 @@ from perdure_node.core.blames import Driven
 from perdure_node.core.calls import Answer, Refusal
 from perdure_node.core.cancelling import Stop
 from perdure_node.core.partition import Partition
+from perdure_node.core.probing import Probe
 from perdure_node.core.residents import Residents
 from perdure_node.core.runs import Hear, Wake
 from perdure_node.driving import Driving
@@ -106,8 +107,8 @@ class Node:
         self._working = False
         self._failure: str | None = None
         self._carrier: Carrier | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._alarm = Alarm(self._clock, self._ring)
+        self._alarm = Alarm(self._clock.wall_ms, self._ring)
+        self._timer = Alarm(self._clock.monotonic_ms, self._time_passed)
 
     # Life.
 
@@ -246,8 +247,7 @@ class Node:
                 host.partition.recorder.flush_marks()
                 host.append(self._clock.wall_ms())
         await self.client.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._alarm.cancel()
         await self._journal.close()
         self._hosts.close()
@@ -403,6 +403,9 @@ class Node:
                 self._executor.stop(partition, output)
             elif type(output) is Hear or type(output) is Wake:
                 self._executor.runs.hear(partition, output)
+            elif type(output) is Probe:
+                assert self._carrier is not None
+                self._carrier.probe(partition, output)
             else:
                 output()
 
@@ -429,9 +432,8 @@ class Node:
                 self._alarm.set(partition.memory.timers_due_ms, wall_ms)
         self._upkeep.appended(bytes, weight)
         self._journal.flush()
-        if next_ms is not None and self._timer is None:
-            delay_s = max(0, next_ms - self._clock.monotonic_ms()) / 1000
-            self._timer = self._loop.call_later(delay_s + 0.001, self._time_passed)
+        if next_ms is not None:
+            self._timer.set(next_ms, self._clock.monotonic_ms())
         if self._residents.are_too_many:
             self._upkeep.passivate()
         self._upkeep.watch_limits()
@@ -447,9 +449,7 @@ class Node:
             elif due_ms is not None:
                 self._alarm.set(due_ms, wall_ms)
 
-    def _time_passed(self) -> None:
-        self._timer = None
-        now_ms = self._clock.monotonic_ms()
+    def _time_passed(self, now_ms: int) -> None:
         for host in self._hosts:
             if host.partition.next_time_ms is not None:
                 host.partition.time_passed(now_ms)

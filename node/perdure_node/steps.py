@@ -17,6 +17,7 @@ from perdure.context import StepResult, current_turn
 from perdure.errors import Code, TooManySteps
 from perdure.frames import Kind, pack_error
 from perdure.ids import ObjectKey
+from perdure.step_future import StepFuture
 from perdure_node.core.events import CALL, Cancelled, Done, Effect, Event, OutboxEntry, Scheduled
 from perdure_node.core.replay import Mismatch, Replay
 from perdure_node.signals import CannotGoOn
@@ -99,7 +100,7 @@ class Steps:
         self._performer = performer
         self._loop = asyncio.get_running_loop()
         self._replay = Replay([] if progress is None else progress.events, saves)
-        self._waiting: dict[int, asyncio.Future[StepResult]] = {}
+        self._waiting: dict[int, StepFuture[StepResult]] = {}
         self._calls: dict[int, OutboxEntry] = {}
         """Calls to other objects that are not answered."""
         self._unasked = {
@@ -125,7 +126,7 @@ class Steps:
 
     # What a method asks for.
 
-    def call(self, entry: OutboxEntry, name: str) -> asyncio.Future[StepResult]:
+    def call(self, entry: OutboxEntry, name: str) -> StepFuture[StepResult]:
         """Call another object. The entry's sequence is given here."""
 
         def data() -> OutboxEntry:
@@ -147,7 +148,7 @@ class Steps:
         method: str,
         have: list[int] | None,
         arguments: bytes = b"",
-    ) -> asyncio.Future[StepResult]:
+    ) -> StepFuture[StepResult]:
         """Ask another object's partition for something that may be asked any number of times."""
 
         def perform(step: int, data: Any) -> None:
@@ -211,6 +212,11 @@ class Steps:
         told, effect = make()
         self._pending.append((Scheduled(step, kind, name, told), effect))
         return told
+
+    def awaits(self, step: int) -> bool:
+        """Tell whether the method waits for a step that has no result."""
+        future = self._waiting.get(step)
+        return future is not None and future.is_awaited
 
     # At the end of the method.
 
@@ -357,10 +363,10 @@ class Steps:
         name: str,
         data: Callable[[], Any],
         perform: Callable[[int, Any], None],
-    ) -> asyncio.Future[StepResult]:
+    ) -> StepFuture[StepResult]:
         turn = self._turn
         step, recorded = self._number(kind, name)
-        future: asyncio.Future[StepResult] = self._loop.create_future()
+        future: StepFuture[StepResult] = StepFuture(loop=self._loop)
         self._waiting[step] = future
         self.asked[step] = self._loop.time()
         if recorded is None:

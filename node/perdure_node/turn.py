@@ -12,12 +12,13 @@ from perdure import codec
 from perdure.client import Answer
 from perdure.context import DurableContext, StepResult, TimerSetting
 from perdure.errors import TooManyTimers
-from perdure.frames import Encoding, Kind, Reply, unpack_reply
+from perdure.frames import Encoding, Kind, Reply
 from perdure.ids import ObjectKey, partition_of
 from perdure.objects import Method
 from perdure.sent import SENT
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.core.calls import Call
+from perdure_node.core.chains import chain_inside
 from perdure_node.core.events import Effect, Event, OutboxEntry, Saved
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.firings import id_of
@@ -29,6 +30,7 @@ from perdure_node.driving import DrivenCoroutine, Driving
 from perdure_node.method_task import MethodTask
 from perdure_node.rounds import Rounds
 from perdure_node.signals import CannotGoOn, OwnershipLost
+from perdure_node.step_answer import answer_of
 from perdure_node.steps import Performer, Steps
 
 if TYPE_CHECKING:
@@ -218,6 +220,10 @@ class MethodTurn:
             self.has_steps = True
         return self._steps
 
+    def awaits(self, step: int) -> bool:
+        """Tell whether the method waits for a step that has no result."""
+        return self._steps is not None and self._steps.awaits(step)
+
     @property
     def attempt(self) -> int:
         """How many times the call has been started, this one included, as far as is known."""
@@ -359,14 +365,14 @@ class MethodTurn:
             )  # fmt: skip
         version = None if have is None else list(have)
         if kind in READS or kind in _BESIDE:
-            return _as_answer(self.steps.read(target, kind, method, version, arguments))
+            return answer_of(self.steps.read(target, kind, method, version, arguments))
         entry = self._entry(target, kind, method, arguments, key)
         entry = entry._replace(
             encoding=int(encoding),
             have=version,
             start_by_ms=self._node.performer.wall_ms() + self.limits.nested_start_ms,
         )
-        return _as_answer(self.steps.call(entry, f"{target}.{method or kind.name.lower()}"))
+        return answer_of(self.steps.call(entry, f"{target}.{method or kind.name.lower()}"))
 
     def _entry(
         self, target: ObjectKey, kind: Kind, method: str, arguments: bytes, key: str | None
@@ -381,8 +387,7 @@ class MethodTurn:
     @property
     def chain(self) -> list[list[str]]:
         """The calls that whatever this one calls is inside of."""
-        request = self.admitted.request
-        return [*request.chain, [request.type, request.id, request.method]]
+        return chain_inside(self.admitted.request)
 
     @property
     def _may_have_steps(self) -> bool:
@@ -477,20 +482,3 @@ class MethodTurn:
         sent: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         sent.set_result(Answer(0, Reply(codec.encode(None), None, None)))
         return sent
-
-
-def _as_answer(step: asyncio.Future[StepResult]) -> asyncio.Future[Answer]:
-    """Return the answer that is recorded in a step's result."""
-    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-    def pass_on(done: asyncio.Future[StepResult]) -> None:
-        if answer.cancelled():
-            return
-        if done.cancelled():
-            answer.cancel()
-        else:
-            code, body = done.result()
-            answer.set_result(Answer(code, unpack_reply(body)))
-
-    step.add_done_callback(pass_on)
-    return answer

@@ -21,6 +21,7 @@ from perdure.errors import Code, error_from_wire
 from perdure.frames import Reply, unpack_error
 from perdure.ids import ObjectKey
 from perdure.raised import unpack_exception
+from perdure.step_future import StepFuture
 from perdure.step_waiter import StepWaiter
 from perdure.turn import current_turn
 
@@ -152,6 +153,8 @@ class Call(Coroutine[Any, Any, _R_co]):
         # A client's calls know nothing of a journal. What a turn has sent is a step in it.
         if current_turn.get() is None or isinstance(self._future, PendingAnswer):
             return loop.create_future()
+        if type(self._future) is StepFuture and self._waiters is not None:
+            self._future.waiters = self._waiters
         return StepWaiter(loop=loop)
 
     def _driver(self, task: asyncio.Task[Any] | None) -> Generator[Any, None, _R_co]:

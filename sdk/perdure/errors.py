@@ -20,7 +20,7 @@ PerdureError
         StateTooLarge       the object's state is over its limit
         ResultNotStorable   the result is something that cannot be sent
         ResultTooLarge      the result is over its limit
-        CallCycle           the call came back into its own chain
+        CallCycle           the call would wait for itself
         CallTooDeep         more calls inside calls than allowed
         KeyReused           the key was used for a call with other arguments
         CallCancelled       somebody cancelled or killed it
@@ -302,7 +302,12 @@ class ResultTooLarge(_SizeError):
 
 
 class CallCycle(CallFailed):
-    """A call that comes back into its own chain would wait for itself."""
+    """A call would wait for itself, and did not run.
+
+    It has come back into its own chain; or it waited, and was the youngest of a circle of calls
+    that waited for one another. Call one of the objects outside of the method that holds the other
+    one, or with `durable.send`.
+    """
 
     def __init__(self, chain: list[str]) -> None:
         super().__init__(chain)

@@ -79,6 +79,9 @@ class Kind(enum.IntEnum):
     ASK = 13
     """Asks about a run, beside everything else, or has it cancelled: `method` says what. No
     sequence: copies of it do no harm."""
+    PROBE = 14
+    """Asks what another call to the object waits for, beside everything else. The argument is as
+    for CANCEL. No sequence. Partitions ask one another so: see `core/probing.py` of a node."""
 
 
 class Encoding(enum.IntEnum):
@@ -122,7 +125,7 @@ class Request(
     session: _Session
     """16 bytes, see `ids.new_session_id`."""
     sequence: int
-    """Dense per (session, partition), from 1. 0 for GET, EXISTS, LIST, CANCEL and ASK."""
+    """Dense per (session, partition), from 1. 0 for GET, EXISTS, LIST, CANCEL, ASK and PROBE."""
     previous: _Natural
     """The sequence of this session's call before this one to the same object, if the caller
     still wants that one's answer; else 0. This call must not run before it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 import xxhash
@@ -18,6 +19,7 @@ __all__ = [
     "new_session_id",
     "partition_of",
     "partition_session_id",
+    "session_beside",
     "session_birth_ms",
 ]
 
@@ -28,6 +30,8 @@ SESSION_ID_BYTES: Final = 16
 
 _NEVER_BORN: Final = b"\xff" * 6
 """Where other session ids have their birth: it sorts behind every time there will be."""
+
+_CALL_ID: Final = re.compile(r"([0-9a-f]{32}):(\d{1,10}):(\d{1,19})")
 
 
 class ObjectKey(NamedTuple):
@@ -50,6 +54,16 @@ class CallId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.session.hex()}:{self.partition}:{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> CallId | None:
+        """Return the id that was written so; None: none was.
+
+        Raises:
+            TypeError: It is no text.
+        """
+        found = _CALL_ID.fullmatch(text)
+        return None if found is None else cls(bytes.fromhex(found[1]), int(found[2]), int(found[3]))
 
 
 def partition_of(key: ObjectKey, partition_count: int) -> int:
@@ -112,3 +126,8 @@ def partition_session_id(cluster_id: str, partition: int) -> bytes:
 def is_partition_session(session: bytes) -> bool:
     """Tell whether a session is a partition's, and no client's."""
     return session.startswith(_NEVER_BORN)
+
+
+def session_beside(session: bytes, partition: int) -> bytes:
+    """Return the session of another partition of the same cluster."""
+    return session[:-2] + partition.to_bytes(2, "big")

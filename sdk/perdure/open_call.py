@@ -18,7 +18,9 @@ __all__ = ["Ended", "Lane", "OpenCall", "Window", "by_serial"]
 
 T = TypeVar("T")
 
-_UNNUMBERED: Final = frozenset({Kind.GET, Kind.EXISTS, Kind.LIST, Kind.CANCEL, Kind.ASK})
+_UNNUMBERED: Final = frozenset(
+    {Kind.GET, Kind.EXISTS, Kind.LIST, Kind.CANCEL, Kind.ASK, Kind.PROBE}
+)
 _NO_ROOM: Final = frozenset({int(Code.BACKPRESSURE), int(Code.DISK_FULL)})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure import DurableContext, DurableObject, NotStarted, durable
+from perdure import CallCycle, DurableContext, DurableObject, NotStarted, durable
 
 
 @durable.object
@@ -11,6 +11,7 @@ class ChainLink(DurableObject):
         super().__init__(link_id)
         self.begun: list[int] = []
         self.ended: list[int] = []
+        self.touched = 0
 
     async def pass_on(self, ctx: DurableContext, number: int, rest: list[str]) -> list[str]:
         """Call the next of the rest, and so on; the last has somebody paid."""
@@ -28,21 +29,24 @@ class ChainLink(DurableObject):
         self.begun.append(len(rest))
         await durable.ref(ChainLink, rest[0]).circle(rest[1:])
 
-    async def cross(self, ctx: DurableContext, other: str) -> str:
-        """Call an object that does the same to this one."""
+    async def cross(self, ctx: DurableContext, other: str) -> tuple[str, float]:
+        """Call an object that does the same to this one; return how that ended, after how long."""
         self.begun.append(0)
         await self.save()
         await ctx.sleep(0.3)
+        began = ctx.now()
         try:
             await durable.ref(ChainLink, other).touch()
-            result = "came through"
-        except NotStarted:
-            result = "not started"
+            how = "came through"
+        except (CallCycle, NotStarted) as error:
+            how = str(error)
+        took = ctx.now() - began
         self.ended.append(0)
-        return result
+        return how, took.total_seconds()
 
     async def touch(self) -> int:
-        return len(self.begun)
+        self.touched += 1
+        return self.touched
 
 
 @durable.object

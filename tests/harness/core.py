@@ -74,8 +74,9 @@ class Sink:
 class Core:
     """One partition and the disk under it. `crash` loses what is not durable."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, number: int = 3) -> None:
         self.limits = limits or Limits()
+        self.number = number
         self.rows = Rows()
         self.log: list[tuple[int, bytes]] = []
         """Durable records, oldest first."""
@@ -97,7 +98,9 @@ class Core:
         for sequence, body in self.log:
             if sequence > self.rows.applied:
                 self.memory.replay(sequence, *unpack_record(body), len(body))
-        self.partition = Partition(3, self.epoch, self.memory, Catalog(), self.limits, "n1")
+        self.partition = Partition(
+            self.number, self.epoch, self.memory, Catalog(), self.limits, "n1"
+        )
         if driven is not None:
             self.partition.blames.blame(driven, self.wall_ms)
         for key, progress in list(self.memory.progress.items()):

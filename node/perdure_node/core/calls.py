@@ -116,7 +116,8 @@ class Call:
     retries = 0
     """How often its method was run again because it had raised."""
     turn: Any = None
-    """The run of its method. The shell's business."""
+    """The run of its method. The shell's business, but for one thing: `awaits(step)` tells whether
+    the method waits for a step that is not done."""
     parked: str | None = None
     """Why it does not go on until an operator decides."""
     since_ms = 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from perdure import codec
 from perdure.errors import BadPayload, Code
 from perdure.frames import Encoding, Request, pack_error
-from perdure.ids import ObjectKey
+from perdure.ids import CallId, ObjectKey
 from perdure_node.core.calls import Call, Copy, Refusal
 from perdure_node.core.commits import Outcome
 from perdure_node.core.gate import Gate
@@ -22,8 +21,6 @@ from perdure_node.core.recorder import Recorder
 from perdure_node.core.refusals import refuse_session, refuse_unconfirmed
 
 __all__ = ["Cancelling", "Stop"]
-
-_ID: Final = re.compile(r"([0-9a-f]{32}):(\d{1,10}):(\d{1,19})")
 
 
 class Stop(NamedTuple):
@@ -79,15 +76,15 @@ class Cancelling:
     def cancel(self, request: Request, copy: Copy) -> None:
         """Take a copy of a cancellation, and tell whether the call was there or may yet come."""
         try:
-            found = _ID.fullmatch(codec.decode(request.arguments))
+            found = CallId.parse(codec.decode(request.arguments))
         except (BadPayload, TypeError):
             found = None
-        if found is None or int(found[2]) != self._number:
+        if found is None or found.partition != self._number:
             text = "a cancellation names a call to this object: session:partition:sequence"
             self._gate.refuse(copy, Refusal(Code.MALFORMED, (text,)))
             return
         kill = request.method == "kill"
-        there = self._cancel(bytes.fromhex(found[1]), int(found[3]), request, kill=kill)
+        there = self._cancel(found.session, found.sequence, request, kill=kill)
         payload = (YES if there else NO)[Encoding(request.encoding)]
 
         def answer() -> None:

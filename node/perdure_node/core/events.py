@@ -6,6 +6,7 @@ after a crash its method runs again from the start, and whatever is in here is a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from perdure.ids import ObjectKey
@@ -35,12 +36,16 @@ __all__ = [
     "Scheduled",
     "Unparked",
     "Wrote",
+    "open_steps",
     "unpack_effect",
     "unpack_event",
 ]
 
 CALL: Final = "call"
 """The kind of step that calls another object. Its data is an `OutboxEntry` without `source`."""
+
+_WAITED_FOR: Final = frozenset((CALL, "read", "service", "run", "sleep", "step"))
+"""The kinds of steps that end later than they begin."""
 
 
 class Scheduled(NamedTuple):
@@ -235,6 +240,18 @@ def unpack_event(row: list[Any]) -> Event:
     """Return an event from its fields."""
     event: Event = _EVENTS[row[-1]](*row)
     return event
+
+
+def open_steps(events: Iterable[Event]) -> list[Scheduled]:
+    """Return the steps that a method may wait for: those that have no result, in their order."""
+    found: dict[int, Scheduled] = {}
+    for event in events:
+        if isinstance(event, Scheduled):
+            if event.kind in _WAITED_FOR:
+                found[event.step] = event
+        elif isinstance(event, Done):
+            found.pop(event.step, None)
+    return list(found.values())
 
 
 class OutboxEntry(NamedTuple):

@@ -14,7 +14,7 @@ from perdure.frames import Kind
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
 from perdure_node.core.calls import Call
-from perdure_node.core.events import CALL, Done, OutboxEntry, Scheduled
+from perdure_node.core.events import CALL, OutboxEntry, Scheduled, open_steps
 from perdure_node.core.firing import PARKED_MS
 from perdure_node.core.partition import Partition
 from perdure_node.core.timer_rows import parked_key
@@ -32,9 +32,6 @@ __all__ = [
 
 _SHOWN_MAX: Final = 10
 """Calls, steps or timers of one object."""
-
-_WAITED_FOR: Final = frozenset((CALL, "read", "service", "run", "sleep"))
-"""The kinds of steps that end later than they begin."""
 
 _ORDER: Final = {"parked": "1", "running": "2", "waiting": "3", "leaving": "4", "timer": "5"}
 """What the places of calls begin with."""
@@ -231,12 +228,11 @@ def _call_facts(
     partition: Partition, call: Call, state: str, now_ms: int, place: str = ""
 ) -> CallFacts:
     request, progress = call.request, call.progress
-    done, open_steps, reason = 0, list[Scheduled](), call.parked or ""
+    done, steps, reason = 0, list[Scheduled](), call.parked or ""
     if progress is not None:
-        ended = {event.step for event in progress.events if isinstance(event, Done)}
-        steps = [event for event in progress.events if isinstance(event, Scheduled)]
-        open_steps = [s for s in steps if s.kind in _WAITED_FOR and s.step not in ended]
-        done = len(steps) - len(open_steps)
+        steps = open_steps(progress.events)
+        made = {event.step for event in progress.events if isinstance(event, Scheduled)}
+        done = len(made) - len(steps)
     return CallFacts(
         call.key,
         request.method,
@@ -249,8 +245,8 @@ def _call_facts(
         call.resumed,
         progress is not None,
         done,
-        [_step_facts(step) for step in islice(reversed(open_steps), _SHOWN_MAX)],
-        len(open_steps),
+        [_step_facts(step) for step in islice(reversed(steps), _SHOWN_MAX)],
+        len(steps),
         reason,
         [_link(link) for link in request.chain],
         call,

@@ -71,6 +71,17 @@ class Limits:
     run_steps_max: int = 200_000
     """Steps of one run since its last `continue_as_new`."""
 
+    probe_after_ms: int = 50
+    """How long a call from inside of a method waits before its target asks along whether it waits
+    for itself; then twice as long each time."""
+
+    probe_pause_max_ms: int = 1_000
+    """The longest such wait."""
+
+    probe_calls_max: int = 256
+    """Calls that are asked about at one time. Circles that are longer than this, or hidden behind
+    so many calls, are not found: `nested_start_ms` ends them."""
+
     steps_max: int = 10_000
     """Steps of one call."""
 

@@ -32,6 +32,7 @@ from perdure_node.core.keys import Keys
 from perdure_node.core.limits import Limits
 from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
+from perdure_node.core.nested import NestedCalls
 from perdure_node.core.reader import READS, Reader
 from perdure_node.core.recorder import Recorder, outcome_of
 from perdure_node.core.run_questions import RunQuestions
@@ -44,7 +45,8 @@ __all__ = ["Partition"]
 # Members of an enum cost ten times as much to look up.
 _GET_OR_CREATE, _DELETE = Kind.GET_OR_CREATE, Kind.DELETE
 _CONFIRM, _CANCEL, _SEND, _ASK = Kind.CONFIRM, Kind.CANCEL, Kind.SEND, Kind.ASK
-_BESIDE = READS | {_CONFIRM, _CANCEL, _ASK}
+_PROBE = Kind.PROBE
+_BESIDE = READS | {_CONFIRM, _CANCEL, _ASK, _PROBE}
 """What never waits in a mailbox."""
 
 
@@ -72,6 +74,7 @@ class Partition:
             self._keys,
             limits,
         )
+        self._nested = NestedCalls(self, memory, self._keys, self._mailboxes, self._gate, limits)
         self._starter = Starter(
             memory,
             self._gate,
@@ -80,6 +83,7 @@ class Partition:
             self._keys,
             self._mailboxes,
             self.firings,
+            self._nested,
         )
         self._mailboxes.start = self._starter.start
         self.blames = Blames(number, memory, self.recorder)
@@ -166,6 +170,8 @@ class Partition:
             self._admission.confirm(request)
         elif kind == _ASK:
             self._questions.ask(request, copy)
+        elif kind == _PROBE:
+            self._nested.probing.asked(request, copy)
         else:
             self._reader.read(request, copy)
 
@@ -174,7 +180,7 @@ class Partition:
         self.memory.now_ms = now_ms
         for held in self._admission.out_of_order.expired(now_ms):
             self._gate.refuse(held.copy, Refusal(Code.OUT_OF_ORDER, ()))
-        self._starter.refuse_late(now_ms)
+        self._nested.time_passed(now_ms)
 
     def method_returned(
         self,
@@ -354,10 +360,10 @@ class Partition:
     @property
     def next_time_ms(self) -> int | None:
         """When `time_passed` has something to do: monotonic time. None: not at all."""
-        held_ms, late_ms = self._admission.out_of_order.next_ms, self._starter.next_ms
-        if held_ms is None or late_ms is None:
-            return late_ms if held_ms is None else held_ms
-        return min(held_ms, late_ms)
+        held_ms, nested_ms = self._admission.out_of_order.next_ms, self._nested.next_ms
+        if held_ms is None or nested_ms is None:
+            return nested_ms if held_ms is None else held_ms
+        return min(held_ms, nested_ms)
 
     @property
     def is_idle(self) -> bool:
@@ -384,7 +390,7 @@ class Partition:
         call.since_ms = self.memory.now_ms
         self._mailboxes.put(call)
         if call.state is None and call.request.chain:
-            self._starter.limit_wait(call)
+            self._nested.watch(call)
 
     def end_unrun(self, call: Call, code: int, payload: bytes) -> None:
         """Answer a call that did not run. A late copy of it gets the same answer."""

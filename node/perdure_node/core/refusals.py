@@ -8,6 +8,7 @@ from perdure.errors import Code
 from perdure.frames import Kind, Request
 from perdure.ids import is_partition_session, session_birth_ms
 from perdure_node.core.calls import Call, Refusal
+from perdure_node.core.chains import chain_inside, chain_texts
 from perdure_node.core.limits import Limits
 from perdure_node.core.window import SessionWindow
 
@@ -49,8 +50,7 @@ def refuse_chain(request: Request, limits: Limits) -> Refusal | None:
     # A handle to an object of the chain may be had: that waits for no method.
     key = [request.type, request.id]
     if request.kind not in _NEVER_WAIT and any(link[:2] == key for link in chain):
-        links = [*chain, [*key, request.method]]
-        return Refusal(Code.CALL_CYCLE, ([f"{t}[{i}].{m}" for t, i, m in links],))
+        return Refusal(Code.CALL_CYCLE, (chain_texts(chain_inside(request)),))
     return None
 
 

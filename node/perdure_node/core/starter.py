@@ -5,8 +5,6 @@ Invariant: whatever ends a call, each of its copies is answered, and its window 
 
 from __future__ import annotations
 
-import heapq
-
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, pack_error
 from perdure.ids import is_partition_session
@@ -17,6 +15,7 @@ from perdure_node.core.gate import Gate
 from perdure_node.core.keys import Keys
 from perdure_node.core.mailboxes import Mailbox, Mailboxes
 from perdure_node.core.memory import USED_AGAIN_MS, Memory
+from perdure_node.core.nested import NestedCalls
 from perdure_node.core.reader import NO, YES, Reader
 from perdure_node.core.recorder import Recorder, outcome_of
 from perdure_node.core.state import ObjectState
@@ -39,6 +38,7 @@ class Starter:
         keys: Keys,
         mailboxes: Mailboxes,
         firings: Firings,
+        nested: NestedCalls,
     ) -> None:
         self._memory = memory
         self._gate = gate
@@ -47,27 +47,9 @@ class Starter:
         self._keys = keys
         self._mailboxes = mailboxes
         self._firings = firings
-        self._nested: list[tuple[int, int, Call]] = []
-        """A heap of calls from inside of others by when they have to have started: whoever
-        called them holds an object meanwhile."""
+        self._nested = nested
         self.runs: list[Call] = []
         """Calls that have started, and whose methods are to be run. Whoever takes it empties it."""
-
-    def limit_wait(self, call: Call) -> None:
-        """Refuse a call when its deadline comes before its start."""
-        heapq.heappush(self._nested, (call.deadline_ms + 1, id(call), call))
-
-    @property
-    def next_ms(self) -> int | None:
-        """When `refuse_late` has something to do: monotonic time. None: not at all."""
-        return self._nested[0][0] if self._nested else None
-
-    def refuse_late(self, now_ms: int) -> None:
-        """Refuse the calls whose wait was limited until now."""
-        while self._nested and self._nested[0][0] <= now_ms:
-            _, _, call = heapq.heappop(self._nested)
-            if self._mailboxes.take_out(call):
-                self._refuse_unstarted(call)
 
     def start(self, call: Call, mailbox: Mailbox) -> None:
         """Run a call, or answer it if there is nothing to run."""
@@ -109,12 +91,9 @@ class Starter:
             self.runs.append(call)
 
     def _end_late(self, call: Call, mailbox: Mailbox) -> None:
-        heir = self._keys.pass_on(call)
-        if heir is not None:
-            heir.since_ms = self._memory.now_ms
-            self._mailboxes.put_first(heir, mailbox)
+        self._nested.put_heir(call, mailbox)
         if call.request.chain or is_partition_session(call.request.session):
-            self._refuse_unstarted(call)
+            self._nested.refuse_late(call)
             return
         text = "the caller's time was over before the call could start: it did not run"
         self.end_unrun(call, *pack_error(Code.DEADLINE_EXCEEDED, (text,)))
@@ -123,16 +102,6 @@ class Starter:
         payload = (NO if state is None else YES)[Encoding(call.request.encoding)]
         self._recorder.commit_deletion(call, state, outcome_of(call, 0, payload))
         self._gate.answer(call.copies, None, 0, payload, self._recorder.record)
-
-    def _refuse_unstarted(self, call: Call) -> None:
-        """Refuse a call for good that was made inside of another, and has waited too long."""
-        mailbox = self._mailboxes.get(call.key)
-        holder = "calls before it"
-        if mailbox is not None and mailbox.running:
-            request = mailbox.running[0].request
-            links = [*request.chain, [request.type, request.id, request.method]]
-            holder = " -> ".join(f"{type}[{id}].{method}" for type, id, method in links)
-        self.end_unrun(call, *pack_error(Code.NOT_STARTED, (str(call.key), holder)))
 
     def end_unrun(
         self, call: Call, code: int, payload: bytes, state: ObjectState | None = None
