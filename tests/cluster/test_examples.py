@@ -38,7 +38,7 @@ def run(name: str, folder: Path, address: str | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    app = ROOT / "tests" / "harness" / "app.py"
+    app = ROOT / "tests" / "harness" / "examples_app.py"
     with running_cluster(app, tmp_path_factory.mktemp("examples") / "data") as running:
         yield running
 
