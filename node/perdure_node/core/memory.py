@@ -11,15 +11,15 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
 from perdure_node.core.batch import Batch, BatchBuilder, Images
 from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.damage import DamageFound
-from perdure_node.core.events import Blame, Chunk, Effect
+from perdure_node.core.events import Blame, Chunk, Effect, Event
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.histories import Histories
 from perdure_node.core.limits import Limits
@@ -102,6 +102,8 @@ class Memory:
         self._progress_rows = set(self.progress)
         self.making: list[Commit] = []
         """Commits that wait for a record."""
+        self.open_runs: dict[ObjectKey, Commit] = {}
+        """Of each run the commit of `making` that can be added to."""
         self._images: Images = {}
         self._others: list[tuple[Commit, Leaves]] = []
         self._entries: deque[_Entry] = deque()
@@ -220,17 +222,7 @@ class Memory:
         """Take over one commit, which will be in `record`. Returns the object's state."""
         key = commit.key
         state = None if key is None else self._change(commit, key, record)
-        keyed = False
-        for outcome in commit.outcomes:
-            session = outcome.session
-            window = self.windows.get(session) or self.open_window(session)
-            if outcome.confirmed is not window.settled:
-                window.confirm(outcome.confirmed)
-            window.end(outcome.sequence, outcome.code, outcome.payload, record)
-            self.dirty_windows.add(session)
-            if outcome.key is not None and key is not None:
-                self.note_key(outcome, key, record)
-                keyed = True
+        keyed = self._end_calls(commit.outcomes, key, record)
         leaves = None
         if commit.events or commit.effects or commit.progress is not None or self.progress:
             leaves = self.underway.take(commit)
@@ -251,6 +243,40 @@ class Memory:
             self._others.append((commit, leaves or _NOTHING))
         self.making.append(commit)
         return state
+
+    def extend_run(
+        self,
+        commit: Commit,
+        events: Sequence[Event],
+        outcomes: Sequence[Outcome],
+        effects: Sequence[Effect],
+        record: int,
+    ) -> None:
+        """Add to a commit of `open_runs`: what a run does in one record is one commit."""
+        key = commit.key
+        assert key is not None
+        self._end_calls(outcomes, key, record)
+        commit.outcomes.extend(outcomes)
+        cast("list[Event]", commit.events).extend(events)
+        cast("list[Effect]", commit.effects).extend(effects)
+        self.underway.extend(key, events, effects)
+        if effects:
+            self._take_effects(effects, key, record)
+
+    def _end_calls(self, outcomes: Sequence[Outcome], key: ObjectKey | None, record: int) -> bool:
+        """Take over the outcomes of a commit. Returns whether one has an idempotency key."""
+        keyed = False
+        for outcome in outcomes:
+            session = outcome.session
+            window = self.windows.get(session) or self.open_window(session)
+            if outcome.confirmed is not window.settled:
+                window.confirm(outcome.confirmed)
+            window.end(outcome.sequence, outcome.code, outcome.payload, record)
+            self.dirty_windows.add(session)
+            if outcome.key is not None and key is not None:
+                self.note_key(outcome, key, record)
+                keyed = True
+        return keyed
 
     def _change(self, commit: Commit, key: ObjectKey, record: int) -> ObjectState | None:
         values = commit.values
@@ -324,10 +350,14 @@ class Memory:
 
     def record_made(self, record: int, bytes: int) -> None:
         """Note that what `take_record` returned is record number `record` now."""
+        self._made(record, self.time_ms, bytes)
+
+    def _made(self, record: int, time_ms: int, bytes: int) -> None:
         if self._others:
-            self.histories.recorded(self._others, record, self.time_ms)
-        self._entries.append(_Entry(record, self._images, self._others, bytes, self.time_ms))
+            self.histories.recorded(self._others, record, time_ms)
+        self._entries.append(_Entry(record, self._images, self._others, bytes, time_ms))
         self.making, self._images, self._others = [], {}, []
+        self.open_runs.clear()
         self.unapplied_bytes += bytes
 
     def replay(self, record: int, time_ms: int, commits: list[Commit], bytes: int) -> None:
@@ -335,7 +365,8 @@ class Memory:
         for commit in commits:
             self.commit(commit, record)
         self.time_ms = max(self.time_ms, time_ms)
-        self.record_made(record, bytes)
+        # The store may say a later time: it was written when there were more records.
+        self._made(record, time_ms, bytes)
         self.durable = record
 
     def use_store(self, store: StoreReader) -> None:
