@@ -1,4 +1,4 @@
-"""A conversation with a language model that outlives every process, and pays for no answer twice.
+"""A conversation with a language model that outlives every process.
 
     python examples/agent.py                                     # offline, with a model for tests
     MODEL=gpt-4o OPENAI_API_KEY=... python examples/agent.py     # with a real one
