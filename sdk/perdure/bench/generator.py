@@ -153,6 +153,10 @@ async def _prepare(job: Job, client: Client, own: Own | None) -> None:
             await own.prepare()
         return
     scenario = SCENARIOS[job.scenario]
+    if not job.objects:
+        # There is nothing to prepare, but the partitions of an embedded node open when asked.
+        keys = [ObjectKey(scenario.type, name_of(number)) for number in range(_AT_ONCE)]
+        await _ask_all(client, keys, "", Kind.EXISTS)
     for keys in _share(job, scenario):
         await _ask_all(client, keys, "", Kind.GET_OR_CREATE)
         if scenario.prepare:
@@ -172,8 +176,6 @@ async def _left(job: Job, client: Client) -> int:
 
 def _share(job: Job, scenario: Scenario) -> list[list[ObjectKey]]:
     """Return this process's share of the objects, some at a time."""
-    if scenario.is_fixed and not scenario.objects:
-        return []
     keys = [
         ObjectKey(scenario.type, name_of(number))
         for number in range(job.number, job.objects, job.processes)
