@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from perdure.check.history import Outcome
 from perdure.check.workload import TYPES
@@ -14,11 +14,9 @@ from perdure.errors import KINDS, Code
 from perdure.frames import Kind
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey, partition_of
+from perdure.routing.direct import DirectTransport
 
 __all__ = ["Connections", "Told", "send"]
-
-_OVER_ROUTER: Final = 2
-"""Two sessions: calls of one object come over both at once."""
 
 
 class Told(NamedTuple):
@@ -30,7 +28,11 @@ class Told(NamedTuple):
 
 
 class Connections:
-    """Clients of the router, or of what else was given, and one straight to each node."""
+    """Clients of the router, or of what else was given, and one straight to each node.
+
+    Three reach every object, each with a session of its own: two over the router, and one that
+    finds the nodes by itself. So calls of one object come on several ways at once.
+    """
 
     def __init__(self, address: str, nodes: dict[str, str], owners: dict[int, str]) -> None:
         """Connect; belongs to the running loop.
@@ -40,10 +42,14 @@ class Connections:
             nodes: The addresses of nodes to call directly, by name.
             owners: The node of each partition.
         """
-        self._main = [Client(GrpcTransport(address)) for _ in range(_OVER_ROUTER)]
+        self._main = [
+            Client(GrpcTransport(address)),
+            Client(GrpcTransport(address)),
+            Client(DirectTransport(address)),
+        ]
         self._straight = {name: Client(GrpcTransport(at)) for name, at in nodes.items()}
         self._owners = owners
-        self._nodes: list[str | None] = [None] * _OVER_ROUTER + sorted(nodes)
+        self._nodes: list[str | None] = [None] * len(self._main) + sorted(nodes)
 
     @property
     def count(self) -> int:
@@ -60,7 +66,7 @@ class Connections:
             partition = partition_of(ObjectKey(TYPES[kind], object), len(self._owners))
             if self._owners[partition] == node:
                 return self._straight[node]
-        return self._main[caller % _OVER_ROUTER]
+        return self._main[caller % len(self._main)]
 
     async def close(self) -> None:
         """End all; every call has been answered, or nobody waits for it."""
