@@ -7,6 +7,7 @@ found for real gets a row too.
 
 from __future__ import annotations
 
+from planted_agent_bugs import AGENT_BUGS
 from planted_bug import Bug
 
 __all__ = ["BUGS", "Bug"]
@@ -491,4 +492,5 @@ BUGS = [
         "elif False:",
         [f"{BLAMES}::test_a_timer_fires_when_the_disk_has_it"],
     ),
+    *AGENT_BUGS,
 ]
