@@ -76,15 +76,15 @@ class Cost:
 
     def end(self) -> Spent:
         """Return what the time since `begin` has cost."""
-        watch = self._watch
         cpu_s = {"client": time.process_time() - self._client_s}
-        watch.look()
-        for name, watched in watch.watched.items():
-            role = name.partition(" ")[0]
+        self._watch.look()
+        seen = self._watch.seen()
+        for watched in seen.watched:
+            role = watched.name.partition(" ")[0]
             cpu_s[role] = cpu_s.get(role, 0.0) + watched.cpu_s
-        watched_s = sum(watched.cpu_s for watched in watch.watched.values())
-        others_s = watch.busy_cores * watch.seconds - watched_s
-        return Spent(watch.seconds, cpu_s, max(0.0, others_s))
+        watched_s = sum(watched.cpu_s for watched in seen.watched)
+        others_s = seen.busy_cores * seen.seconds - watched_s
+        return Spent(seen.seconds, cpu_s, max(0.0, others_s))
 
 
 async def closed_loop(
