@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from planted_bugs import BUGS, Bug
+from planted import BUGS, Bug
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("sdk", "node", "router", "tests", "protos", "pyproject.toml")

@@ -1,16 +1,16 @@
-"""Bugs of agents, and of what they have brought to light, for `plant_bugs.py`."""
+"""Agents, and what they have brought to light."""
 
 from __future__ import annotations
 
-from planted_bug import Bug
+from planted.bug import Bug
 
-__all__ = ["AGENT_BUGS"]
+__all__ = ["BUGS"]
 
 ANSWERING = "sdk/perdure/agents/answering.py"
 METHODS = "tests/node/test_agents_in_methods.py"
 CRASH = f"{METHODS}::test_a_second_run_makes_again_what_the_crash_cut_off_and_nothing_else"
 
-AGENT_BUGS = [
+BUGS = [
     Bug(
         "agent-request",
         "A request to a model is no step, so a second run makes all of them again.",
