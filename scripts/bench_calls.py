@@ -1,8 +1,8 @@
-"""How many durable calls a second: straight to a node, unary, and through a router.
+"""How many durable calls a second: to one node, unary, and to three with and without a router.
 
     python scripts/bench_calls.py [--rounds 3] [--seconds 3]
 
-64 callers call 1,000 counters, each waiting for its answer before it calls again. The three
+64 callers call 1,000 counters, each waiting for its answer before it calls again. The
 ways alternate, and the median of the rounds counts. `bench_reference.py` compares them with what
 else this machine does; `perdure bench` measures objects of your own.
 """
@@ -32,12 +32,16 @@ def direct(
     return Way(name, text, run)
 
 
-def routed(cluster: LocalCluster, name: str, text: str, *arguments: str) -> Way:
-    """Call the nodes of a cluster through its router."""
+def routed(
+    cluster: LocalCluster, name: str, text: str, *arguments: str, routing: str = "router"
+) -> Way:
+    """Call the nodes of a cluster through its router, or as the router's map says."""
     roles = {"router": cluster.router_processes(), "node": cluster.node_processes()}
+    environment = {"PERDURE_ROUTING": routing}
 
     def run(seconds: float) -> Round:
-        return work("sessions", seconds, "--address", cluster.address, *arguments, roles=roles)
+        where = ("--address", cluster.address)
+        return work("sessions", seconds, *where, *arguments, roles=roles, environment=environment)
 
     return Way(name, text, run)
 
@@ -53,6 +57,7 @@ def main() -> None:
             direct(one, "direct", "one node"),
             direct(one, "unary", "one node, unary", way="unary"),
             routed(three, "router3", "router and three nodes"),
+            routed(three, "direct3", "three nodes, direct", routing="direct"),
         ]
         done = alternate(ways, options.rounds, options.seconds)
     figures = {name: Figure.of(rounds) for name, rounds in done.items()}
@@ -61,6 +66,11 @@ def main() -> None:
         print(f"{way.text:24} {figures[way.name].rate.median:>9,.0f} calls/s   ({rates})")
     ratio = figures["direct"].rate.median / figures["unary"].rate.median
     print(f"one node / unary: {ratio:.1f} times")
+    ratio = figures["direct3"].rate.median / figures["router3"].rate.median
+    print(f"three nodes, direct / routed: {ratio:.2f} times")
+    for name in ("router3", "direct3"):
+        costs = ", ".join(f"{role} {cpu.median:.1f}" for role, cpu in figures[name].cpu_us.items())
+        print(f"µs of CPU per call, {name}: {costs}")
 
 
 if __name__ == "__main__":
