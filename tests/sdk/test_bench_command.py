@@ -122,6 +122,7 @@ def test_an_address_that_is_none_is_refused() -> None:
         ({"rate": 5.0, "in_flight": 5}, "leave --inflight out"),
         ({"in_flight": 2, "processes": 3}, "3 processes cannot share 2 calls in flight"),
         ({"embedded": True, "processes": 2}, "belongs to one process"),
+        ({"embedded": True, "config_file": Path("x.toml")}, "reads ./perdure.toml"),
         ({"scenarios": "hot,create", "objects": 5}, "--objects means nothing to hot, create"),
         ({"app": "shop.py"}, "--app is for scenarios of yours"),
         ({"scenarios": "cold", "limits": ["activations_max=5"]}, "cold sets the limit"),

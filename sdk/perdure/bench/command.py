@@ -118,6 +118,10 @@ def settings_of(  # noqa: PLR0913 - what can be typed
             )
     if processes > 1 and any(target.is_embedded for target in targets):
         raise CommandFailed("an embedded node belongs to one process: no --processes", USAGE)
+    if config_file is not None and any(target.is_embedded for target in targets):
+        raise CommandFailed(
+            "an embedded node reads ./perdure.toml, as in a program of yours: no --config", USAGE
+        )
     if objects is not None and all(_has_no_choice(name) for name in names):
         raise CommandFailed(f"--objects means nothing to {', '.join(names)}", USAGE)
     if app is not None and all(name in SCENARIOS for name in names):

@@ -79,8 +79,7 @@ async def _work(job: Job, say: Any) -> None:
         import_app(app)
     own = None if job.scenario in SCENARIOS else find_own(job.scenario)
     if job.address is None:
-        client = current_client()
-        await client.connected(_CONNECT_S)
+        client = await _embedded()
     else:
         client = await perdure.connect(job.address, routing=job.routing, timeout=_CONNECT_S)
     if job.prepare:
@@ -97,6 +96,16 @@ async def _work(job: Job, say: Any) -> None:
     offered = await _load(job, launcher, meter, start_ns, say)
     left = await _left(job, client)
     say("done", **write_part(part_of(meter, offered, left)))
+
+
+async def _embedded() -> Client:
+    """Open a node here, and all its partitions: it would open each at the first call for it."""
+    import_app("perdure.bench.app")
+    client = current_client()
+    await client.connected(_CONNECT_S)
+    keys = [ObjectKey("BenchCounter", name_of(number)) for number in range(_AT_ONCE)]
+    await _ask_all(client, keys, "", Kind.EXISTS)
+    return client
 
 
 def _launcher(job: Job, client: Client, own: Own | None, meter: Meter) -> Launcher:
@@ -153,10 +162,6 @@ async def _prepare(job: Job, client: Client, own: Own | None) -> None:
             await own.prepare()
         return
     scenario = SCENARIOS[job.scenario]
-    if not job.objects:
-        # There is nothing to prepare, but the partitions of an embedded node open when asked.
-        keys = [ObjectKey(scenario.type, name_of(number)) for number in range(_AT_ONCE)]
-        await _ask_all(client, keys, "", Kind.EXISTS)
     for keys in _share(job, scenario):
         await _ask_all(client, keys, "", Kind.GET_OR_CREATE)
         if scenario.prepare:
