@@ -98,7 +98,7 @@ class Types:
         try:
             return payload_of(schema, payload, encoding)
         except BadPayload as error:
-            return Refusal(Code.MALFORMED, (f"the hook {token!r}: {error}",))
+            return Refusal(Code.BAD_HOOK_PAYLOAD, (f"the hook {token!r}: {error}",))
         except UnknownType as error:
             return Refusal(Code.UNKNOWN_TYPE, error.args)
 

@@ -432,6 +432,7 @@ class Code(enum.IntEnum):
     RUN_EXISTS = 43
     RUN_NOT_FOUND = 44
     RUN_FAILED = 45
+    BAD_HOOK_PAYLOAD = 46
 
 
 class Kind(NamedTuple):
@@ -490,6 +491,7 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.RUN_EXISTS: Kind("ALREADY_EXISTS", RunExists, "no"),
     Code.RUN_NOT_FOUND: Kind("NOT_FOUND", RunNotFound, "no"),
     Code.RUN_FAILED: Kind("FAILED_PRECONDITION", RunFailed, "unknown"),
+    Code.BAD_HOOK_PAYLOAD: Kind("INVALID_ARGUMENT", BadPayload, "no"),
 }
 """How each code looks to a gRPC client and to a Python caller."""
 

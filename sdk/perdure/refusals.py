@@ -33,10 +33,6 @@ REFUSALS: Final = RETRIED | {
         Code.DISK_FULL,
         Code.PARKED,
         Code.CODEC_NOT_ALLOWED,
-        Code.HOOK_NOT_FOUND,
-        Code.HOOK_CLOSED,
-        Code.RUN_EXISTS,
-        Code.RUN_NOT_FOUND,
     )
 }
 """This copy did not run. Every other code is an outcome, the same for all copies."""

@@ -97,14 +97,43 @@ class Recorder:
         effects: Sequence[Effect] = (),
     ) -> None:
         """Commit an addition to a call's journal. It changes no state."""
+        if call.run is not None:
+            self.commit_run(call.key, events, (), effects)
+            self._went_on(call)
+            return
         state = call.state
         version = 1 if state is None else state.state_version
         self._add(Commit(call.key, False, False, version, {}, [], begun, events, effects))
         self._went_on(call)
 
-    def commit_run(self, commit: Commit) -> None:
-        """Commit what has become of a run of a workflow."""
+    def commit_run(
+        self,
+        key: ObjectKey,
+        events: Sequence[Event],
+        outcomes: Sequence[Outcome] = (),
+        effects: Sequence[Effect] = (),
+    ) -> None:
+        """Commit an addition to the journal of a run, and what belongs to that."""
+        opened = self._memory.open_runs.get(key)
+        if opened is not None:
+            if self._marks:
+                self.flush_marks()
+            self._memory.extend_run(opened, events, outcomes, effects, self.record)
+            return
+        self.commit_run_whole(
+            Commit(key, False, False, 1, {}, [*outcomes], None, [*events], [*effects])
+        )
+
+    def commit_run_whole(self, commit: Commit) -> None:
+        """Commit the beginning of a run, a new one, or its end."""
         self._add(commit)
+        key = commit.key
+        if key is None:
+            return
+        if key in self._memory.progress and (commit.events or commit.progress is not None):
+            self._memory.open_runs[key] = commit
+        else:
+            self._memory.open_runs.pop(key, None)
 
     def commit_outcome(
         self, key: ObjectKey, state: ObjectState, outcome: Outcome, effects: Sequence[Effect]

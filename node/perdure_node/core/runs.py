@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from perdure import codec
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request, pack_error
-from perdure.ids import ObjectKey, is_partition_session
+from perdure.ids import ObjectKey
 from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Copy, Refusal
 from perdure_node.core.commits import Commit, Outcome, Progress
 from perdure_node.core.events import (
@@ -37,6 +37,7 @@ from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.reader import NOTHING
 from perdure_node.core.recorder import Recorder
+from perdure_node.core.refusals import PASSING
 from perdure_node.core.run_journal import RunJournal
 from perdure_node.core.run_rows import CANCELLED, COMPLETED, RunRow, StartPayload, progress_of
 from perdure_node.core.window import SessionWindow
@@ -164,8 +165,8 @@ class Runs:
         progress = progress_of(key, request, request.arguments, request.encoding, 0)
         told = codec.encode(True)
         outcome = Outcome(request.session, request.sequence, request.confirmed, 0, told)
-        self._recorder.commit_run(
-            Commit(key, True, False, 1, row.image(), [outcome], progress, (), ())
+        self._recorder.commit_run_whole(
+            Commit(key, True, False, 1, row.image(), [outcome], progress, [], [])
         )
         run = self._begin(key, self._memory.progress[key], row)
         run.starters.append((copy, told))
@@ -192,9 +193,7 @@ class Runs:
                 return
             events.append(Received(resume[0], made, b"", 0, 0))
         outcome = Outcome(request.session, request.sequence, request.confirmed, 0, told)
-        self._recorder.commit_run(
-            Commit(call.key, False, False, 1, {}, [outcome], None, events, ())
-        )
+        self._recorder.commit_run(call.key, events, [outcome])
         if run is None or run.has_waited:
             self._gate.answer([copy], None, 0, told, self._recorder.record)
         else:
@@ -234,8 +233,7 @@ class Runs:
                 self._refuse(call, Refusal(Code.RUN_NOT_FOUND, (call.key.id,)))
                 return
         told = codec.encode(run is not None and bool(run.journal.sleeping))
-        commit = Commit(call.key, False, False, 1, {}, [_outcome(request, 0, told)], None)
-        self._recorder.commit_run(commit)
+        self._recorder.commit_run(call.key, (), [_outcome(request, 0, told)])
         if run is not None:
             # Its results are in the same record: it is over for the sleeper and its waker at once.
             self._gate.outputs.append(Wake(run.call))
@@ -254,7 +252,8 @@ class Runs:
             if token in run.journal.disposed:
                 return Refusal(Code.HOOK_CLOSED, (token, "its run has disposed of it"))
             return Refusal(Code.HOOK_NOT_FOUND, (token,))
-        if len(run.journal.received) - run.taken >= self._limits.buffered_payloads_max:
+        waiting = len(run.journal.received) - run.taken if run.has_waited else 0
+        if waiting >= self._limits.buffered_payloads_max:
             what = (f"hooks of the run {call.key.id}", self._limits.retry_after_s)
             return Refusal(Code.BACKPRESSURE, what)
         return self._catalog.payload(token, hook.schema, payload, encoding)
@@ -268,12 +267,12 @@ class Runs:
         return Refusal(Code.HOOK_NOT_FOUND, (token,))
 
     def _refuse(self, call: Call, refusal: Refusal) -> None:
-        if is_partition_session(call.request.session):
-            # Its caller believes only what is recorded.
+        if refusal.code in PASSING:
+            for copy in call.copies:
+                self._gate.refuse(copy, refusal)
+        else:
+            # A late copy must get the same answer, whatever the run does meanwhile.
             self._owner.end_unrun(call, *pack_error(*refusal))
-            return
-        for copy in call.copies:
-            self._gate.refuse(copy, refusal)
 
     def cancel(self, key: ObjectKey, reason: str) -> Run | None:
         """Note that a run is to end. Returns it; None: it has ended, or is told already."""
@@ -390,8 +389,8 @@ class Runs:
         )
         packed = codec.encode([arguments, None])
         made = progress_of(key, call.request, packed, int(Encoding.MSGPACK), checkpoint.generation)
-        self._recorder.commit_run(
-            Commit(key, False, False, 1, {}, outcomes, made, [checkpoint], effects)
+        self._recorder.commit_run_whole(
+            Commit(key, False, False, 1, {}, outcomes, made, [checkpoint], [*effects])
         )
         for place in nothing:
             self._answer(run, place, 0, answers[place])
@@ -450,7 +449,7 @@ class Runs:
             for name in ("status", "ended_ms", "code", "result", "left", "tokens", "input")
         }
         outcomes = [_outcome_of(journal.unanswered[p], *a) for p, a in answers.items()]
-        self._recorder.commit_run(
+        self._recorder.commit_run_whole(
             Commit(key, False, False, 1, values, outcomes, None, [Ended()], effects)
         )
         for place, answer in answers.items():
@@ -521,9 +520,7 @@ class Runs:
         effects: Sequence[Effect] = (),
     ) -> None:
         key = run.call.key
-        self._recorder.commit_run(
-            Commit(key, False, False, 1, {}, [*outcomes], None, [*events], [*effects])
-        )
+        self._recorder.commit_run(key, events, outcomes, effects)
         run.call.progress = self._memory.progress[key]
 
     def _answer(self, run: Run, place: int, code: int, payload: bytes) -> None:

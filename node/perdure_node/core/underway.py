@@ -13,7 +13,15 @@ from typing import NamedTuple
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
-from perdure_node.core.events import CALL, Ended, Event, OutboxEntry, OutboxGone, Scheduled
+from perdure_node.core.events import (
+    CALL,
+    Effect,
+    Ended,
+    Event,
+    OutboxEntry,
+    OutboxGone,
+    Scheduled,
+)
 from perdure_node.core.run_rows import WORKFLOW
 
 __all__ = ["Leaves", "Underway"]
@@ -70,12 +78,7 @@ class Underway:
     def take(self, commit: Commit) -> Leaves | None:
         """Take over a commit. Returns what it leaves in the store beside images; None: nothing."""
         key = commit.key
-        for effect in commit.effects:
-            if isinstance(effect, OutboxEntry):
-                self.outbox[effect.partition, effect.sequence] = effect
-                self._given(effect.partition, effect.sequence)
-            elif isinstance(effect, OutboxGone):
-                self.outbox.pop((effect.partition, effect.sequence), None)
+        self._take_outbox(commit.effects)
         leaves = Leaves(0, ended=False) if commit.effects else None
         if key is None:
             return leaves
@@ -97,6 +100,20 @@ class Underway:
             self._note(commit.events)
             return Leaves(before, ended=False)
         return leaves
+
+    def extend(self, key: ObjectKey, events: Sequence[Event], effects: Sequence[Effect]) -> None:
+        """Take over what is added to a commit of a call that goes on."""
+        self._take_outbox(effects)
+        self.progress[key].events.extend(events)
+        self._note(events)
+
+    def _take_outbox(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, OutboxEntry):
+                self.outbox[effect.partition, effect.sequence] = effect
+                self._given(effect.partition, effect.sequence)
+            elif isinstance(effect, OutboxGone):
+                self.outbox.pop((effect.partition, effect.sequence), None)
 
     def take_rows(self) -> list[tuple[bytes, bytes]]:
         """Return the rows of sequences given since the last time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -45,8 +46,9 @@ class RunDriver:
         self,
         node: Surroundings,
     ) -> None:
-        self._node = node
-        self._limits = node.limits
+        limits = dataclasses.replace(node.limits, steps_max=node.limits.run_steps_max)
+        self._node = node._replace(limits=limits)
+        self._limits = limits
         self._flush = node.flush
         self._loop = asyncio.get_running_loop()
         self._resting: OrderedDict[RunTurn, None] = OrderedDict()

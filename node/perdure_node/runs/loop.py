@@ -82,6 +82,11 @@ class RunLoop:
         self._ready.clear()
 
     @property
+    def is_ready(self) -> bool:
+        """Whether there is something to be driven."""
+        return bool(self._ready)
+
+    @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """Those that have not ended."""
         return [task for task in self._tasks if not task.done()]

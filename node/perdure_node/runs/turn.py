@@ -138,7 +138,8 @@ class RunTurn(MethodTurn):
     def _drive(self) -> None:
         main, steps, loop = self.main, self._steps, self.loop
         assert main is not None
-        loop.drive()
+        if loop.is_ready:
+            loop.drive()
         while self.broken is None and not main.done() and steps.hear_next():
             loop.drive()
         if self.broken is None:
