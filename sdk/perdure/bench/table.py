@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 from rich.console import Console
@@ -28,6 +29,8 @@ def print_results(console: Console, results: Sequence[Result], *, open_loop: boo
     """Print all figures, for people."""
     _print_rates(console, results, open_loop=open_loop)
     console.print()
+    _print_latencies(console, results)
+    console.print()
     _print_processes(console, results)
     for result in results:
         _print_errors(console, result)
@@ -42,33 +45,44 @@ def print_results(console: Console, results: Sequence[Result], *, open_loop: boo
 
 
 def _print_rates(console: Console, results: Sequence[Result], *, open_loop: bool) -> None:
-    table = Table(box=None)
-    for heading in ("scenario", "against"):
-        table.add_column(heading, no_wrap=True)
-    headings = ["calls/s", "", "p50", "p90", "p99", "p99.9", "max", "errors"]
-    if open_loop:
-        headings.insert(0, "offered/s")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ["calls/s", "", "failed"]
+    table = _table(["offered/s", *headings] if open_loop else headings)
     for result in results:
         samples = result.samples()
         row = [result.case.scenario, result.case.target]
         if open_loop:
             row.append(_number(samples["offered_per_s"]))
         row += [_number(samples["calls_per_s"]), spread(samples["calls_per_s"])]
-        row += [_cell(samples, name, milliseconds) for name in (*PERCENTILES, "max_ms")]
         failed = samples["failed_percent"].median
         row.append(f"[red]{_percent(failed)}[/]" if result.errors else "none")
         table.add_row(*row)
     console.print(table)
 
 
-def _print_processes(console: Console, results: Sequence[Result]) -> None:
+def _print_latencies(console: Console, results: Sequence[Result]) -> None:
+    table = _table(["p50", "p90", "p99", "p99.9", "max"])
+    for result in results:
+        samples = result.samples()
+        cells = [
+            milliseconds(samples[name].median) if name in samples else ""
+            for name in (*PERCENTILES, "max_ms")
+        ]
+        table.add_row(result.case.scenario, result.case.target, *cells)
+    console.print(table)
+
+
+def _table(numbers: Sequence[str], words: Sequence[str] = ("scenario", "against")) -> Table:
+    # Three narrow tables, not one that no terminal has room for.
     table = Table(box=None)
-    for heading in ("scenario", "against", "process"):
+    for heading in words:
         table.add_column(heading, no_wrap=True)
-    for heading in ("CPU µs/call", "", "cores", "memory MB"):
+    for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _print_processes(console: Console, results: Sequence[Result]) -> None:
+    table = _table(["CPU µs/call", "", "cores", "memory MB"], ["scenario", "against", "process"])
     for result in results:
         samples = result.samples()
         first = [result.case.scenario, result.case.target]
@@ -98,27 +112,21 @@ def _print_errors(console: Console, result: Result) -> None:
 
 def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
     """Print what has changed between two runs, for people."""
-    table = Table(box=None)
-    for heading in ("scenario", "against", "figure"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("A", "B", "B / A", "from", "to"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    shown = ("", "")
-    for item in comparisons:
-        case = (item.scenario, item.target)
-        table.add_row(
-            *(("", "") if case == shown else case),
-            item.figure,
-            _plain(item.before.median),
-            _plain(item.after.median),
-            _ratio(item.ratio),
-            _ratio(item.ratio_low),
-            _ratio(item.ratio_high),
-            f"[{_COLORS[item.verdict]}]{item.verdict.value}[/]",
-        )
-        shown = case
-    console.print(table)
+    for case, items in groupby(comparisons, lambda item: f"{item.scenario}, {item.target}"):
+        console.print(f"[bold]{escape(case)}[/]")
+        table = _table(["A", "B", "B / A", "from", "to"], ["figure"])
+        table.add_column("verdict", no_wrap=True)
+        for item in items:
+            table.add_row(
+                item.figure,
+                _plain(item.before.median),
+                _plain(item.after.median),
+                _ratio(item.ratio),
+                _ratio(item.ratio_low),
+                _ratio(item.ratio_high),
+                f"[{_COLORS[item.verdict]}]{item.verdict.value}[/]",
+            )
+        console.print(table)
 
 
 def processes_of(samples: Mapping[str, Sample]) -> list[str]:
@@ -137,10 +145,6 @@ def milliseconds(number: float) -> str:
 def spread(sample: Sample) -> str:
     """Return how far rounds lie apart: `±4 %`. Empty when there was only one."""
     return "" if sample.spread is None else f"±{100 * sample.spread:.0f} %"
-
-
-def _cell(samples: Mapping[str, Sample], name: str, show: Callable[[float], str]) -> str:
-    return show(samples[name].median) if name in samples else ""
 
 
 def _number(sample: Sample) -> str:
