@@ -66,8 +66,8 @@ async def main() -> None:
         # Validated, and durable when this returns.
         await resume_hook(f"session:{run.id}", {"content": text}, reply=False)
     # Anybody may read this, anywhere, now or later: it ends with the run.
-    async for piece in get_run(run.id).readable(start_index=0):
-        print("(once more)" if isinstance(piece, StreamReset) else piece)
+    async for chunk in get_run(run.id).readable(start_index=0):
+        print("(once more)" if isinstance(chunk, StreamReset) else chunk)
     print(f"{await run.result()} messages")
 
 

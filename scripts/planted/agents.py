@@ -49,8 +49,8 @@ BUGS = [
         ],
     ),
     Bug(
-        "agent-pieces",
-        "The pieces of an answer are written when it is whole.",
+        "agent-chunks",
+        "The chunks of an answer are written when it is whole.",
         "sdk/perdure/agents/requests.py",
         "                if text := _text_of(event):\n"
         "                    await writable.write(text)\n"
@@ -58,7 +58,7 @@ BUGS = [
         "                _text_of(event)\n"
         '            await writable.write(stream.get().text or "")\n'
         "            return dump(stream.get())",
-        ["tests/sdk/test_agents.py::test_the_pieces_of_an_answer_are_written_as_they_are_made"],
+        ["tests/sdk/test_agents.py::test_the_chunks_of_an_answer_are_written_as_they_are_made"],
     ),
     Bug(
         "agent-loop-end",

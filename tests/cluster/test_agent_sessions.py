@@ -53,7 +53,7 @@ async def go_through_a_kill(cluster: Cluster, server: ModelServer) -> None:
     await say("chat-1", "hello")
     assert await reader.until("hello ") == "answer 1 to: hello "
 
-    server.hold(request=2, pieces=3)
+    server.hold(request=2, chunks=3)
     await say("chat-1", "again")
     assert await asyncio.to_thread(server.wait_until_held)
     assert await reader.until("2 to: ") == "answer 1 to: hello answer 2 to: "
@@ -71,7 +71,7 @@ async def go_through_a_kill(cluster: Cluster, server: ModelServer) -> None:
     await get_run("chat-1").cancel()
 
 
-def test_readers_see_every_piece_of_every_answer_once_whatever_is_killed(
+def test_readers_see_every_chunk_of_every_answer_once_whatever_is_killed(
     cluster: Cluster, server: ModelServer
 ) -> None:
     asyncio.run(go_through_kills(cluster, server))

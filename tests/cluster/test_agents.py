@@ -72,7 +72,7 @@ async def talk_through_a_kill(cluster: Cluster, server: ModelServer, folder: Pat
     assert await talk.say("hello") == "answer 1 to: hello"
 
     # The second answer takes two requests, with a tool between them.
-    server.hold(request=3, pieces=2)
+    server.hold(request=3, chunks=2)
     call = talk.say('call roll {"sides": 6}')
     assert await asyncio.to_thread(server.wait_until_held)
     pages = folder / "pages" / "talk"

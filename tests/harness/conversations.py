@@ -17,14 +17,14 @@ def roll(sides: int) -> str:
 
 
 class Pages:
-    """Shows pieces of answers, in a file for each conversation."""
+    """Shows chunks of answers, in a file for each conversation."""
 
     def __init__(self, conversation: str) -> None:
         self._file = Path(os.environ["CONVERSATIONS_PAGES"]) / conversation
 
-    async def write(self, piece: str) -> None:
+    async def write(self, chunk: str) -> None:
         with self._file.open("a") as file:
-            file.write(piece)
+            file.write(chunk)
 
 
 assistant = Agent(

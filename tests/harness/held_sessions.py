@@ -49,19 +49,19 @@ class Reader:
         self.resets = 0
         self._run_id = run_id
         self._next_index = 0
-        self._pieces: list[tuple[int, str]] = []
+        self._chunks: list[tuple[int, str]] = []
 
     async def until(self, text: str) -> str:
         """Read until the session says something; return all it says, without what is void."""
         reading = get_run(self._run_id).readable(start_index=self._next_index)
-        async for piece in reading:
+        async for chunk in reading:
             self._next_index = reading.next_index
-            if isinstance(piece, StreamReset):
+            if isinstance(chunk, StreamReset):
                 self.resets += 1
-                self._pieces = [(at, had) for at, had in self._pieces if at < piece.index]
+                self._chunks = [(at, had) for at, had in self._chunks if at < chunk.index]
             else:
-                self._pieces.append((reading.next_index - 1, piece))
-            said = "".join(had for _, had in self._pieces)
+                self._chunks.append((reading.next_index - 1, chunk))
+            said = "".join(had for _, had in self._chunks)
             if text in said:
                 return said
-        raise AssertionError(f"the stream has ended: {self._pieces}")
+        raise AssertionError(f"the stream has ended: {self._chunks}")

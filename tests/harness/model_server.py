@@ -9,7 +9,7 @@ again when an answer has been sent whole. Its model says the same to the same co
     anything else          "answer N to: ...", where N counts what the user has said
 
     POST /v1/chat/completions   a request, streamed or not
-    POST /hold                  {"request": number, "pieces": after so many of its answer}
+    POST /hold                  {"request": number, "chunks": after so many of its answer}
     GET  /held                  answers whether that request is held, once it is or was released
     POST /release               lets it go
     GET  /ledger                all requests, in order
@@ -84,12 +84,12 @@ class ModelServer:
             pipe.close()
         self._process = None
 
-    def hold(self, request: int, pieces: int) -> None:
-        """Have the answer to a request held after some of its pieces, until it is released.
+    def hold(self, request: int, chunks: int) -> None:
+        """Have the answer to a request held after some of its chunks, until it is released.
 
-        One that has fewer pieces is held at its end.
+        One that has fewer chunks is held at its end.
         """
-        self._ask("POST", "/hold", json.dumps({"request": request, "pieces": pieces}).encode())
+        self._ask("POST", "/hold", json.dumps({"request": request, "chunks": chunks}).encode())
 
     def wait_until_held(self) -> bool:
         """Return once that request has come so far. False: it was released before."""
@@ -165,13 +165,13 @@ class _Server(ThreadingHTTPServer):
             asked["finished"] = True
             self._write(asked)
 
-    def maybe_hold(self, request: int, pieces: int, *, last: bool = False) -> None:
-        """Hold an answer here if that was asked for; `last`: it has no more pieces."""
+    def maybe_hold(self, request: int, chunks: int, *, last: bool = False) -> None:
+        """Hold an answer here if that was asked for; `last`: it has no more chunks."""
         with self.changed:
             to_hold = self.to_hold
             if to_hold is None or request != to_hold[0]:
                 return
-            if pieces == to_hold[1] or (last and pieces < to_hold[1]):
+            if chunks == to_hold[1] or (last and chunks < to_hold[1]):
                 self.held = True
                 self.changed.notify_all()
                 self.changed.wait_for(lambda: self.to_hold is not to_hold)
@@ -244,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.to_hold = None
                 if self.path == "/hold":
                     wanted = json.loads(body)
-                    self.server.to_hold = (wanted["request"], wanted["pieces"])
+                    self.server.to_hold = (wanted["request"], wanted["chunks"])
                 self.server.changed.notify_all()
             self._answer(b"")
 
@@ -272,13 +272,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        pieces: list[dict[str, Any]] = [{"content": word} for word in words]
+        chunks: list[dict[str, Any]] = [{"content": word} for word in words]
         if call is not None:
-            pieces.append({"tool_calls": [call]})
-        for number, piece in enumerate(pieces):
+            chunks.append({"tool_calls": [call]})
+        for number, chunk in enumerate(chunks):
             self.server.maybe_hold(asked["number"], number)
-            self._send(_frame("chat.completion.chunk", {"index": 0, "delta": piece}))
-        self.server.maybe_hold(asked["number"], len(pieces), last=True)
+            self._send(_frame("chat.completion.chunk", {"index": 0, "delta": chunk}))
+        self.server.maybe_hold(asked["number"], len(chunks), last=True)
         end = {"index": 0, "delta": {}, "finish_reason": reason}
         self._send(_frame("chat.completion.chunk", end))
         self.wfile.write(b"data: [DONE]\n\n")

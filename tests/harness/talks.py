@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from harness.model_server import ModelServer, answer_to
 
-PIECES_MAX = 5
+CHUNKS_MAX = 5
 
 
 class Talk:
@@ -75,7 +75,7 @@ class Strikes:
         """Wait until some request is half answered, and act; True: that has cut it off."""
         server = self._server
         request = len(server.ledger()) + self._chance.randrange(1, len(self._talks))
-        server.hold(request, pieces=self._chance.randrange(PIECES_MAX))
+        server.hold(request, chunks=self._chance.randrange(CHUNKS_MAX))
         assert server.wait_until_held()
         held = json.dumps(server.ledger()[request - 1]["conversation"])
         talk = next((talk for talk in self._talks if held in talk.requests), None)

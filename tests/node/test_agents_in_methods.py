@@ -279,7 +279,7 @@ async def test_a_method_that_is_run_again_because_it_raised_keeps_the_answers_it
 
 
 @on_loop
-async def test_pieces_are_written_again_only_when_the_request_was_cut_off(tmp_path: Path) -> None:
+async def test_chunks_are_written_again_only_when_the_request_was_cut_off(tmp_path: Path) -> None:
     await crash_in(tmp_path, "hello: request 1", "say_aloud", "hello")
     async with running(settings(tmp_path)) as (_, caller):
         assert await go_on(caller, "say_aloud", "hello") == ["hello: ", "[] "]

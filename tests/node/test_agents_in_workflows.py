@@ -1,4 +1,4 @@
-"""Agents in workflows: requests are steps of the run, and their pieces are in its stream once."""
+"""Agents in workflows: requests are steps of the run, and their chunks are in its stream once."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from perdure import Agent, get_run, resume_hook, start, tool, workflow
 from perdure_node.core.limits import Limits
 
 MADE: list[str] = []
-"""Pieces that the model has made, in all lives."""
+"""Chunks that the model has made, in all lives."""
 HANG_AT = [""]
 REACHED: list[asyncio.Event] = []
 
 
 async def speak(messages: list[ModelMessage], info: AgentInfo) -> Any:
-    """Say how many messages there were, and the last of them, piece by piece."""
+    """Say how many messages there were, and the last of them, chunk by chunk."""
     asked = told(messages)
     assert [kind for kind, _ in asked[::2]] == ["user-prompt"] * (len(asked) // 2 + 1)
-    for piece in (f"{len(asked)}.", asked[-1][1], "end"):
-        MADE.append(piece)
-        yield f"{piece} "
-        if HANG_AT[0] == piece:
+    for chunk in (f"{len(asked)}.", asked[-1][1], "end"):
+        MADE.append(chunk)
+        yield f"{chunk} "
+        if HANG_AT[0] == chunk:
             REACHED[0].set()
             await asyncio.Event().wait()
 
@@ -81,7 +81,7 @@ async def send(text: str) -> None:
 
 @pytest.mark.parametrize("in_memory", [1_000, 0])
 @on_loop
-async def test_a_session_answers_message_after_message_and_streams_the_pieces(
+async def test_a_session_answers_message_after_message_and_streams_the_chunks(
     tmp_path: Path, in_memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = Limits(runs_in_memory_max=in_memory)
@@ -99,7 +99,7 @@ async def test_a_session_answers_message_after_message_and_streams_the_pieces(
 
 
 @on_loop
-async def test_a_crash_in_the_middle_of_an_answer_takes_back_its_pieces_and_makes_them_again(
+async def test_a_crash_in_the_middle_of_an_answer_takes_back_its_chunks_and_makes_them_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(settings(tmp_path), crash=True) as (_, caller):

@@ -157,7 +157,7 @@ async def test_a_question_is_text() -> None:
 
 
 @on_loop
-async def test_the_pieces_of_an_answer_are_written_as_they_are_made() -> None:
+async def test_the_chunks_of_an_answer_are_written_as_they_are_made() -> None:
     written = Written()
     seen_by_the_model: list[list[str]] = []
 

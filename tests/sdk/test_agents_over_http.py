@@ -24,10 +24,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelSer
 
 class Written:
     def __init__(self) -> None:
-        self.pieces: list[str] = []
+        self.chunks: list[str] = []
 
-    async def write(self, piece: str) -> None:
-        self.pieces.append(piece)
+    async def write(self, chunk: str) -> None:
+        self.chunks.append(chunk)
 
 
 @tool
@@ -65,18 +65,18 @@ def test_a_conversation_with_a_tool_goes_to_and_fro(server: ModelServer, streame
         ["tool", "8"],
     ]
     if written is not None:
-        assert written.pieces == ["double ", "says ", "8 "]
+        assert written.chunks == ["double ", "says ", "8 "]
 
 
-def test_pieces_arrive_before_the_answer_is_whole(server: ModelServer) -> None:
+def test_chunks_arrive_before_the_answer_is_whole(server: ModelServer) -> None:
     written = Written()
-    server.hold(request=1, pieces=2)
+    server.hold(request=1, chunks=2)
 
     async def main() -> None:
         agent = Agent(name="a", model="gpt-4o")
         answer = asyncio.ensure_future(agent.stream(messages=["hello"], writable=written))
         await asyncio.to_thread(server.wait_until_held)
-        while len(written.pieces) < 2:
+        while len(written.chunks) < 2:
             await asyncio.sleep(0)
         assert not answer.done()
         await asyncio.to_thread(server.release)
@@ -84,7 +84,7 @@ def test_pieces_arrive_before_the_answer_is_whole(server: ModelServer) -> None:
 
     asyncio.run(main())
 
-    assert written.pieces == ["answer ", "1 ", "to: ", "hello "]
+    assert written.chunks == ["answer ", "1 ", "to: ", "hello "]
 
 
 def test_one_agent_serves_several_event_loops_one_after_another(server: ModelServer) -> None:
@@ -117,7 +117,7 @@ def test_agents_of_one_model_share_its_connections_and_the_end_of_the_loop_close
 
 
 def test_a_loop_that_ends_in_the_middle_of_a_request_ends(server: ModelServer) -> None:
-    server.hold(request=1, pieces=1)
+    server.hold(request=1, chunks=1)
 
     async def main() -> None:
         agent = Agent(name="a", model="gpt-4o")

@@ -21,7 +21,7 @@ class Writable(Protocol):
     """Where an answer is written to while it is made."""
 
     def write(self, chunk: str, /) -> Awaitable[object]:
-        """Take the next piece of text."""
+        """Take the next chunk of text."""
         ...
 
 
@@ -113,7 +113,7 @@ class Agent:
         Args:
             messages: All of the conversation, the question last. Each is a dict or an object with
                 `role` (`user`, `assistant`, `system`) and `content`, or a str, which is the user's.
-            writable: Gets each piece of text by `await writable.write(piece)`. What it raises ends
+            writable: Gets each chunk of text by `await writable.write(chunk)`. What it raises ends
                 the request. None: the answer is not streamed.
 
         Returns:

@@ -2,10 +2,10 @@
 
 Why the loop is not pydantic-ai's own: a run after a crash gets the results of steps from the
 journal, and has to ask for the next ones in the same order although other tasks of the method run
-beside it. A node sees to that if code asks within a few ticks of the event loop
-(`perdure_node.steps`). That loop takes 28 ticks to its first request and 12 to the next one
-(pydantic-ai 2.68), and it grows; this one waits for nothing but steps. What is done inside of the
-steps, requests and tools, is pydantic-ai's.
+beside it. A node sees to that if code asks within sixteen rounds of the event loop
+(`perdure_node.steps`). That loop takes 28 rounds to its first request and 12 to the next one
+(pydantic-ai 2.68), and a workflow's loop refuses it. This one waits for nothing but steps. What is
+done inside of the steps, requests and tools, is pydantic-ai's.
 
 Invariants:
   * Nothing is awaited here but steps, and tools that make steps themselves.
@@ -35,7 +35,7 @@ from pydantic_ai.settings import ModelSettings
 from perdure.agents.agent import Writable
 from perdure.agents.messages import Message
 from perdure.agents.requests import ask, history_of, load
-from perdure.agents.tool_calls import BoundTool
+from perdure.agents.tool_calls import bound
 from perdure.context import ctx
 
 __all__ = ["REQUESTS_MAX", "RETRIES_MAX", "Answering"]
@@ -78,7 +78,7 @@ class Answering:
         self._model = model
         self._settings = None if temperature is None else ModelSettings(temperature=temperature)
         self._instructions = instructions
-        self._tools = {function.__name__: BoundTool(function) for function in tools}
+        self._tools = {function.__name__: bound(function) for function in tools}
         definitions = [tool.definition for tool in self._tools.values()]
         self._parameters = ModelRequestParameters(function_tools=definitions)
 

@@ -81,7 +81,7 @@ def history_of(messages: Sequence[Message], instructions: str | None) -> list[Mo
 
 
 def _text_of(event: ModelResponseStreamEvent) -> str | None:
-    """Return the piece of the answer's text that an event brings."""
+    """Return the chunk of the answer's text that an event brings."""
     if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
         return event.part.content
     if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):

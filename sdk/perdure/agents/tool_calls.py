@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic_core import PydanticSerializationError
 from perdure.agents.requests import dump
 from perdure.agents.tools import is_step
 
-__all__ = ["BoundTool"]
+__all__ = ["BoundTool", "bound"]
 
 
 class BoundTool:
@@ -69,6 +70,18 @@ class BoundTool:
         if asyncio.iscoroutinefunction(self._function):
             return await self._function(**arguments)
         return await asyncio.to_thread(self._function, **arguments)
+
+
+@functools.lru_cache(maxsize=1_000)
+def bound(function: Callable[..., Any]) -> BoundTool:
+    """Return what a decorated function is as a tool.
+
+    Reading a signature takes a millisecond, and agents may be made anew in each run of a workflow.
+
+    Raises:
+        pydantic_ai.exceptions.UserError: A parameter's type has no JSON schema.
+    """
+    return BoundTool(function)
 
 
 def _told(call: ToolCallPart, content: Any, outcome: Any = "success") -> str:

@@ -7,7 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 import perdure
-from perdure import Call, DurableContext, DurableObject, Timer, ctx, durable, sync
+from perdure import (
+    Agent,
+    Call,
+    DurableContext,
+    DurableObject,
+    Timer,
+    ctx,
+    durable,
+    get_writable,
+    sync,
+    tool,
+)
 
 
 @durable.object
@@ -127,6 +138,27 @@ async def main() -> None:
     assert_type(summarize("text"), Call[str])
     assert_type(await measured("text"), int)
     assert_type(await durable.options(measured, key="k")("text"), int)
+
+
+@tool
+def lowest(city: str, days: int = 1) -> float:
+    """Tell how cold it has been."""
+    return float(len(city) * days)
+
+
+@tool(step=False)
+async def note(line: str) -> int:
+    """Note something."""
+    return (await summarize(line)).count(" ")
+
+
+async def ask() -> None:
+    agent = Agent(name="a", model="gpt-4o", temperature=0, tools=[lowest, note])
+    assert_type(await agent.run("?"), str)
+    messages: list[Any] = [{"role": "user", "content": "?"}]
+    assert_type(await agent.stream(messages=messages, writable=get_writable()), dict[str, str])
+    assert_type(lowest("x", days=2), float)
+    assert_type(await note("x"), int)
 
 
 def blocking() -> None:
