@@ -43,6 +43,7 @@ from typing import Any, Final
 
 from perdure.errors import ConfigError
 from perdure.hints import did_you_mean
+from perdure.ids import PARTITIONS_MAX
 from perdure.service_settings import (
     SERVICES,
     ServiceSettings,
@@ -276,9 +277,9 @@ def _path(value: object, where: str) -> Path:
 
 def _partitions(value: object, where: str) -> int:
     number = _number(value, where)
-    if isinstance(number, int) and 1 <= number <= 65_536:
+    if isinstance(number, int) and 1 <= number <= PARTITIONS_MAX:
         return number
-    raise ConfigError(f"{where}: a number from 1 to 65536, not {value!r}")
+    raise ConfigError(f"{where}: a number from 1 to {PARTITIONS_MAX}, not {value!r}")
 
 
 def _number(value: object, where: str) -> float:

@@ -11,6 +11,7 @@ from perdure.errors import BadObjectId
 
 __all__ = [
     "OBJECT_ID_BYTES_MAX",
+    "PARTITIONS_MAX",
     "SESSION_ID_BYTES",
     "CallId",
     "ObjectKey",
@@ -25,6 +26,9 @@ __all__ = [
 
 OBJECT_ID_BYTES_MAX: Final = 512
 """Bytes of UTF-8 in an object id. Ids are part of every key on disk and of every call."""
+
+PARTITIONS_MAX: Final = 4_096
+"""Of a cluster: the journal of a node has a slot of fixed size for the last record of each."""
 
 SESSION_ID_BYTES: Final = 16
 

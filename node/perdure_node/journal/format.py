@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
-from perdure_node.journal.settings import PARTITIONS_MAX
+from perdure.ids import PARTITIONS_MAX
 
 __all__ = [
     "BODY",

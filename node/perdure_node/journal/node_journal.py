@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from perdure.ids import PARTITIONS_MAX
 from perdure_node.journal.analysis import PartitionRecords, find_damage
 from perdure_node.journal.format import IDENTITY_BYTES_MAX, LOST, UNNAMED
 from perdure_node.journal.node_log import NodeLog
 from perdure_node.journal.recovery import JournalUnusable, Recovered, recover
 from perdure_node.journal.segments import list_segments, segment_path
-from perdure_node.journal.settings import PARTITIONS_MAX, JournalSettings
+from perdure_node.journal.settings import JournalSettings
 from perdure_node.journal.writer import Batch, Deletion, Placed, Writer
 from perdure_node.log import LogDamaged
 

@@ -7,11 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["PARTITIONS_MAX", "JournalSettings"]
-
-PARTITIONS_MAX: Final = 4_096
-"""Partitions in one journal: the last sequence of each must fit a slot of the mark file."""
-
+__all__ = ["JournalSettings"]
 
 _ZEROS: Final = bytes(1 << 20)
 

@@ -10,6 +10,7 @@ import typer
 
 from perdure.cli.failure import USAGE, CommandFailed
 from perdure.cli.options import ConfigFile, Limits
+from perdure.ids import PARTITIONS_MAX
 
 __all__ = ["NEEDED", "bench"]
 
@@ -101,7 +102,9 @@ def measure(  # noqa: PLR0913, PLR0917 - its options
     ] = None,
     partitions: Annotated[
         int | None,
-        typer.Option(min=1, max=65_536, help="Of clusters that it starts.", show_default="64"),
+        typer.Option(
+            min=1, max=PARTITIONS_MAX, help="Of clusters that it starts.", show_default="64"
+        ),
     ] = None,
     limit: Limits = None,
     json: Annotated[

@@ -31,6 +31,7 @@ from perdure.cli.options import (
 )
 from perdure.errors import PerdureError
 from perdure.hints import did_you_mean
+from perdure.ids import PARTITIONS_MAX
 
 __all__ = ["app", "main"]
 
@@ -98,7 +99,9 @@ def up(
     data: Data = None,
     partitions: Annotated[
         int | None,
-        typer.Option(min=1, max=65_536, help="Of a new cluster; else 64.", show_default=False),
+        typer.Option(
+            min=1, max=PARTITIONS_MAX, help="Of a new cluster; else 64.", show_default=False
+        ),
     ] = None,
     limit: Limits = None,
     log_level: LogLevel = None,
