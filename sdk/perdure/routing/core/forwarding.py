@@ -220,16 +220,18 @@ class Forwarding(Generic[C]):
 
     def node_welcomed(self, now_ms: int, node: str, owned: Mapping[int, int]) -> None:
         """Note that a node can be reached, and what it owns: partitions and their epochs."""
+        before = self._claims.get(node, {})
         self._claims[node] = owned
-        self._assign(now_ms)
+        self._assign(now_ms, before.keys() | owned.keys())
 
     def node_lost(self, now_ms: int, node: str) -> None:
         """Note that the stream to a node is broken: its open copies have gone astray."""
-        if self._claims.pop(node, None) is None:
+        owned = self._claims.pop(node, None)
+        if owned is None:
             return
         self._work.sends.pop(node, None)
         self._lose(now_ms, [n for n, call in self._copies.items() if call.node == node])
-        self._assign(now_ms)
+        self._assign(now_ms, owned.keys())
 
     def recall(self, now_ms: int, node: str) -> None:
         """Send what is at a node and has another owner by now to that one too.
@@ -359,10 +361,11 @@ class Forwarding(Generic[C]):
         self.waiting_count -= 1
         self._waiting_bytes -= len(call.body)
 
-    def _assign(self, now_ms: int) -> None:
-        """Give each partition to the node that claims it with the highest epoch."""
-        for lane in self._lanes:
-            self._choose(now_ms, lane)
+    def _assign(self, now_ms: int, partitions: Iterable[int]) -> None:
+        """Give each of these partitions to the node that claims it with the highest epoch."""
+        for partition in partitions:
+            if partition < len(self._lanes):
+                self._choose(now_ms, self._lanes[partition])
 
     def _choose(self, now_ms: int, lane: _Lane[C]) -> None:
         best, node = -1, None
