@@ -437,6 +437,7 @@ def test_what_cannot_be_an_agent_is_refused() -> None:
     for options, error, says in [
         ({"model": 5}, TypeError, "a name or a model of pydantic-ai's"),
         ({"name": ""}, TypeError, r"Agent\(name\) is text"),
+        ({"name": "a\nb"}, ValueError, "printable"),
         ({"instructions": ["x"]}, TypeError, r"Agent\(instructions\) is text"),
         ({"temperature": "hot"}, TypeError, r"Agent\(temperature\) is a number"),
         ({"temperature": True}, TypeError, r"Agent\(temperature\) is a number"),

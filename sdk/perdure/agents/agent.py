@@ -60,9 +60,12 @@ class Agent:
         Raises:
             ImportError: pydantic-ai is not installed, which `perdure[agents]` brings along.
             TypeError: Something is of another type, or a tool is no decorated function.
-            ValueError: Two tools have one name, or nobody knows whose the model is.
+            ValueError: Two tools have one name, nobody knows whose the model is, or `name` is not
+                printable.
         """
         _check_text("name", name)
+        if not name.isprintable():
+            raise ValueError(f"Agent(name) is printable text, not {name!r:.100}")
         if instructions is not None:
             _check_text("instructions", instructions)
         if isinstance(temperature, bool) or not isinstance(temperature, int | float | None):

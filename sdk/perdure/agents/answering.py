@@ -168,5 +168,5 @@ def _count(failures: Counter[str], told: Sequence[_Told]) -> None:
         failures[name] += 1
         if failures[name] > RETRIES_MAX:
             raise UnexpectedModelBehavior(
-                f"the model gives {name} wrong {failures[name]} times in a row: {part.content}"
+                f"the model got {name} wrong {failures[name]} times in a row: {part.content}"
             )
