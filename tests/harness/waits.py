@@ -122,6 +122,7 @@ class Waits:
         awaited: bool = True,
         skew_ms: int = 0,
         key: str | None = None,
+        method: str = "",
     ) -> CallId | None:
         """Let the method that holds an object call another one. None: no method does."""
         caller, place = self.running(object), self.places[object]
@@ -130,7 +131,7 @@ class Waits:
         core, there = self.cores[place], self.places[target]
         entry = OutboxEntry(
             there, core.memory.underway.next_sequence(there), *self.keys[target], int(Kind.CALL),
-            f"m{object}", 0, b"", key, None, chain_inside(caller.request), 0,
+            method or f"m{object}", 0, b"", key, None, chain_inside(caller.request), 0,
             core.wall_ms + START_BY_MS + skew_ms,
         )  # fmt: skip
         self._schedule(caller, place, CALL, entry, awaited=awaited)
@@ -360,6 +361,12 @@ class Truth:
                     for step in steps
                     if step.kind == CALL
                 ]
+            for mailbox in core.partition.mailboxes:
+                for call in [*mailbox.waiting, *mailbox.running]:
+                    for twin in call.followers:
+                        # It is not refused: another call with its key waits in its place.
+                        id = world._id(twin, place)
+                        self.ages[id] = Age(0, id)
         answered = {m.content[0] for m in world.messages if m.kind == "answer"}
         running = {
             world._id(call, place)
@@ -399,3 +406,23 @@ class Truth:
                     seen.add(further)
                     todo.append(further)
         return False
+
+
+def held(places: list[int], limits: Limits | None = None) -> Waits:
+    """Return objects that are all held by a method."""
+    world = Waits(places, limits)
+    for object in range(len(places)):
+        world.begin(object)
+    return world
+
+
+def crossed(places: list[int], limits: Limits | None = None) -> tuple[Waits, list[CallId]]:
+    """Return objects of which each calls the next one, the last one calls the first."""
+    world = held(places, limits)
+    calls = []
+    for object in range(len(places)):
+        id = world.call(object, (object + 1) % len(places), skew_ms=object)
+        assert id is not None
+        calls.append(id)
+    world.deliver_all()
+    return world, calls

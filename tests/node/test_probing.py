@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from harness.core import HERE
-from harness.waits import Waits
+from harness.waits import Waits, crossed, held
 
-from perdure.codec import decode, encode
+from perdure.codec import encode
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind
-from perdure.ids import CallId, partition_session_id
+from perdure.frames import Kind
 from perdure_node.core.limits import Limits
 
 ONE_PARTITION, TWO, THREE = [0, 0], [0, 1], [0, 1, 2]
 FIRST_MS = Limits().probe_after_ms
-
-
-def held(places: list[int], limits: Limits | None = None) -> Waits:
-    """Return objects that are all held by a method."""
-    world = Waits(places, limits)
-    for object in range(len(places)):
-        world.begin(object)
-    return world
-
-
-def crossed(places: list[int], limits: Limits | None = None) -> tuple[Waits, list[CallId]]:
-    """Return objects of which each calls the next one, the last one calls the first."""
-    world = held(places, limits)
-    calls = []
-    for object in range(len(places)):
-        id = world.call(object, (object + 1) % len(places), skew_ms=object)
-        assert id is not None
-        calls.append(id)
-    world.deliver_all()
-    return world, calls
 
 
 @pytest.mark.parametrize("places", [ONE_PARTITION, TWO, THREE, [0, 1, 0, 2, 1]], ids=str)
@@ -261,6 +237,22 @@ def test_what_a_method_has_begun_and_does_not_await_ends_no_way() -> None:
     assert list(world.refused) == [refused]
 
 
+def test_a_call_that_was_cancelled_meanwhile_is_not_refused() -> None:
+    world, calls = crossed(TWO)
+    world.time_passes(FIRST_MS)
+    while not any(message.kind == "told" for message in world.messages):
+        world.deliver()
+    core, arguments = world.cores[0], encode(str(calls[1]))
+    core.call(0, "cancel", kind=Kind.CANCEL, target=world.keys[0], arguments=arguments)
+    told = [message for message in world.messages if message.kind == "told"]
+    world.messages = told
+    world.deliver_all()
+
+    assert world.refused == {}
+    [ended] = core.memory.windows[calls[1].session].ended.values()
+    assert ended.code == Code.CANCELLED
+
+
 @pytest.mark.parametrize("kind", ["nap", "ignored"])
 def test_a_method_that_does_not_wait_for_its_call_alone_ends_the_way(kind: str) -> None:
     world = held(TWO)
@@ -291,6 +283,36 @@ def test_shared_calls_make_no_calls_so_nobody_asks_what_they_wait_for() -> None:
     world.time_passes(1_000)
 
     assert world.messages == []
+
+
+def test_a_younger_call_that_waits_at_the_same_object_makes_no_other_one_the_youngest() -> None:
+    world = held([0, 1, 2])
+    young = world.call(0, 1, skew_ms=5)
+    world.call(1, 0, skew_ms=1)
+    world.call(2, 0, skew_ms=9)  # It waits, and nobody waits for it.
+    world.deliver_all()
+
+    world.time_passes(FIRST_MS)
+    world.deliver_all()
+
+    assert list(world.refused) == [young]
+
+
+def test_no_call_is_asked_about_twice_at_one_time() -> None:
+    world = held([0, 1, 2, 3, 4, 5])
+    for object, target in [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)]:
+        world.call(object, target)
+    world.deliver_all()
+    world.time_passes(10_000)
+    world.messages.clear()
+    world.call(5, 0, skew_ms=10)
+    world.deliver_all()
+
+    world.cores[0].time_passes(FIRST_MS)
+    world._settle(0)
+    world.deliver_all()
+
+    assert world.probes == 5
 
 
 def test_of_a_method_that_makes_several_calls_at_once_each_circle_is_broken() -> None:
@@ -394,62 +416,31 @@ def test_the_next_call_with_the_same_key_takes_the_place_of_one_that_is_refused(
     assert [copy.number for copy in holder.copies] == [twin]
 
 
-# What a partition tells.
-
-
-def told(world: Waits, id: CallId, target: int, **options: Any) -> object:
-    core = world.cores[world.places[target]]
-    arguments = options.pop("arguments", encode(str(id)))
-    number = core.call(
-        0, "", kind=Kind.PROBE, target=world.keys[target], arguments=arguments, **options
-    )
-    [(answered, code, payload)] = core.answers()
-    assert answered == number
-    return decode(payload) if code == 0 else Code(code)
-
-
-def test_a_partition_tells_what_a_call_waits_for_and_who_holds_its_object() -> None:
-    world, calls = crossed(TWO)
-    start_by_ms = world.sent[calls[0]].start_by_ms
-
-    assert told(world, calls[0], 1) == [
-        start_by_ms,
-        ["Knot[1].m0", "Knot[1].hold"],
-        [[0, calls[1].sequence, "Knot", "0"]],
-    ]
-
-
-def test_a_partition_tells_what_a_call_waits_for_that_has_started() -> None:
-    world = Waits([0, 1])
-    world.begin(0)
-    id = world.call(0, 1)
-    assert id is not None
+def test_a_call_with_the_key_of_a_younger_one_that_waits_hides_no_circle() -> None:
+    world = held(TWO)
+    world.cores[1].call(world._next(1), "m0", target=world.keys[1], key="k")
+    world.call(0, 1, skew_ms=100, key="k")  # It waits for the client's call to end.
+    refused = world.call(1, 0)
     world.deliver_all()
 
-    assert told(world, id, 1) == [None, ["Knot[1].m0"], []]
+    world.time_passes(FIRST_MS)
+    world.deliver_all()
+
+    assert list(world.refused) == [refused]
 
 
-def test_a_partition_tells_nothing_of_calls_that_are_not_there() -> None:
-    world, calls = crossed(TWO)
+def test_what_takes_the_place_of_a_late_call_may_be_late_itself() -> None:
+    world = held([0, 1, 1])
+    calls = [
+        world.call(object, 0, skew_ms=object * 1_000, key="k", method="same") for object in (1, 2)
+    ]
+    world.deliver_all()
+    waiting = world.cores[0].partition.mailboxes.get(world.keys[0])
+    assert waiting is not None
+    assert len(waiting.waiting) == 1
 
-    assert told(world, calls[0]._replace(sequence=77), 1) is None
-    assert told(world, CallId(partition_session_id("other", 0), 1, 1), 1) is None
+    world.time_passes(Limits().nested_start_ms + 1_500)
+    assert [call.request.sequence for call in waiting.waiting] == [calls[1].sequence]
+    world.time_passes(1_000)
 
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"arguments": b""},
-        {"arguments": encode(7)},
-        {"arguments": encode("no id")},
-        {"arguments": encode(f"{HERE.hex()}:5:1")},
-        {"encoding": int(Encoding.JSON)},
-    ],
-    ids=str,
-)
-def test_a_question_that_names_no_call_of_the_partition_is_malformed(
-    options: dict[str, Any],
-) -> None:
-    world, calls = crossed(TWO)
-
-    assert told(world, calls[0], 1, **options) == Code.MALFORMED
+    assert not waiting.waiting

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from perdure.errors import Code
 from perdure.frames import pack_error
-from perdure_node.core.calls import Call, Refusal
+from perdure_node.core.calls import Call
 from perdure_node.core.chains import chain_inside, chain_texts
 from perdure_node.core.gate import Gate
 from perdure_node.core.keys import Keys
@@ -28,7 +28,6 @@ class Owner(Protocol):
     """The partition whose calls wait."""
 
     number: int
-    stopped: Refusal | None
 
     def end_unrun(self, call: Call, code: int, payload: bytes) -> None:
         """Refuse a call for good."""

@@ -76,15 +76,9 @@ class Partition:
         )
         self._nested = NestedCalls(self, memory, self._keys, self._mailboxes, self._gate, limits)
         self._starter = Starter(
-            memory,
-            self._gate,
-            self.recorder,
-            self._reader,
-            self._keys,
-            self._mailboxes,
-            self.firings,
-            self._nested,
-        )
+            memory, self._gate, self.recorder, self._reader, self._keys, self._mailboxes,
+            self.firings, self._nested,
+        )  # fmt: skip
         self._mailboxes.start = self._starter.start
         self.blames = Blames(number, memory, self.recorder)
         self.journalled = Journalled(

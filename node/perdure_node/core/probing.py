@@ -53,7 +53,6 @@ class Owner(Protocol):
     """The partition whose calls wait."""
 
     number: int
-    stopped: Refusal | None
 
 
 class Refusing(Protocol):
@@ -212,11 +211,9 @@ class Probing:
 
     def _told(self, round: _Round, link: _Link, id: CallId, payload: bytes | None) -> None:
         """Take what another partition says of a call, however late."""
-        if payload is None or self._owner.stopped is not None:
-            return
-        fields = codec.decode(payload)
+        fields = None if payload is None else codec.decode(payload)
         if fields is None:
-            return  # It has ended, or has not come.
+            return  # Nobody knows; or it has ended, or has not come.
         waits = _Waits(*fields)
         further = _further(round, link, id, waits)
         if further is not None:
@@ -281,13 +278,11 @@ def _is_asked_for(call: Call) -> bool:
 
 
 def _holder_of(mailbox: Mailbox) -> Call | None:
-    """Return the call that an object's others wait for; None: none that waits itself.
+    """Return the call that an object's others wait for; one of them if they are shared.
 
-    Shared calls make no calls, so they end.
+    Shared calls make no calls, so nothing leads on from them.
     """
-    if not mailbox.running or mailbox.running[0].shared:
-        return None
-    return mailbox.running[0]
+    return mailbox.running[0] if mailbox.running else None
 
 
 def _awaited_calls(call: Call) -> list[list[Any]]:
