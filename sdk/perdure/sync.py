@@ -6,6 +6,8 @@
         cart = perdure.sync.run(Cart.get_or_create, request.user)
         perdure.sync.run(cart.add, "apple", 2)
 
+    perdure.sync.run(perdure.connect, "localhost:7400", routing="direct")    # or PERDURE_ADDRESS
+
 One event loop in a thread of its own serves the whole process, from the first call to its end.
 """
 

@@ -218,6 +218,22 @@ def test_without_a_router_no_node_is_left_and_one_that_rests_is_reached_at_once(
     assert bench.left == ["n1"]
 
 
+def test_a_node_that_came_back_with_the_router_is_not_left_for_the_time_before() -> None:
+    bench = Bench(map=the_map())
+    bench.need(0)
+    bench.up("n1", {0: 1, 2: 1})
+    bench.lost("n1")
+    bench.lost(HOME)
+    bench.wait(10 * LIMITS.patience_ms)
+
+    bench.up(HOME, {}, is_router=True, kept_at="r:1")
+    bench.wait(LIMITS.patience_ms - 1)
+    assert bench.left == []
+    bench.wait(1)
+
+    assert bench.left == ["n1"]
+
+
 def test_without_a_router_those_that_a_map_names_are_reached_too() -> None:
     bench = Bench(router=False)
     bench.up("n1", {0: 1, 2: 1}, kept_at="n1:1")

@@ -307,7 +307,11 @@ class KnownCluster:
             why = f"{address}: {answer}"
         if not (self._had_a_map or self._said_no_map):
             self._said_no_map = True
-            _log.warning("no map of the cluster yet, so a router takes all calls: %s", why)
+            _log.warning(
+                "no map of the cluster yet (%s): all calls go to %s until there is one",
+                why,
+                self._address,
+            )
         self._paths.learnt_nothing(self._now_ms())
         self._act()
 

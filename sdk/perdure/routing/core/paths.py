@@ -23,7 +23,7 @@ class PathLimits:
     """How patient a client is with servers, and how often it asks for maps."""
 
     patience_ms: int = 5_000
-    """A node that is not reached for so long is left, if a router takes its calls."""
+    """A node that is not reached for so long is left, if a router takes its calls meanwhile."""
 
     rest_first_ms: int = 5_000
     """For so long it is left alone; twice as long each time."""
@@ -93,6 +93,8 @@ class Paths:
         self._owners: dict[int, tuple[int, str]] = {}
         """Partition to epoch and node, as far as anybody has said."""
         self._work = PathWork()
+        self._router_since_ms = 0
+        """Since when a router has been up, while one is."""
         self._told_unreachable = False
         self._map_is_wanted = False
         self._map_is_coming = False
@@ -114,11 +116,7 @@ class Paths:
         """When to call `tick` next."""
         due = [self._ask_at_ms] if self._map_is_wanted and not self._map_is_coming else []
         if self._a_router_is_up:
-            due += [
-                peer.since_ms + self._limits.patience_ms
-                for peer in self._peers.values()
-                if self._tries(peer)
-            ]
+            due += [self._tried_until_ms(p) for p in self._peers.values() if self._tries(p)]
         return min(due) if due else None
 
     # What happens.
@@ -172,6 +170,8 @@ class Paths:
         if kept_at is not None:
             self._let_go_of_kept(peer)
             peer.kept = True
+        if is_router and not self._a_router_is_up:
+            self._router_since_ms = now_ms
         peer.is_router = is_router
         peer.state = _State.UP
         peer.was_reached = True
@@ -236,7 +236,7 @@ class Paths:
         if not self._a_router_is_up:
             return
         for peer in self._peers.values():
-            if self._tries(peer) and now_ms >= peer.since_ms + self._limits.patience_ms:
+            if self._tries(peer) and now_ms >= self._tried_until_ms(peer):
                 if not (peer.was_reached or peer.is_router or self._told_unreachable):
                     self._told_unreachable = True
                     self._work.unreachable = peer
@@ -254,6 +254,9 @@ class Paths:
     @staticmethod
     def _tries(peer: Peer) -> bool:
         return not peer.kept and peer.state in (_State.OPENING, _State.LOST)
+
+    def _tried_until_ms(self, peer: Peer) -> int:
+        return max(peer.since_ms, self._router_since_ms) + self._limits.patience_ms
 
     def _let_go_of_kept(self, but: Peer) -> None:
         """Note that another server than before is at the address that the client was given."""
