@@ -178,13 +178,20 @@ class RunQuestions:
             self._gate.outputs.append(Stop(run.call, reason, kill=False))
 
     def _list(
-        self, key: ObjectKey, copy: Copy, after: str, workflow: str | None, status: str | None
+        self,
+        key: ObjectKey,
+        copy: Copy,
+        after: str,
+        workflow: str | None,
+        status: str | None,
+        limit: int = _PAGE,
     ) -> None:
         """Tell of runs whose ids begin with the id that is asked for."""
         rows: list[dict[str, Any]] = []
-        more = True
-        while more and len(rows) < _PAGE:
-            ids, more = self._memory.list_ids(WORKFLOW, key.id, after, _PAGE)
+        more, limit = True, min(max(limit, 1), _PAGE)
+        page = limit if workflow is status is None else _PAGE
+        while more and len(rows) < limit:
+            ids, more = self._memory.list_ids(WORKFLOW, key.id, after, page)
             for id in ids:
                 after = id
                 one = ObjectKey(WORKFLOW, id)

@@ -29,6 +29,7 @@ from perdure.cli.options import (
     config_of,
     connect,
 )
+from perdure.cli.runs import runs
 from perdure.errors import PerdureError
 from perdure.hints import did_you_mean
 from perdure.ids import PARTITIONS_MAX
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(calls, name="calls")
 app.add_typer(bench, name="bench")
+app.add_typer(runs, name="runs")
 
 
 def main() -> None:

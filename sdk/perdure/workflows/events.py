@@ -85,6 +85,17 @@ def _scheduled(fields: list[Any]) -> _Said:
     return _Said(event, step, name, data if kind == "sleep" else kind)
 
 
+def _checkpoint(fields: list[Any]) -> _Said:
+    generation, hooks, _, received, dropped = fields
+    detail = {
+        "generation": generation,
+        "dropped": dropped,
+        "hooks": [hook[0] for hook in hooks],
+        "payloads": [payload[0] for payload in received],
+    }
+    return _Said("checkpoint", detail=detail)
+
+
 _OTHERS: Final[dict[str, Callable[[list[Any]], _Said]]] = {
     "s": _scheduled,
     "d": lambda f: _Said("step_failed" if f[1] else "step_completed", f[0], "", f[1], f[2]),
@@ -92,7 +103,7 @@ _OTHERS: Final[dict[str, Callable[[list[Any]], _Said]]] = {
     "a": lambda f: _Said("hook_unanswered", 0, "", f[0]),
     "y": lambda f: _Said("step_retrying", f[0], "", {"attempt": f[1], "due_ms": f[2]}, f[3]),
     "w": lambda f: _Said("stream_begun" if f[3] >= 0 else "stream_rewound", f[0], f[2], f[1]),
-    "k": lambda f: _Said("checkpoint", 0, "", {"generation": f[0], "dropped": f[4]}),
+    "k": _checkpoint,
     "x": lambda f: _Said("patched", 0, f[0]),
     "c": lambda f: _Said("cancel_requested", 0, "", f[0]),
     "p": lambda f: _Said("parked", 0, "", f[0]),
