@@ -382,13 +382,23 @@ def test_a_missing_deadline_is_the_default_and_an_absurd_one_is_cut() -> None:
 
 def test_a_deadline_that_has_passed_is_not_run() -> None:
     backend = EchoBackend()
-    for time_left in (0.0, -1.0):
+    for time_left in (0.0, -1.0, 0.001):
         with pytest.raises(Refusal) as caught:
             asyncio.run(answer_call(message(), time_left, backend, ServerLimits()))
 
         assert caught.value.status is grpc.StatusCode.DEADLINE_EXCEEDED
         assert (caught.value.reason, caught.value.applied) == ("DEADLINE_EXCEEDED", "no")
     assert backend.client.asked == []
+
+
+def test_a_deadline_that_passes_before_the_call_is_sent_is_not_run() -> None:
+    async def test(address: str) -> None:
+        for _ in range(20):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call_raw(address, "Calls/Call", message(), timeout=0.0)
+        await call_raw(address, "Calls/Call", message())
+
+    assert len(served(test).client.asked) == 1
 
 
 def test_describe_and_list_answer_as_the_backend_says() -> None:

@@ -38,6 +38,9 @@ KEY_BYTES_MAX: Final = 256
 
 _METHOD_BYTES_MAX: Final = 512
 
+_PASSED_S: Final = 0.001
+"""gRPC sends a deadline that has passed as one nanosecond, and rounds that up to so much."""
+
 _KINDS: Final = {
     calls_pb2.OPERATION_UNSPECIFIED: Kind.CALL,
     calls_pb2.OPERATION_GET_OR_CREATE: Kind.GET_OR_CREATE,
@@ -89,7 +92,7 @@ async def answer_call(
     encoding, arguments = _arguments_of(request, kind)
     key = _key_of(request)
     backend.check_owner(target)
-    if time_left <= 0:
+    if time_left <= _PASSED_S:
         raise refusal_of_error(
             DeadlineExceeded("the deadline had passed before the call began"), applied="no"
         )
