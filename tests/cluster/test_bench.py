@@ -36,6 +36,8 @@ class BenchedCart(DurableObject):
 """
 
 OWN = """
+import os
+
 from shop import BenchedCart
 
 
@@ -52,6 +54,10 @@ async def buy(number, chance):
 async def fail(number, chance):
     cart = await BenchedCart.get_or_create("ready")
     await cart.fail()
+
+
+async def die(number, chance):
+    os._exit(7)
 """
 
 
@@ -146,6 +152,16 @@ def test_a_run_in_which_no_call_succeeds_is_no_success(tmp_path: Path) -> None:
     assert "100 %" in done.stdout
 
 
+def test_a_process_that_calls_and_dies_ends_the_command(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "load.py").write_text(OWN)
+
+    done = perdure("bench", "--scenario", "load:die", "--embedded", *SHORT, cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("perdure: a process that calls has ended with status 7\n")
+
+
 def test_more_than_can_be_answered_is_goodput_lost_and_not_hidden(tmp_path: Path) -> None:
     done = perdure(
         *("bench", "--scenario", "hot", "--rate", "100000", "--timeout", "2", *SHORT),
@@ -200,7 +216,7 @@ def test_two_results_are_compared_figure_by_figure(tmp_path: Path) -> None:
     better = perdure("bench", "compare", str(before), str(after))
 
     assert same.returncode == better.returncode == 0
-    verdicts = [line.rstrip().rpartition("  ")[2] for line in same.stdout.splitlines()[1:]]
+    verdicts = [line.rstrip().rpartition("  ")[2] for line in same.stdout.splitlines()[2:]]
     assert set(verdicts) == {"within noise"}
     [line] = [line for line in better.stdout.splitlines() if "calls_per_s" in line]
     assert line.rstrip().endswith("better")

@@ -174,6 +174,14 @@ def test_a_rate_that_could_not_be_offered_is_named() -> None:
     assert "could not" not in notes_on(part([1.0], [1.0], offered=1_000), job=job)
 
 
+def test_costs_that_nobody_could_look_at_are_said_to_be_unknown() -> None:
+    cost = Seen([Watched("node n1", cpu_s=9.0)], (), seconds=0.0, busy_cores=0.0, cores=2)
+    run = round_of(JOB, part([1.0], [1.0]), cost, [])
+
+    assert "not known: perdure bench itself was held up" in "\n".join(run.notes)
+    assert not [name for name in metrics_of(run) if "node n1" in name]
+
+
 def test_timers_that_do_not_keep_up_are_named() -> None:
     seen = part([1.0])
     seen.left = 5

@@ -133,7 +133,7 @@ def test_many_cases_are_shown_scenario_by_scenario() -> None:
 
     html = html_of(settings(*names, targets=(NODE, THREE)), results)
 
-    assert re.findall(r"<h2>(counter|hot|read)</h2>", html) == names
+    assert re.findall(r'<h2 class="part">(counter|hot|read)</h2>', html) == names
     assert html.count('aria-label="Latency by percentile"') == 3
 
 

@@ -11,7 +11,7 @@ __all__ = ["Axis", "beyond", "linear", "logarithmic", "percent_slow"]
 
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 _TICKS: Final = 5
-_DECADES_FEW: Final = 1.6
+_DECADES_FEW: Final = 2.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,10 +63,13 @@ class Sample:
 
     @property
     def spread(self) -> float | None:
-        """Half of what lies between them, as a share of the median. None: one round has none."""
-        if len(self.rounds) < 2:
+        """Half of what lies between them, as a share of the median.
+
+        None: one round has none, and there is no share of 0.
+        """
+        if len(self.rounds) < 2 or not self.median:
             return None
-        return (self.high - self.low) / 2 / self.median if self.median else 0.0
+        return (self.high - self.low) / 2 / self.median
 
 
 @dataclass(slots=True)
@@ -76,7 +79,8 @@ class Round:
     part: Part
     """What all processes that called saw."""
     processes: list[Watched]
-    watched_s: float
+    """What it has cost; none: that is not known."""
+    watched_s: float = 0.0
     """How long CPU time was measured."""
     others_cores: float = 0.0
     """Cores that programs used which have nothing to do with this."""

@@ -23,6 +23,9 @@ _OTHERS_MANY: Final = 0.15
 _BEHIND_MIN: Final = 0.98
 """A process that makes a smaller share of the calls that are due is behind."""
 
+_WATCHED_MIN: Final = 0.5
+"""Costs that were watched for a smaller share of a run say nothing about it."""
+
 _EMBEDDED: Final = "caller and node"
 
 
@@ -43,11 +46,18 @@ def round_of(job: Job, part: Part, seen: Seen, notes: list[str]) -> Round:
         elif is_caller:
             callers.append(watched)
         processes.append(watched)
-    used_s = sum(watched.cpu_s for watched in processes)
-    others_cores = max(0.0, seen.busy_cores - used_s / seen.seconds)
-    run = Round(part, processes, seen.seconds, others_cores, seen.cores, list(notes))
+    run = Round(part, processes, cores=seen.cores, notes=list(notes))
     run.notes += [f"{name} ended during a run" for name in seen.gone]
-    run.notes += _saturation(job, callers, seen)
+    if seen.seconds >= _WATCHED_MIN * run.seconds:
+        run.watched_s = seen.seconds
+        used_s = sum(watched.cpu_s for watched in processes)
+        run.others_cores = max(0.0, seen.busy_cores - used_s / seen.seconds)
+        run.notes += _saturation(job, callers, seen)
+    else:
+        run.processes = []
+        run.notes.append(
+            "CPU time and memory are not known: perdure bench itself was held up too long to look"
+        )
     run.notes += _load_notes(job, part)
     return run
 

@@ -145,7 +145,8 @@ class OwnLauncher:
             async with asyncio.timeout(self._timeout_s):
                 await self._function(number, self._chance)
         except Exception as error:
-            self._meter.failed(type(error).__name__, str(error))
+            text = str(error) or f"(without a text; --timeout is {self._timeout_s:g} s)"
+            self._meter.failed(type(error).__name__, text)
             self._landed(time.monotonic_ns(), False)
         else:
             now_ns = time.monotonic_ns()

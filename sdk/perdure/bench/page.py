@@ -19,6 +19,7 @@ body { margin: 0 auto; max-width: 940px; padding: 32px 24px 64px; background: va
   color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans",
   sans-serif; }
 h1 { font-size: 28px; margin: 0 0 4px; } h2 { font-size: 21px; margin: 44px 0 4px; }
+.part { font-size: 26px; border-top: 2px solid var(--line); padding-top: 24px; }
 p { margin: 6px 0 12px; } ul { padding-left: 20px; margin: 6px 0 16px; } li { margin: 3px 0; }
 .soft, figcaption { color: var(--soft); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; margin: 12px 0; }

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from perdure.bench.figures import Case
@@ -35,11 +36,11 @@ class _Bars:
         self._task = bars.add_task("", total=total_s, rate="")
 
     def say(self, line: str) -> None:
-        self._bars.console.print(f"[dim]{line}[/]", highlight=False)
+        self._bars.console.print(line, style="dim", markup=False, highlight=False)
 
     def run(self, case: Case, number: int) -> None:
         self._done += 1
-        self._case = f"round {number + 1} of {self._settings.rounds}: {case}"
+        self._case = f"round {number + 1} of {self._settings.rounds}: {escape(str(case))}"
         self._bars.update(self._task, completed=self._done * self._each_s, rate="")
 
     def phase(self, what: str) -> None:

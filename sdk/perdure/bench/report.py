@@ -50,9 +50,11 @@ def html_of(settings: Settings, results: Sequence[Result]) -> str:
     ]
     for group in _groups(results):
         if group is not results:
-            parts.append(f"<h2>{escape(group[0].case.scenario)}</h2>")
+            parts.append(f'<h2 class="part">{escape(group[0].case.scenario)}</h2>')
         parts += _latency(group)
         parts += _over_time(group, settings.seconds)
+    if len(_groups(results)) > 1:
+        parts.append('<h2 class="part">all scenarios</h2>')
     parts += _cpu(results)
     parts += _memory(results, settings.seconds)
     parts += _all_figures(results)

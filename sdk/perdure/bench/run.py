@@ -227,10 +227,13 @@ async def _run_once(settings: Settings, job: Job, place: Place, progress: Progre
         watch = Watch({**place.pids(), **callers.pids()}, os.getpid())
         start_ns = callers.begin()
         progress.phase("warming up")
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_watch(settings, watch, start_ns, progress))
-            done = group.create_task(callers.done(progress.calls))
-        part = merge(done.result())
+        watching = asyncio.create_task(_watch(settings, watch, start_ns, progress))
+        try:
+            part = merge(await callers.done(progress.calls))
+            await watching
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
     died = [f"{death}; it was started again" for death in place.deaths()[deaths:]]
     return round_of(job, part, watch.seen(), [*place.notes, *died])
 

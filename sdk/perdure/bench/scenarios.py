@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -95,10 +96,11 @@ def _reads(type: str, objects: int, chance: Random) -> Iterator[Shot]:
         yield next(reads if random() < 0.9 else writes)
 
 
-def _new(type: str, _objects: int, chance: Random) -> Iterator[Shot]:
-    start = chance.getrandbits(64)
+def _new(type: str, _objects: int, _chance: Random) -> Iterator[Shot]:
+    # Not from the seed: the same command over the same data would find them all.
+    name = f"new-{uuid.uuid4().hex}"
     for number in count():
-        yield Shot(ObjectKey(type, f"new-{start:x}-{number}"), "", kind=Kind.GET_OR_CREATE)
+        yield Shot(ObjectKey(type, f"{name}-{number}"), "", kind=Kind.GET_OR_CREATE)
 
 
 _ADD: Final = _uniform(lambda key: Shot(key, "add", 1))

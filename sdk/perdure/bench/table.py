@@ -49,7 +49,7 @@ def _print_rates(console: Console, results: Sequence[Result], *, open_loop: bool
     table = _table(["offered/s", *headings] if open_loop else headings)
     for result in results:
         samples = result.samples()
-        row = [result.case.scenario, result.case.target]
+        row = _case(result)
         if open_loop:
             row.append(_number(samples["offered_per_s"]))
         row += [_number(samples["calls_per_s"]), spread(samples["calls_per_s"])]
@@ -67,7 +67,7 @@ def _print_latencies(console: Console, results: Sequence[Result]) -> None:
             milliseconds(samples[name].median) if name in samples else ""
             for name in (*PERCENTILES, "max_ms")
         ]
-        table.add_row(result.case.scenario, result.case.target, *cells)
+        table.add_row(*_case(result), *cells)
     console.print(table)
 
 
@@ -85,7 +85,7 @@ def _print_processes(console: Console, results: Sequence[Result]) -> None:
     table = _table(["CPU µs/call", "", "cores", "memory MB"], ["scenario", "against", "process"])
     for result in results:
         samples = result.samples()
-        first = [result.case.scenario, result.case.target]
+        first = _case(result)
         for name in processes_of(samples):
             per_call = samples.get(f"cpu_us_per_call {name}")
             table.add_row(
@@ -145,6 +145,10 @@ def milliseconds(number: float) -> str:
 def spread(sample: Sample) -> str:
     """Return how far rounds lie apart: `±4 %`. Empty when there was only one."""
     return "" if sample.spread is None else f"±{100 * sample.spread:.0f} %"
+
+
+def _case(result: Result) -> list[str]:
+    return [escape(result.case.scenario), escape(result.case.target)]
 
 
 def _number(sample: Sample) -> str:

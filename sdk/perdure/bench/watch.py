@@ -106,7 +106,7 @@ class Watch:
             list(self._watched.values()),
             gone=self._gone,
             seconds=seconds,
-            busy_cores=(self._machine[1] - self._machine[0]) / seconds,
+            busy_cores=(self._machine[1] - self._machine[0]) / seconds if seconds else 0.0,
             cores=psutil.cpu_count() or 1,
         )
 
