@@ -2,73 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, field
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from harness.forwarding_bench import Bench, Stream, bodies
 
 from perdure.errors import KINDS, CallRejected, Code
-from perdure.frames import AnswerFrame, CallFrame
-from perdure.routing.core.forwarding import Forwarding
 from perdure.routing.core.limits import ForwardingLimits
-
-
-@dataclass(eq=False)
-class Stream:
-    """A caller's stream."""
-
-    closed: bool = False
-    answers: list[tuple[int, int]] = field(default_factory=list)
-
-
-class Bench:
-    """A `Forwarding` with two nodes; n1 has the even partitions, n2 the odd ones."""
-
-    def __init__(self, limits: ForwardingLimits | None = None) -> None:
-        self.core: Forwarding[Stream] = Forwarding(4, limits or ForwardingLimits())
-        self.now_ms = 1_000
-        self.sent: list[tuple[str, CallFrame]] = []
-
-    def up(self, node: str, epoch: int = 1) -> None:
-        owned = {0: epoch, 2: epoch} if node == "n1" else {1: epoch, 3: epoch}
-        self.core.node_welcomed(self.now_ms, node, owned)
-        self.done()
-
-    def lost(self, node: str) -> None:
-        self.core.node_lost(self.now_ms, node)
-        self.done()
-
-    def call(
-        self, stream: Stream, number: int, partition: int = 0, time_left_ms: int = 1_000
-    ) -> None:
-        frame = CallFrame(number, partition, time_left_ms, b"%d" % number)
-        self.core.calls_arrived(self.now_ms, [frame], stream)
-        self.done()
-
-    def answer(self, copy: CallFrame, code: int) -> None:
-        self.core.answers_arrived(self.now_ms, [AnswerFrame(copy.number, code, b"")])
-        self.done()
-
-    def tick(self, after_ms: int) -> None:
-        self.now_ms += after_ms
-        self.core.tick(self.now_ms)
-        self.done()
-
-    def done(self) -> None:
-        work = self.core.take()
-        for node, frames in work.sends.items():
-            self.sent += [(node, frame) for frame in frames]
-        for stream, answer in work.answers:
-            stream.answers.append((answer.number, answer.code))
-
-    def take_sent(self) -> list[CallFrame]:
-        sent, self.sent = self.sent, []
-        return [frame for _, frame in sent]
-
-
-def bodies(frames: list[CallFrame]) -> list[bytes]:
-    return [frame.body for frame in frames]
 
 
 def test_a_call_goes_to_the_owner_and_its_answer_back_under_the_callers_number() -> None:
@@ -164,13 +101,9 @@ def test_a_new_owner_is_asked_at_once() -> None:
     assert [(node, frame.body) for node, frame in bench.sent] == [("n2", b"1")]
 
 
-EVERYTHING = dict.fromkeys(range(4), 0)
-"""What a router claims."""
-
-
 def test_calls_go_to_a_router_while_no_node_claims_their_partition_and_to_the_node_again() -> None:
     bench, stream = Bench(), Stream()
-    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.up("router")
     bench.call(stream, 1)
     bench.up("n1")
     bench.call(stream, 2)
@@ -187,7 +120,7 @@ def test_calls_go_to_a_router_while_no_node_claims_their_partition_and_to_the_no
 
 def test_a_node_that_denies_what_it_claimed_is_believed_when_somebody_else_claims_it() -> None:
     bench, stream = Bench(), Stream()
-    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.up("router")
     bench.up("n1")
     bench.call(stream, 1)
     bench.call(stream, 2, partition=2)
@@ -207,7 +140,7 @@ def test_a_node_that_denies_what_it_claimed_is_believed_when_somebody_else_claim
 
 def test_a_node_that_has_denied_a_partition_has_it_when_it_claims_it_again() -> None:
     bench, stream = Bench(), Stream()
-    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.up("router")
     bench.up("n1")
     bench.call(stream, 1)
     (copy,) = bench.take_sent()
@@ -221,7 +154,7 @@ def test_a_node_that_has_denied_a_partition_has_it_when_it_claims_it_again() -> 
 
 def test_calls_are_called_back_only_from_where_their_partition_is_not_any_more() -> None:
     bench, stream = Bench(), Stream()
-    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.up("router")
     bench.call(stream, 1)
     bench.call(stream, 2, partition=1)
     bench.call(stream, 3)
@@ -246,7 +179,7 @@ def test_calls_that_went_astray_and_calls_that_wait_leave_in_the_order_they_came
         bench.call(stream, number)
     copies = bench.take_sent()
     bench.answer(copies[1], Code.DRAINING)
-    bench.core.node_welcomed(bench.now_ms, "router", EVERYTHING)
+    bench.up("router")
 
     bench.lost("n1")
 
@@ -445,135 +378,3 @@ def test_a_lost_node_with_more_calls_than_may_wait_answers_the_rest_with_nobody_
     bench.lost("n1")
 
     assert stream.answers == [(3, Code.OWNER_LOST)]
-
-
-_CODES = [Code.OK] * 4 + [Code.RAISED, *(c for c in KINDS if c != Code.RAISED)]
-
-
-class World:
-    """Two nodes that come and go and answer anything, and all that is true of the copies."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.bench = Bench(ForwardingLimits(waiting_calls_max=6, calls_max=12))
-        self.streams = [Stream(), Stream()]
-        self.asked: list[tuple[Stream, int]] = []
-        self.live: dict[str, list[CallFrame]] = {}
-        """Copies on each node that can be reached and has not answered them."""
-        self.astray: set[bytes] = set()
-
-    def step(self, number: int) -> None:
-        """Let anything happen."""
-        match self.chance.randrange(7):
-            case 0 | 1:
-                self.call(number)
-            case 2:
-                self.node_comes(self.chance.choice(["n1", "n2"]))
-            case 3:
-                self.node_goes(self.chance.choice(["n1", "n2"]))
-            case 4 | 5:
-                self.node_answers()
-            case _:
-                self.bench.tick(self.chance.choice([1, 50, 700]))
-
-    def call(self, number: int) -> None:
-        chance = self.chance
-        stream = chance.choice(self.streams)
-        self.asked.append((stream, number))
-        self.bench.call(stream, number, chance.randrange(4), chance.choice([20, 200, 500, 5_000]))
-
-    def node_comes(self, node: str) -> None:
-        if node not in self.live:
-            self.live[node] = []
-            self.bench.up(node)
-
-    def node_goes(self, node: str) -> None:
-        if node in self.live and self.chance.random() < 0.5:
-            self.astray |= {copy.body for copy in self.live.pop(node)}
-            self.bench.lost(node)
-
-    def node_answers(self) -> None:
-        copies = [copy for node in self.live for copy in self.live[node]]
-        if not copies:
-            return
-        copy = self.chance.choice(copies)
-        for on_node in self.live.values():
-            on_node[:] = [c for c in on_node if c is not copy]
-        code = self.chance.choice(_CODES)
-        if code == Code.OWNER_LOST:
-            self.astray.add(copy.body)
-        self.bench.answer(copy, code)
-
-    def check(self, seen: dict[Stream, int]) -> None:
-        """Check what came out since `seen`: new copies and new answers."""
-        for node, copy in self.bench.sent:
-            assert not self.is_live(copy.body)
-            self.live[node].append(copy)
-        self.bench.sent.clear()
-        for stream in self.streams:
-            for number, code in stream.answers[seen[stream] :]:
-                kind = KINDS.get(Code(code))
-                if kind is not None and issubclass(kind.error, CallRejected):
-                    assert b"%d" % number not in self.astray, (number, code)
-                    assert not self.is_live(b"%d" % number), (number, code)
-
-    def is_live(self, body: bytes) -> bool:
-        return any(copy.body == body for copies in self.live.values() for copy in copies)
-
-    def seen(self) -> dict[Stream, int]:
-        return {stream: len(stream.answers) for stream in self.streams}
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.integers(0, 2**32))
-def test_whatever_happens_each_call_is_answered_once_and_no_refusal_is_a_lie(seed: int) -> None:
-    world = World(seed)
-    for number in range(1, 60):
-        seen = world.seen()
-        world.step(number)
-        world.check(seen)
-    for _ in range(4):
-        seen = world.seen()
-        world.bench.tick(5_000)
-        for copies in world.live.values():
-            copies.clear()
-        world.check(seen)
-
-    for stream in world.streams:
-        numbers = sorted(number for number, _ in stream.answers)
-        assert numbers == sorted(number for s, number in world.asked if s is stream)
-    assert world.bench.core.open_count == 0
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32))
-def test_calls_of_a_partition_leave_in_the_order_they_came_while_its_owner_stays(seed: int) -> None:
-    chance = random.Random(seed)
-    bench, stream = Bench(), Stream()
-    waiting: list[CallFrame] = []
-    delivered: list[int] = []
-    up = False
-    number = 0
-    for _ in range(80):
-        match chance.randrange(4):
-            case 0:
-                number += 1
-                bench.call(stream, number, time_left_ms=10**6)
-            case 1:
-                up = not up
-                (bench.up if up else bench.lost)("n1")
-                waiting.clear()
-            case 2:
-                # A node answers what it gets in order, and refuses all or nothing.
-                code = chance.choice([Code.OK, Code.DRAINING])
-                for copy in waiting:
-                    if code == Code.OK:
-                        delivered.append(int(copy.body))
-                    bench.answer(copy, code)
-                waiting.clear()
-            case _:
-                bench.tick(500)
-        waiting += bench.take_sent()
-        assert [int(c.body) for c in waiting] == sorted(int(c.body) for c in waiting)
-
-    assert delivered == sorted(delivered)
