@@ -189,6 +189,14 @@ def firings_waiting(node: Node, type: str = "Bell", id: str = "x") -> int:
     return 0 if mailbox is None else sum(call.firing for call in mailbox.waiting)
 
 
+async def hold(node: Node, caller: Caller, method: str = "hold", *args: Any) -> asyncio.Task[Any]:
+    """Call a method of the bell `x` that waits for a gate, and return when it does."""
+    call = asyncio.ensure_future(caller.call("Bell", method, *args))
+    mailboxes = partition_with(node, "Bell").mailboxes
+    await until(lambda: (box := mailboxes.get(ObjectKey("Bell", "x"))) and box.running)
+    return call
+
+
 def let_fire(node: Node) -> None:
     """Let everything fire that is due by the node's clock, which a test has put forward."""
     node._ring(node._clock.wall_ms())

@@ -11,12 +11,14 @@ from harness.bells import ShiftedClock, let_fire, partition_with, state_when, ti
 from harness.loop import on_loop
 from harness.nodes import Caller, running, settings
 from harness.parcels import OPEN
+from harness.tally import HeldSync, settled
 
 from perdure import codec
 from perdure.errors import Code
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
 from perdure_node.core.limits import Limits
+from perdure_node.journal.settings import JournalSettings
 from perdure_node.node import Node
 
 SENDER, DEPOT = "ParcelSender", "ParcelDepot"
@@ -250,6 +252,20 @@ async def test_a_key_makes_two_sends_one(tmp_path: Path) -> None:
         await until(lambda: not on_its_way(node))
         await send(caller, "d", "end")
         assert await came(caller, 3) == ["once", "from inside", "end"]
+
+
+@on_loop
+async def test_a_send_is_accepted_when_it_is_durable(tmp_path: Path) -> None:
+    disk = HeldSync()
+    journal = JournalSettings(segment_bytes=1 << 20, sync=disk)
+    async with running(settings(tmp_path, journal=journal)) as (_, caller):
+        await create(caller, "d")
+        disk.free.clear()
+        sending = asyncio.ensure_future(send(caller, "d", "slowly"))
+        await settled(200)
+        assert not sending.done()
+        disk.free.set()
+        assert (await sending).code == 0
 
 
 @on_loop

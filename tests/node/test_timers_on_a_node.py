@@ -14,6 +14,7 @@ from harness.bells import (
     ShiftedClock,
     firings_waiting,
     fresh_gates,
+    hold,
     let_fire,
     partition_with,
     state_when,
@@ -27,6 +28,7 @@ from perdure import Timer
 from perdure.errors import RemoteError, TooManyTimers
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
+from perdure_node.core.firings import LATER_MS
 from perdure_node.core.limits import Limits
 
 HOUR = 3_600
@@ -165,6 +167,7 @@ async def test_a_firing_that_has_left_nothing_yet_begins_again_after_a_crash(
         await caller.create("Bell")
         await caller.call("Bell", "set_method", 0.001, "ring_when_open")
         await until(lambda: ENTERED)
+        await caller.create("Bell", "y")  # A later record: whatever was before it is durable.
     GATES["go"].set()
     async with running(settings(tmp_path)) as (node, caller):
         await state_when(caller, lambda state: state["rings"] == ["waited"])
@@ -177,12 +180,14 @@ async def test_a_timer_that_is_cancelled_while_it_waits_for_the_object_does_not_
     tmp_path: Path,
 ) -> None:
     fresh_gates("hold")
-    async with running(settings(tmp_path)) as (node, caller):
+    clock = ShiftedClock()
+    async with running(settings(tmp_path), clock=clock) as (node, caller):
         await caller.create("Bell")
-        await caller.call("Bell", "set", 0.05, "never")
-        cancelled = caller.call("Bell", "hold_then_cancel", "ring")
-        held = asyncio.ensure_future(cancelled)
-        await until(lambda: firings_waiting(node))
+        await caller.call("Bell", "set", HOUR, "never")
+        held = await hold(node, caller, "hold_then_cancel", "ring")
+        clock.shift_ms = HOUR * 1_000
+        let_fire(node)
+        assert firings_waiting(node) == 1
         GATES["hold"].set()
         assert await held is True
         assert await caller.call("Bell", "add") == 0
@@ -194,11 +199,14 @@ async def test_a_timer_that_is_set_anew_while_it_waits_for_the_object_fires_once
     tmp_path: Path,
 ) -> None:
     fresh_gates("hold")
-    async with running(settings(tmp_path)) as (node, caller):
+    clock = ShiftedClock()
+    async with running(settings(tmp_path), clock=clock) as (node, caller):
         await caller.create("Bell")
-        await caller.call("Bell", "set", 0.05, "old")
-        held = asyncio.ensure_future(caller.call("Bell", "hold_then_set", 0.05, "new"))
-        await until(lambda: firings_waiting(node))
+        await caller.call("Bell", "set", HOUR, "old")
+        held = await hold(node, caller, "hold_then_set", 0.05, "new")
+        clock.shift_ms = HOUR * 1_000
+        let_fire(node)
+        assert firings_waiting(node) == 1
         GATES["hold"].set()
         await held
         await state_when(caller, lambda state: state["rings"] == ["new"])
@@ -257,15 +265,22 @@ async def test_a_method_that_is_resumed_does_not_set_again_what_it_had_set(tmp_p
 async def test_a_full_mailbox_delays_a_firing(tmp_path: Path) -> None:
     fresh_gates("hold")
     limits = Limits(mailbox_calls_max=1)
-    async with running(settings(tmp_path, limits=limits)) as (node, caller):
+    clock = ShiftedClock()
+    async with running(settings(tmp_path, limits=limits), clock=clock) as (node, caller):
         await caller.create("Bell")
-        await caller.call("Bell", "set", 0.02, "late")
-        held = asyncio.gather(caller.call("Bell", "hold"), caller.call("Bell", "add"))
-        timers = partition_with(node, "Bell").memory.timers
-        await until(lambda: timers._put_off)
+        await caller.call("Bell", "set", HOUR, "late")
+        held = await hold(node, caller)
+        behind = asyncio.ensure_future(caller.call("Bell", "add"))
+        mailbox = partition_with(node, "Bell").mailboxes.get(ObjectKey("Bell", "x"))
+        await until(lambda: mailbox.waiting)
+        clock.shift_ms = HOUR * 1_000
+        let_fire(node)
+        assert partition_with(node, "Bell").memory.timers._put_off
         assert firings_waiting(node) == 0
         GATES["hold"].set()
-        assert await held == [None, 0]
+        assert await asyncio.gather(held, behind) == [None, 0]
+        clock.shift_ms += LATER_MS
+        let_fire(node)
         await state_when(caller, lambda state: state["rings"] == ["late"])
         assert timers_of(node) == []
 
@@ -279,20 +294,23 @@ async def test_deleting_an_object_removes_its_timers_also_those_that_wait_to_run
     tmp_path: Path,
 ) -> None:
     fresh_gates("hold")
-    async with running(settings(tmp_path), crash=True) as (node, caller):
+    clock = ShiftedClock()
+    async with running(settings(tmp_path), crash=True, clock=clock) as (node, caller):
         await caller.create("Bell")
-        await caller.call("Bell", "set", HOUR, "never", "later")
-        await caller.call("Bell", "set", 0.05, "never")
-        held = asyncio.ensure_future(caller.call("Bell", "hold"))
-        await until(lambda: partition_with(node, "Bell").mailboxes.get(ObjectKey("Bell", "x")))
+        await caller.call("Bell", "set", 2 * HOUR, "never", "later")
+        await caller.call("Bell", "set", HOUR, "never")
+        held = await hold(node, caller)
         deleted = asyncio.ensure_future(delete(caller))
-        await until(lambda: firings_waiting(node))
+        mailbox = partition_with(node, "Bell").mailboxes.get(ObjectKey("Bell", "x"))
+        await until(lambda: mailbox.waiting)
+        clock.shift_ms = HOUR * 1_000
+        let_fire(node)
+        assert firings_waiting(node) == 1
         GATES["hold"].set()
         await asyncio.gather(held, deleted)
         await caller.create("Bell")
         assert timers_of(node) == []
         assert await caller.call("Bell", "add") == 0
-    clock = ShiftedClock()
     clock.shift_ms = 2 * HOUR * 1_000
     async with running(settings(tmp_path), clock=clock) as (node, caller):
         let_fire(node)
