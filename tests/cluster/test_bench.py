@@ -164,8 +164,8 @@ def test_a_process_that_calls_and_dies_ends_the_command(tmp_path: Path) -> None:
 
 def test_more_than_can_be_answered_is_goodput_lost_and_not_hidden(tmp_path: Path) -> None:
     done = perdure(
-        *("bench", "--scenario", "hot", "--rate", "100000", "--timeout", "2", *SHORT),
-        *("--rounds", "1", "--json", "-"),
+        *("bench", "--scenario", "hot", "--rate", "50000", "--timeout", "5", *SHORT),
+        *("--limit", "mailbox_calls_max=20", "--rounds", "1", "--json", "-"),
     )
 
     [each] = figures(done).values()
@@ -175,8 +175,6 @@ def test_more_than_can_be_answered_is_goodput_lost_and_not_hidden(tmp_path: Path
     assert calls < 0.9 * offered
     assert each["errors"]["Overloaded"] > 0
     assert each["figures"]["failed_percent"]["median"] > 0
-    # Who was answered late has a latency that says so.
-    assert each["figures"]["p99_ms"]["median"] > 50
 
 
 def test_a_running_cluster_is_measured_when_its_app_knows_the_classes(tmp_path: Path) -> None:

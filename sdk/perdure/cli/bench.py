@@ -22,99 +22,109 @@ NEEDED = {"hdrhistogram": "hdrh", "psutil": "psutil"}
 Result = Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]
 
 
+Scenario = Annotated[
+    str,
+    typer.Option(
+        "--scenario",
+        "-s",
+        help="counter, hot, read, session, large, create, cold, nested, service, timers, or "
+        "module:function of yours; several with commas between.",
+    ),
+]
+Embedded = Annotated[
+    bool, typer.Option("--embedded", help="Call a node in the process that calls.")
+]
+Node = Annotated[bool, typer.Option("--node", help="Call one node, without a router. The default.")]
+Router = Annotated[
+    bool, typer.Option("--router", help="Call one node through a router: as --nodes 1.")
+]
+Nodes = Annotated[
+    list[int] | None,
+    typer.Option(min=1, max=100, help="Call so many nodes through a router.", show_default=False),
+]
+Addresses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--address",
+        "-a",
+        help="Call a running router or node, whose app imports perdure.bench.app.",
+        show_default=False,
+    ),
+]
+Routing = Annotated[
+    str,
+    typer.Option(
+        help="With --nodes and --address: router, direct (straight to the nodes), or "
+        "router,direct in turns."
+    ),
+]
+InFlight = Annotated[
+    int | None,
+    typer.Option(min=1, max=100_000, help="Calls without an answer, always.", show_default="64"),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="Calls a second instead, whatever is answered.", show_default=False),
+]
+Objects = Annotated[
+    int | None, typer.Option(min=1, help="How many are called.", show_default="by scenario")
+]
+Processes = Annotated[int, typer.Option(min=1, max=64, help="That call.")]
+Rounds = Annotated[
+    int, typer.Option(min=1, max=100, help="Runs of each scenario and target, in turns.")
+]
+Seconds = Annotated[float, typer.Option(min=0.2, help="Of each run, that count.")]
+WarmUp = Annotated[float, typer.Option(min=0, help="Seconds before, that do not.")]
+Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds of each call.")]
+Seed = Annotated[int, typer.Option(help="Of the objects that are called.")]
+App = Annotated[
+    str | None,
+    typer.Option(help="Of your classes; else the module of your scenario.", show_default=False),
+]
+KeptData = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where nodes that it starts keep their data; else it is removed.", show_default=False
+    ),
+]
+Partitions = Annotated[
+    int | None,
+    typer.Option(min=1, max=PARTITIONS_MAX, help="Of clusters that it starts.", show_default="64"),
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(help="Where to write all figures as JSON; - prints them.", show_default=False),
+]
+Report = Annotated[
+    Path | None, typer.Option(help="Where to write plots, as one HTML file.", show_default=False)
+]
+
+
 @bench.callback(invoke_without_command=True)
 def measure(  # noqa: PLR0913, PLR0917 - its options
     context: typer.Context,
-    scenario: Annotated[
-        str,
-        typer.Option(
-            "--scenario",
-            "-s",
-            help="counter, hot, read, session, large, create, cold, nested, service, timers, or "
-            "module:function of yours; several with commas between.",
-        ),
-    ] = "counter",
-    embedded: Annotated[
-        bool, typer.Option("--embedded", help="Call a node in the process that calls.")
-    ] = False,
-    node: Annotated[
-        bool, typer.Option("--node", help="Call one node, without a router. The default.")
-    ] = False,
-    router: Annotated[
-        bool, typer.Option("--router", help="Call one node through a router: as --nodes 1.")
-    ] = False,
-    nodes: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=1, max=100, help="Call so many nodes through a router.", show_default=False
-        ),
-    ] = None,
-    address: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--address",
-            "-a",
-            help="Call a running router or node, whose app imports perdure.bench.app.",
-            show_default=False,
-        ),
-    ] = None,
-    routing: Annotated[
-        str,
-        typer.Option(
-            help="With --nodes and --address: router, direct (straight to the nodes), or "
-            "router,direct in turns."
-        ),
-    ] = "router",
-    inflight: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=100_000, help="Calls without an answer, always.", show_default="64"
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1, help="Calls a second instead, whatever is answered.", show_default=False
-        ),
-    ] = None,
-    objects: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many are called.", show_default="by scenario"),
-    ] = None,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="That call.")] = 1,
-    rounds: Annotated[
-        int, typer.Option(min=1, max=100, help="Runs of each scenario and target, in turns.")
-    ] = 3,
-    seconds: Annotated[float, typer.Option(min=0.2, help="Of each run, that count.")] = 5.0,
-    warm_up: Annotated[float, typer.Option(min=0, help="Seconds before, that do not.")] = 1.0,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds of each call.")] = 30.0,
-    seed: Annotated[int, typer.Option(help="Of the objects that are called.")] = 0,
-    app: Annotated[
-        str | None,
-        typer.Option(help="Of your classes; else the module of your scenario.", show_default=False),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where nodes that it starts keep their data; else it is removed.",
-            show_default=False,
-        ),
-    ] = None,
-    partitions: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=PARTITIONS_MAX, help="Of clusters that it starts.", show_default="64"
-        ),
-    ] = None,
+    scenario: Scenario = "counter",
+    embedded: Embedded = False,
+    node: Node = False,
+    router: Router = False,
+    nodes: Nodes = None,
+    address: Addresses = None,
+    routing: Routing = "router",
+    inflight: InFlight = None,
+    rate: Rate = None,
+    objects: Objects = None,
+    processes: Processes = 1,
+    rounds: Rounds = 3,
+    seconds: Seconds = 5.0,
+    warm_up: WarmUp = 1.0,
+    timeout: Timeout = 30.0,
+    seed: Seed = 0,
+    app: App = None,
+    data: KeptData = None,
+    partitions: Partitions = None,
     limit: Limits = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(help="Where to write all figures as JSON; - prints them.", show_default=False),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Where to write plots, as one HTML file.", show_default=False),
-    ] = None,
+    json: JsonFile = None,
+    report: Report = None,
     config: ConfigFile = None,
 ) -> None:
     """Measure how fast objects are, and what a call costs.
