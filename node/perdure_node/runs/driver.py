@@ -171,6 +171,7 @@ class RunDriver:
         turn.over = True
         self._forget(turn)
         effects: list[Effect] = [*made, *calls, *releases]
+        self._note_time(turn.partition)
         turn.runs.ended(call, status, code, payload, turn.taken, effects)
         turn.depart([*made, *releases])
         turn.end_loop()
@@ -233,12 +234,18 @@ class RunDriver:
         turn: RunTurn | None = call.turn
         error = pack_error(Code.CANCELLED, (str(call.key), reason))
         if turn is None or turn.over:
+            self._note_time(partition)
             partition.runs.ended(call, CANCELLED, *error, (), ())
         else:
             if turn.given_up:
                 turn.given_up = False
             self._end(turn, CANCELLED, *error)
         self._flush(partition)
+
+    def _note_time(self, partition: Partition) -> None:
+        """See that the partition's time is now: it may be that of a record long ago."""
+        memory = partition.memory
+        memory.time_ms = max(memory.time_ms, self._node.performer.wall_ms())
 
     def close(self) -> None:
         """Let all runs go: they go on after the next start."""

@@ -7,7 +7,7 @@ from typing import Any
 from perdure.cli.run_picture import Shown
 from perdure.cli.run_table import status_as_json
 from perdure.cli.run_timeline import Item, OpenHook, Packed
-from perdure.cli.shown_values import error_as_json, json_of
+from perdure.cli.shown_values import arguments_as_json, error_as_json, json_of
 from perdure.errors import Code
 from perdure.workflows.events import RunEvent
 
@@ -22,7 +22,7 @@ def run_as_json(run: Shown) -> dict[str, Any]:
     timeline = run.timeline
     return {
         **status_as_json(run.status),
-        "input": json_of(arguments, encoding),
+        "input": arguments_as_json(arguments, encoding),
         "result": json_of(run.result) if has_ended and not failed else None,
         "error": error_as_json(run.code, run.result) if failed else None,
         "streams": run.streams,
@@ -72,7 +72,9 @@ def item_as_json(item: Item) -> dict[str, Any]:
     }
     content = {name: value for name, value in content.items() if value is not None}
     if item.given is not None:
-        content["given"] = _value(item.given)
+        has_arguments = item.takes_time and item.kind != "service"
+        read = arguments_as_json if has_arguments else json_of
+        content["given"] = read(item.given.data, item.given.encoding)
     if item.got is not None and item.code:
         content["error"] = error_as_json(item.code, item.got.data)
     elif item.got is not None:

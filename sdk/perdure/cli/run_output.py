@@ -14,7 +14,7 @@ from rich.console import Console
 from perdure.cli.failure import CommandFailed
 from perdure.cli.run_client import RunClient
 from perdure.cli.run_json import event_as_json, run_as_json
-from perdure.cli.run_picture import Glyphs, Shown, picture
+from perdure.cli.run_picture import Shown, picture
 from perdure.cli.run_timeline import timeline_of
 from perdure.cli.run_wording import clock, moment, plain
 from perdure.cli.shown_values import json_of, text_of
@@ -59,9 +59,8 @@ def print_run(run: Shown, *, as_json: bool, is_whole: bool) -> None:
     console = Console(
         width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, highlight=False, markup=False
     )
-    glyphs = Glyphs.of(console.encoding)
-    zone = _local_zone()
-    console.print(picture(run, zone, console.width, glyphs, is_whole=is_whole))
+    for line in picture(run, _local_zone(), console, is_whole=is_whole):
+        console.print(line, soft_wrap=True)
 
 
 def _local_zone() -> dt.tzinfo:
@@ -113,7 +112,7 @@ async def tail_stream(
         RunNotFound: There is no such run.
     """
     name = DEFAULT if stream is None else stream
-    await _check_stream(client, id, name)
+    await _check_stream(client, id, stream, name)
     end = "" if is_joined else "\n"
     async for chunk in client.chunks(id, name, start, follow=follow):
         if chunk.data is None:
@@ -132,13 +131,18 @@ async def tail_stream(
         sys.stdout.write("\n")
 
 
-async def _check_stream(client: RunClient, id: str, name: str) -> None:
+async def _check_stream(client: RunClient, id: str, stream: str | None, name: str) -> None:
     status = await client.status(id)
     streams = await client.streams(id)
-    if status.status != "running" and name not in streams:
-        known = f"it has {', '.join(streams)}" if streams else "it has none"
-        hint = did_you_mean(name, list(streams))
-        raise CommandFailed(f"the run {id} has no stream {name!r}: {known}{hint}")
+    if status.status == "running" or name in streams:
+        return
+    if not streams:
+        raise CommandFailed(f"the run {id} has ended, and has no streams")
+    if stream is None:
+        raise CommandFailed(
+            f"the run {id} has no stream without a name: --stream takes {', '.join(streams)}"
+        )
+    raise CommandFailed(f"the run {id} has no stream {name!r}{did_you_mean(name, list(streams))}")
 
 
 def _say_void(index: int, first: int, *, as_json: bool) -> None:

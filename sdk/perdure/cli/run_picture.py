@@ -1,7 +1,7 @@
 """`perdure runs show`: a run and its events as a picture that is understood at a glance.
 
-Time goes down. Each item has one row: when it began, what it is, how long it took. What goes on
-at the same time stands in lanes beside one another. On a wide terminal each row has a bar as well.
+Time goes down. Each item has a row: when it began, what it is, how long it took. What goes on at
+the same time stands in lanes beside one another. On a wide terminal each row has a bar as well.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from perdure.cli.run_timeline import Item, Timeline
 from perdure.cli.run_wording import (
+    Described,
     attempts_of,
     clock,
     describe,
@@ -39,8 +39,10 @@ ROWS: Final = 60
 _LANES_MAX: Final = 8
 _BAR_WIDTH: Final = 24
 _WIDTH_WITH_BARS: Final = 104
-_FIXED_WIDTH: Final = 36
-"""Of all columns but the text: time, lanes, label, duration."""
+_TIME_WIDTH: Final = 12
+_TEXT_WIDTH_MIN: Final = 24
+_HEAD_LINES: Final = 3
+"""Lines of a value in the head, unless all of it is wanted."""
 
 
 class Glyphs(NamedTuple):
@@ -57,7 +59,6 @@ class Glyphs(NamedTuple):
     wait: str
     to: str
     come: str
-    fails: str
 
     @classmethod
     def of(cls, encoding: str) -> Glyphs:
@@ -65,8 +66,8 @@ class Glyphs(NamedTuple):
         return _UNICODE if encoding.lower().startswith("utf") else _ASCII
 
 
-_UNICODE: Final = Glyphs("●", "✗", "○", "◆", "·", "│", "⋮", "━", "┄", "→", "←", "✗")
-_ASCII: Final = Glyphs("*", "x", "o", "+", ".", "|", ":", "=", "-", "->", "<-", "x")
+_UNICODE: Final = Glyphs("●", "✗", "○", "◆", "·", "│", "⋮", "━", "┄", "→", "←")
+_ASCII: Final = Glyphs("*", "x", "o", "+", ".", "|", ":", "=", "-", "->", "<-")
 
 _STYLES: Final = {
     "completed": "green",
@@ -115,60 +116,68 @@ def style_of(state: str) -> str:
 
 
 def picture(
-    run: Shown, zone: dt.tzinfo, width: int, glyphs: Glyphs, *, is_whole: bool = False
-) -> RenderableType:
-    """Return a picture of a run.
+    run: Shown, zone: dt.tzinfo, console: Console, *, is_whole: bool = False
+) -> Iterator[Text]:
+    """Return a picture of a run, line by line.
 
     Args:
         run: What is known of it.
         zone: Of the times that are shown.
-        width: Of the terminal, in characters.
-        glyphs: To draw it with.
+        console: For which it is drawn: its width and encoding count.
         is_whole: Nothing is shortened.
     """
-    parts: list[RenderableType] = [_head(run, zone, width, is_whole=is_whole)]
+    yield from _labelled(_head(run, zone, console.width, is_whole=is_whole), console)
     if run.timeline.items:
-        parts += ["", _rows(run, zone, width, glyphs, is_whole=is_whole)]
-    waits = _waits(run, zone)
-    if waits is not None:
-        parts += ["", waits]
-    return Group(*parts)
+        yield Text()
+        yield from _Drawing(run, zone, console, is_whole=is_whole).lines()
+    if run.status.status == "running":
+        yield Text()
+        yield from _labelled(_waits(run, zone), console)
+
+
+_Labelled = Iterator[tuple[str, Text]]
+
+
+def _labelled(rows: _Labelled, console: Console) -> Iterator[Text]:
+    """Give texts with labels before them. An empty label belongs to the one before it."""
+    found = list(rows)
+    indent = max(len(label) for label, _ in found) + 2
+    width = max(_TEXT_WIDTH_MIN, console.width - indent)
+    for label, text in found:
+        before = label
+        for line in text.wrap(console, width, overflow="fold"):
+            line.rstrip()
+            yield Text.assemble((before.ljust(indent), "dim"), line)
+            before = ""
 
 
 # What it is.
 
 
-def _head(run: Shown, zone: dt.tzinfo, width: int, *, is_whole: bool) -> Table:
-    status, room = run.status, None if is_whole else max(20, 3 * (width - 12))
+def _head(run: Shown, zone: dt.tzinfo, width: int, *, is_whole: bool) -> _Labelled:
+    status, room = run.status, None if is_whole else max(60, _HEAD_LINES * (width - 12))
     state = state_of(status)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
     lasted = took(max(0, run.ended_ms - status.started_ms))
-    word = {"running": "for", "parked": "for", "cancelling": "for"}.get(state, "after")
-    first = Text.assemble(
-        (plain(status.workflow), "bold"), "  ", (state, style_of(state)), f" {word} {lasted}"
-    )
-    table.add_row(Text(plain(status.id), style="bold not dim"), first)
+    word = "after" if status.ended_ms else "for"
+    yield "run", Text(plain(status.id), style="bold")
+    yield "workflow", Text(plain(status.workflow))
+    yield "state", Text.assemble((state, style_of(state)), f" {word} {lasted}")
     if status.parked is not None:
-        table.add_row("because", Text(plain(status.parked), style="red"))
+        yield "because", Text(plain(status.parked), style="red")
     started = moment(status.started_ms, zone)
     ago = took(max(0, run.now_ms - status.started_ms))
-    table.add_row("started", f"{started:%Y-%m-%d %H:%M:%S} {started:%Z}, {ago} ago")
+    yield "started", Text(f"{started:%Y-%m-%d %H:%M:%S} {started:%Z}, {ago} ago")
     for label, text in _facts(run):
-        table.add_row(label, Text(plain(text)))
+        yield label, Text(plain(text))
     encoding, arguments = run.input
-    given = arguments_text(arguments, encoding)
-    table.add_row("input", Text(_cut(given, room) or "none", style="" if given else "dim"))
+    yield "input", Text(_cut(arguments_text(arguments, encoding), room) or "none")
     if status.status == "completed":
-        table.add_row("result", Text(_cut(text_of(json_of(run.result)), room)))
+        yield "result", Text(_cut(text_of(json_of(run.result)), room))
     elif status.status != "running":
         error = _cut(plain(error_text(run.code, run.result)), room)
-        table.add_row("error", Text(error, style=style_of(state)))
+        yield "error", Text(error, style=style_of(state))
     for token, payload in status.left:
-        value = _cut(text_of(json_of(payload)), room)
-        table.add_row("not taken", Text(f"{plain(token)}: {value}"))
-    return table
+        yield "not taken", Text(f"{plain(token)}: {_cut(text_of(json_of(payload)), room)}")
 
 
 def _facts(run: Shown) -> Iterator[tuple[str, str]]:
@@ -177,10 +186,9 @@ def _facts(run: Shown) -> Iterator[tuple[str, str]]:
         yield "parent", f"run {status.parent}"
     if status.version != "1":
         yield "version", status.version
-    if status.generation or run.timeline.dropped:
+    if run.timeline.dropped:
         before = counted(run.timeline.dropped, "event")
-        times = counted(status.generation, "time") if status.generation else "before"
-        yield "anew", f"continued as new: {times}; {before} before that are gone"
+        yield "anew", f"generation {run.timeline.generation}: {before} of earlier ones are gone"
     if run.streams:
         streams = (f"{name} ({counted(length, 'chunk')})" for name, length in run.streams.items())
         yield "streams", ", ".join(streams)
@@ -193,111 +201,130 @@ def _cut(text: str, room: int | None) -> str:
 # What has happened.
 
 
-def _rows(run: Shown, zone: dt.tzinfo, width: int, glyphs: Glyphs, *, is_whole: bool) -> Table:
-    timeline = run.timeline
-    lanes = min(timeline.lanes, _LANES_MAX)
-    has_bars = width >= _WIDTH_WITH_BARS
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("at", no_wrap=True, style="dim")
-    table.add_column("", no_wrap=True, width=lanes)
-    table.add_column("what", no_wrap=True, style="dim")
-    table.add_column("", overflow="fold")
-    table.add_column("for", no_wrap=True, justify="right")
-    if has_bars:
-        table.add_column("", no_wrap=True, width=_BAR_WIDTH)
-    taken = _FIXED_WIDTH + lanes + (_BAR_WIDTH + 1 if has_bars else 0)
-    room = None if is_whole else max(24, width - taken)
-    head, skipped, tail = _split(timeline.items, len(timeline.items) if is_whole else ROWS)
-    writer = _Writer(table, run, zone, glyphs, lanes, room, has_bars=has_bars)
-    for item in head:
-        writer.add(item)
-    if skipped:
-        text = f"... {left_out(skipped)}: --all shows them"
-        table.add_row("", Text(glyphs.more), "", Text(text, style="yellow"))
-    for item in tail:
-        writer.add(item)
-    writer.end()
-    return table
+class _Row(NamedTuple):
+    """One row, before it is known how wide its columns are."""
+
+    at: str
+    lanes: Text
+    lanes_below: Text
+    """Beside what does not fit into one line."""
+    label: Text
+    text: Text
+    lasted: Text
+    bar: Text
 
 
-def _split(items: list[Item], rows: int) -> tuple[list[Item], list[Item], list[Item]]:
-    """Return the first items, those that are left out, and the last ones, which are most."""
-    if len(items) <= rows:
-        return items, [], []
-    first = rows // 3
-    last = len(items) - (rows - first)
-    return items[:first], items[first:last], items[last:]
+class _Drawing:
+    """Items as lines of a table."""
 
-
-class _Writer:
-    """Writes items as rows of a table."""
-
-    def __init__(
-        self,
-        table: Table,
-        run: Shown,
-        zone: dt.tzinfo,
-        glyphs: Glyphs,
-        lanes: int,
-        room: int | None,
-        *,
-        has_bars: bool,
-    ) -> None:
-        self._table = table
+    def __init__(self, run: Shown, zone: dt.tzinfo, console: Console, *, is_whole: bool) -> None:
         self._run = run
         self._zone = zone
-        self._glyphs = glyphs
-        self._lanes = lanes
-        self._room = room
-        self._has_bars = has_bars
+        self._console = console
+        self._glyphs = Glyphs.of(console.encoding)
+        self._is_whole = is_whole
+        self._lanes = min(run.timeline.lanes, _LANES_MAX)
+        self._has_bars = console.width >= _WIDTH_WITH_BARS
         self._day = moment(run.status.started_ms, zone).date()
+        self._room: int | None = None
 
-    def add(self, item: Item) -> None:
-        """Write an item, and what there is to say of it."""
-        self._note_day(item.begun_ms)
+    def lines(self) -> Iterator[Text]:
+        """Return the table."""
+        items = self._run.timeline.items
+        head, skipped, tail = _split(items, len(items) if self._is_whole else ROWS)
+        label_width = max((len(describe(item, 0).label) for item in items), default=0)
+        fixed = _TIME_WIDTH + self._lanes + max(label_width, 9) + 8 + 4
+        fixed += _BAR_WIDTH + 1 if self._has_bars else 0
+        text_width = max(_TEXT_WIDTH_MIN, self._console.width - fixed)
+        self._room = None if self._is_whole else text_width
+        rows = [row for item in head for row in self._rows(item)]
+        if skipped:
+            text = Text(f"... {left_out(skipped)}: --all shows them", style="yellow")
+            below = Text(self._glyphs.more)
+            rows.append(_Row("", below, below, Text(), text, Text(), Text()))
+        rows += [row for item in tail for row in self._rows(item)]
+        rows += self._end(max([item.begun_ms for item in items[-1:]], default=0))
+        yield from self._laid_out(rows, text_width)
+
+    def _laid_out(self, rows: list[_Row], text_width: int) -> Iterator[Text]:
+        """Give the rows, in columns as wide as what is in them."""
+        labels = max(row.label.cell_len for row in rows)
+        width = min(text_width, max(row.text.cell_len for row in rows))
+        lasted = max(3, *(row.lasted.cell_len for row in rows))
+        head = f"{'at':<{_TIME_WIDTH}} {'':<{self._lanes}} {'what':<{labels + 1 + width}} "
+        yield Text(f"{head}{'for':>{lasted}}", style="dim")
+        for row in rows:
+            wrapped = row.text.wrap(self._console, width, overflow="fold") or [Text()]
+            for number, part in enumerate(wrapped):
+                first = number == 0
+                part.rstrip()
+                line = Text.assemble(
+                    (f"{row.at if first else '':<{_TIME_WIDTH}} ", "dim"),
+                    _padded(row.lanes if first else row.lanes_below, self._lanes + 1),
+                    _padded(row.label if first else Text(), labels + 1),
+                    _padded(part, width + 1),
+                )
+                if first:
+                    line.append(" " * (lasted - row.lasted.cell_len))
+                    line.append_text(row.lasted).append(" ").append_text(row.bar)
+                line.rstrip()
+                yield line
+
+    def _rows(self, item: Item) -> Iterator[_Row]:
+        """Give the rows of an item: itself, and what there is to say of it."""
+        yield from self._day_of(item.begun_ms)
         style, glyph = self._look(item)
-        label, text, arrow, outcome = describe(item, self._room)
-        what = Text(text, style="dim" if item.kind in ("value", "note", "stream") else "")
-        if outcome:
-            sign = {"to": self._glyphs.to, "from": self._glyphs.come}.get(arrow, self._glyphs.fails)
-            what.append(" " if text else "")
-            what.append(f"{sign} ", "red" if arrow == "failed" else "dim")
-            what.append(outcome, "red" if arrow == "failed" else "cyan")
-        if item.kind == "sleep":
-            due_ms = item.due_ms or 0
-            what = Text.assemble(f"until {self._due(due_ms)}", f" {text}".rstrip())
-        row: list[RenderableType] = [
+        described = describe(item, self._room)
+        below = self._lanes_of(item, self._glyphs.beside if item.takes_time else " ", "dim")
+        yield _Row(
             clock(item.begun_ms, self._zone),
             self._lanes_of(item, glyph, style),
-            label,
-            what,
+            below,
+            Text(described.label, style="dim"),
+            self._text(item, described),
             self._lasted(item),
-        ]
-        if self._has_bars:
-            row.append(self._bar(item, style))
-        self._table.add_row(*row)
+            self._bar(item, style) if self._has_bars else Text(),
+        )
         for line in attempts_of(item, self._room):
-            beside = self._lanes_of(item, self._glyphs.beside if item.takes_time else " ", "dim")
-            self._table.add_row("", beside, "", Text(line, style="dim"))
+            yield _Row("", below, below, Text(), Text(line, style="dim"), Text(), Text())
 
-    def end(self) -> None:
-        """Write how the run has ended, or that it goes on."""
+    def _text(self, item: Item, described: Described) -> Text:
+        if item.kind == "sleep":
+            text = Text(f"until {self._due(item.due_ms or 0)} {described.text}".rstrip())
+        else:
+            is_aside = item.kind in ("value", "stream", "hook", "closed")
+            text = Text(described.text, style="dim" if is_aside else "")
+        if described.outcome:
+            glyphs = self._glyphs
+            sign = {"to": glyphs.to, "from": glyphs.come}.get(described.arrow, glyphs.failed)
+            has_failed = described.arrow == "failed"
+            text.append(f" {sign} ", "red" if has_failed else "dim")
+            text.append(described.outcome, "red" if has_failed else "cyan")
+        return text
+
+    def _end(self, last_ms: int) -> Iterator[_Row]:
+        """Give the row that says how the run has ended, or that it goes on."""
         run = self._run
         state = state_of(run.status)
-        if run.status.ended_ms:
-            self._note_day(run.status.ended_ms)
-            at = clock(run.status.ended_ms, self._zone)
-            self._table.add_row(at, "", Text(state, style=style_of(state)))
-        else:
-            self._note_day(run.now_ms)
-            at = clock(run.now_ms, self._zone)
-            self._table.add_row(at, "", "now")
+        at_ms = max(last_ms, run.ended_ms)
+        yield from self._day_of(at_ms)
+        label = Text(state, style=style_of(state)) if run.status.ended_ms else Text("now", "dim")
+        at, no = clock(at_ms, self._zone), Text()
+        lanes = Text.assemble(
+            *(
+                (self._glyphs.beside if lane in run.timeline.open_lanes else " ", "dim")
+                for lane in range(self._lanes)
+            )
+        )
+        yield _Row(at, no if run.status.ended_ms else lanes, no, label, no, no, no)
 
-    def _note_day(self, time_ms: int) -> None:
+    def _day_of(self, time_ms: int) -> Iterator[_Row]:
+        """Give a row for a day that begins."""
         day = moment(time_ms, self._zone).date()
         if day != self._day:
             self._day = day
-            self._table.add_row(f"{day}")
+            no = Text()
+            yield _Row(f"{day}", no, no, no, no, no, no)
 
     def _due(self, due_ms: int) -> str:
         due = moment(due_ms, self._zone)
@@ -308,15 +335,14 @@ class _Writer:
         if item.code:
             return "red", self._glyphs.failed
         if item.is_open:
-            ended = self._run.status.ended_ms
-            return ("dim" if ended else "yellow"), self._glyphs.open
+            return ("dim" if self._run.status.ended_ms else "yellow"), self._glyphs.open
         if item.kind in ("payload", "reply"):
             return "magenta", self._glyphs.point
         return ("green", self._glyphs.done) if item.takes_time else ("dim", self._glyphs.small)
 
     def _lanes_of(self, item: Item, glyph: str, style: str) -> Text:
         cells = [
-            (self._glyphs.beside, "dim") if lane in item.beside else (" ", "")
+            (self._glyphs.beside if lane in item.beside else " ", "dim")
             for lane in range(self._lanes)
         ]
         if item.lane < self._lanes:
@@ -329,55 +355,61 @@ class _Writer:
         if item.waited_ms is not None:
             return Text(took(item.waited_ms), style="magenta")
         if not item.takes_time:
-            return Text("")
+            return Text()
         end_ms = self._run.ended_ms if item.ended_ms is None else item.ended_ms
         text = took(max(0, end_ms - item.begun_ms))
-        return Text(f"{text} ..." if item.is_open else text, style="yellow" if item.is_open else "")
+        is_going_on = item.is_open and not self._run.status.ended_ms
+        return Text(f"{text} ...", style="yellow") if is_going_on else Text(text)
 
     def _bar(self, item: Item, style: str) -> Text:
         """Draw from when to when something took its time, between the run's begin and end."""
-        end_ms = item.ended_ms
+        if not item.takes_time and item.waited_ms is None:
+            return Text()
+        begun_ms, end_ms = item.begun_ms - (item.waited_ms or 0), item.ended_ms
         if item.waited_ms is not None:
-            begun_ms, end_ms = item.begun_ms - item.waited_ms, item.begun_ms
-        elif item.takes_time:
-            begun_ms = item.begun_ms
-        else:
-            return Text("")
+            end_ms = item.begun_ms
         start_ms, last_ms = self._run.status.started_ms, self._run.ended_ms
         scale = _BAR_WIDTH / max(1, last_ms - start_ms)
         end_ms = last_ms if end_ms is None else end_ms
         first = min(_BAR_WIDTH - 1, max(0, int((begun_ms - start_ms) * scale)))
         last = min(_BAR_WIDTH, max(first + 1, round((end_ms - start_ms) * scale)))
-        waits = item.waited_ms is not None or item.kind == "sleep"
-        return Text(
-            " " * first + (self._glyphs.wait if waits else self._glyphs.work) * (last - first),
-            style=style,
-        )
+        is_waiting = item.waited_ms is not None or item.kind == "sleep"
+        line = self._glyphs.wait if is_waiting else self._glyphs.work
+        return Text(" " * first + line * (last - first), style=style)
+
+
+def _split(items: list[Item], rows: int) -> tuple[list[Item], list[Item], list[Item]]:
+    """Return the first items, those that are left out, and the last ones, which are most."""
+    if len(items) <= rows:
+        return items, [], []
+    first = rows // 3
+    last = len(items) - (rows - first)
+    return items[:first], items[first:last], items[last:]
+
+
+def _padded(text: Text, width: int) -> Text:
+    made = text.copy()
+    made.pad_right(max(0, width - made.cell_len))
+    return made
 
 
 # What it waits for.
 
 
-def _waits(run: Shown, zone: dt.tzinfo) -> Table | None:
-    status, id = run.status, plain(run.status.id)
-    if status.status != "running":
-        return None
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    if status.parked is not None:
-        table.add_row("waits for", Text("you to decide: run it again, or end it", style="yellow"))
-        table.add_row("", Text(f"perdure calls retry {object_name('workflow', id)}", style="cyan"))
-        table.add_row("", Text(f"perdure runs cancel {shlex.quote(id)}", style="cyan"))
-        return table
+def _waits(run: Shown, zone: dt.tzinfo) -> _Labelled:
+    id = run.status.id
+    if run.status.parked is not None:
+        yield "waits for", Text("you to decide: run it again, or end it", style="yellow")
+        yield "", Text(f"perdure calls retry {object_name('workflow', id)}", style="cyan")
+        yield "", Text(f"perdure runs cancel {shlex.quote(id)}", style="cyan")
+        return
     timeline = run.timeline
     waits = waits_of(timeline.open_items, timeline.hooks.values(), run.now_ms, zone)
     if not waits:
         waits = [("nothing that is recorded: its code runs, or is about to", "")]
     label = "waits for"
     for text, see in waits:
-        table.add_row(label, Text(text, style="yellow"))
+        yield label, Text(text, style="yellow")
         if see:
-            table.add_row("", Text(see, style="cyan"))
+            yield "", Text(plain(see), style="cyan")
         label = ""
-    return table

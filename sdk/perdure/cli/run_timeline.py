@@ -133,7 +133,15 @@ class Timeline:
     """Those that are open, by token."""
     dropped: int = 0
     """Events before it was continued as new the last time."""
+    generation: int = 0
+    """How often that was."""
     lanes: int = 1
+    """As many are needed."""
+
+    @property
+    def open_lanes(self) -> set[int]:
+        """Lanes of what has not ended."""
+        return {item.lane for item in self.open_items}
 
     @property
     def open_items(self) -> list[Item]:
@@ -321,6 +329,7 @@ class _Builder:
     def _checkpoint(self, event: RunEvent) -> None:
         facts = event.detail
         self.timeline.dropped = facts["dropped"]
+        self.timeline.generation = facts["generation"]
         self._begun_ms = event.time_ms
         for token in facts["hooks"]:
             self._hooks[token] = OpenHook(token, event.time_ms)

@@ -67,9 +67,11 @@ def describe(item: Item, room: int | None) -> Described:
         item: The item.
         room: Characters for its arguments, and for its outcome; None: as many as there are.
     """
-    label = f"{_LABELS.get(item.kind, item.kind)} {item.step or ''}".rstrip()
+    label = _LABELS.get(item.kind, item.kind)
+    if item.takes_time:
+        label += f" {item.step}"
     name = plain(item.name)
-    given = _cut(arguments_text(item.given.data, item.given.encoding), room) if item.given else ""
+    given = _cut(_given(item), room)
     if item.kind == "payload":
         return Described("hook", name, "from", _value(item.given, room))
     if item.kind == "reply":
@@ -102,6 +104,14 @@ _WHAT: Final = {
 }
 
 
+def _given(item: Item) -> str:
+    if item.given is None:
+        return ""
+    if item.kind == "service":  # It has one payload, which may look like arguments.
+        return text_of(json_of(item.given.data, item.given.encoding))
+    return arguments_text(item.given.data, item.given.encoding)
+
+
 def _outcome(item: Item, room: int | None) -> tuple[str, str]:
     if not item.takes_time or item.is_open or item.got is None:
         return "", ""
@@ -131,12 +141,14 @@ def attempts_of(item: Item, room: int | None) -> list[str]:
     """
     lines = []
     for attempt in item.attempts:
-        error = _cut(plain(error_text(Code.RAISED, attempt.error)), room)
         pause = took(max(0, attempt.next_ms - attempt.failed_ms))
         lasted = took(max(0, attempt.failed_ms - attempt.begun_ms))
-        lines.append(
-            f"attempt {attempt.number} failed after {lasted}: {error}; the next one {pause} later"
-        )
+        before = f"attempt {attempt.number} failed after {lasted}: "
+        behind = f"; the next one {pause} later"
+        error = plain(error_text(Code.RAISED, attempt.error))
+        if room is not None:
+            error = shortened(error, max(room // 2, 2 * room - len(before) - len(behind)))
+        lines.append(before + error + behind)
     left = len(lines) - _ATTEMPTS_SHOWN
     if room is not None and left > 0:
         lines[2:-2] = [f"... {counted(left, 'attempt')} more"]

@@ -190,14 +190,16 @@ def tail(
     """Print a stream of a run as it is written, until the run ends."""
     from perdure.cli.run_output import tail_stream
 
-    _ask(
-        config,
-        address,
-        timeout,
-        lambda client: tail_stream(
+    def tailed(client: RunClient) -> Coroutine[Any, Any, None]:
+        return tail_stream(
             client, id, stream, from_, follow=not no_follow, as_json=json, is_joined=join
-        ),
-    )
+        )
+
+    try:
+        _ask(config, address, timeout, tailed)
+    except KeyboardInterrupt:
+        # How one stops following. Nothing has gone wrong.
+        raise typer.Exit(130) from None
 
 
 def _ask(

@@ -22,7 +22,15 @@ from perdure.errors import BadPayload, Code
 from perdure.extensions import Extension
 from perdure.frames import Encoding, Reply
 
-__all__ = ["arguments_text", "error_as_json", "error_text", "json_of", "shortened", "text_of"]
+__all__ = [
+    "arguments_as_json",
+    "arguments_text",
+    "error_as_json",
+    "error_text",
+    "json_of",
+    "shortened",
+    "text_of",
+]
 
 _INT_MAX: Final = 2**53 - 1
 
@@ -220,6 +228,18 @@ def arguments_text(packed: bytes, encoding: int = Encoding.MSGPACK) -> str:
         case [list() as positional, dict() as named]:
             return ", ".join([*map(text_of, positional), *([_named(named)] if named else [])])
     return text_of(value)
+
+
+def arguments_as_json(packed: bytes, encoding: int = Encoding.MSGPACK) -> dict[str, Any]:
+    """Return the arguments of a call: those by position, and those by name."""
+    match json_of(packed, encoding):
+        case [list() as positional, dict() as named] if encoding == Encoding.MSGPACK:
+            return {"positional": positional, "named": named}
+        case list() as positional:
+            return {"positional": positional, "named": {}}
+        case dict() as named:
+            return {"positional": [], "named": named}
+    return {"positional": [], "named": {}}
 
 
 def shortened(text: str, width: int) -> str:
