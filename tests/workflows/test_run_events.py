@@ -35,7 +35,7 @@ async def told_flow(number: int) -> int:
     hook = told.create(token="told")
     await hook
     await hook.reply(doubled)
-    await sleep(0.05)
+    await sleep(0.4)
     return doubled
 
 
@@ -78,13 +78,13 @@ def test_the_events_of_a_run_stay_with_their_times_when_it_is_over(tmp_path: Pat
     assert times == sorted(times)
     assert before <= times[0]
     assert times[-1] <= after
-    assert times[8] - times[7] >= 50
+    assert times[8] - times[7] >= 400
     assert decode(events[0].packed) == [[4], {}]
     assert decode(events[1].packed) == 8
     assert decode(events[5].packed) == {"a": 1}
     assert (events[6].detail, decode(events[6].packed)) == (1, 8)
     # Not the time of some record before: it has slept.
-    assert status.ended_ms - status.started_ms >= 50
+    assert times[-1] - status.ended_ms < 300
 
     async def later() -> list[RunEvent]:
         return await all_events("told")
