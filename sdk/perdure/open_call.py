@@ -131,7 +131,8 @@ class OpenCall(Generic[T]):
         if code in RETRIED:
             return False
         if self.origin is None:
-            return not self.lost
+            # It does no harm if a lost copy of a question is answered otherwise.
+            return not self.lost or self.is_unnumbered
         if code in _NO_ROOM:
             return not self.lost and self.deadline_ms is not None
         # What remains is the same for every copy, lost ones too.
