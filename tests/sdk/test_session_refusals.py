@@ -58,6 +58,11 @@ OUTCOMES = {
     Code.CALL_CYCLE,
     Code.CALL_DEPTH,
     Code.NOT_STARTED,
+    Code.HOOK_NOT_FOUND,
+    Code.HOOK_CONFLICT,
+    Code.RUN_EXISTS,
+    Code.RUN_NOT_FOUND,
+    Code.BAD_HOOK_PAYLOAD,
 }
 """The same for every copy of a call."""
 
