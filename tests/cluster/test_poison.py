@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 BYSTANDERS = 24
 PATIENT_S = 150.0
-WAIT_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -137,17 +136,17 @@ def test_a_call_that_merely_waits_lives_through_three_kills_of_its_node(
 
 
 async def wait(cluster: Cluster, folder: Path) -> None:
-    pipes = [str(folder / name) for name in ("plain", "durable")]
+    pipes = [str(folder / name) for name in ("plain", "durable", "end of plain", "end of durable")]
     for pipe in pipes:
         os.mkfifo(pipe)
-    ends = [os.open(pipe, os.O_RDWR) for pipe in pipes]
+    ends = [os.open(pipe, os.O_RDWR) for pipe in pipes[:2]]
     plain, other = [
         durable.options(await Waiter.get_or_create(id), timeout=PATIENT_S)
         for id in ("plain", "durable")
     ]
     calls = [
-        asyncio.ensure_future(plain.wait(WAIT_S, pipes[0])),
-        asyncio.ensure_future(other.wait_after_step(WAIT_S, pipes[1])),
+        asyncio.ensure_future(plain.wait(pipes[0], pipes[2])),
+        asyncio.ensure_future(other.wait_after_step(pipes[1], pipes[3])),
     ]
     for _ in range(3):
         for end in ends:
@@ -156,6 +155,7 @@ async def wait(cluster: Cluster, folder: Path) -> None:
     for end in ends:
         assert await asyncio.to_thread(os.read, end, 1) == b"x"
 
+    ends += [os.open(pipe, os.O_RDWR) for pipe in pipes[2:]]
     attempts = await asyncio.gather(*calls)
 
     # Of a plain call nothing is known before its end; of the other, that it had begun.

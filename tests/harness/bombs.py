@@ -66,23 +66,30 @@ class Bystander(DurableObject):
 
 @durable.object
 class Waiter(DurableObject):
-    """Waits, and says through a pipe that it does."""
+    """Waits until a pipe says that it is over, and says through another one that it does."""
 
     def __init__(self, waiter_id: str) -> None:
         super().__init__(waiter_id)
         self.waited = 0
 
-    async def wait(self, ctx: DurableContext, seconds: float, pipe: str) -> int:
-        tell(pipe)
-        await asyncio.sleep(seconds)
+    async def wait(self, ctx: DurableContext, told: str, end: str) -> int:
+        # When the method waits already: until then its code runs.
+        asyncio.get_running_loop().call_soon(tell, told)
+        await asyncio.to_thread(hear, end)
         self.waited += 1
         return ctx.attempt
 
-    async def wait_after_step(self, ctx: DurableContext, seconds: float, pipe: str) -> int:
+    async def wait_after_step(self, ctx: DurableContext, told: str, end: str) -> int:
         await ctx.run("begin", lambda: None)
-        return await self.wait(ctx, seconds, pipe)
+        return await self.wait(ctx, told, end)
 
 
 def tell(pipe: str) -> None:
     with open(pipe, "wb", buffering=0) as out:
         out.write(b"x")
+
+
+def hear(pipe: str) -> None:
+    """Return when the other side has opened the pipe."""
+    with open(pipe, "rb"):
+        pass
