@@ -43,7 +43,7 @@ from perdure_node.core.cancelling import Stop
 from perdure_node.core.partition import Partition
 from perdure_node.core.probing import Probe
 from perdure_node.core.residents import Residents
-from perdure_node.core.runs import Hear, Wake
+from perdure_node.core.run import Hear, Wake
 from perdure_node.driving import Driving
 from perdure_node.execution import Executor
 from perdure_node.host import Host

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.flows import FLOWS, Flow
+from harness.flow_steps import FLOWS
+from harness.flows import Flow
 from harness.processes import Cluster, running_cluster
 
 import perdure
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 FORMS = ("three nodes", "code dropped at every wait", "nodes killed at random points")
 
-APP = Path(__file__).parents[1] / "harness" / "flows.py"
+APP = Path(__file__).parents[1] / "harness" / "flow_app.py"
 
 KILLS_MIN = 10
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness.flows import FLOWS, Flow
+from harness.flow_steps import FLOWS
+from harness.flows import Flow
 from harness.world import Embedded, Served, World
 
 from perdure_node.core.limits import Limits

@@ -150,7 +150,7 @@ async def by_the_clock() -> None:
 
 
 async def by_chance() -> None:
-    for what in {"pears", "plums"}:
+    for what in {"pears", "plums"}:  # noqa: PLC0208 - the order of a set is what it is about
         if what == "plums":
             await sell(what)
 

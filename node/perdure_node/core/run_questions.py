@@ -18,8 +18,9 @@ from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
+from perdure_node.core.run import Run
 from perdure_node.core.run_rows import WORKFLOW, RunRow, StartPayload
-from perdure_node.core.runs import Run, Runs
+from perdure_node.core.runs import Runs
 
 __all__ = ["RunQuestions"]
 

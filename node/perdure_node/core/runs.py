@@ -13,8 +13,8 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from perdure import codec
 from perdure.errors import Code
@@ -38,23 +38,11 @@ from perdure_node.core.memory import Memory
 from perdure_node.core.reader import NOTHING
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.refusals import PASSING
-from perdure_node.core.run_journal import RunJournal
+from perdure_node.core.run import Hear, Run, Wake
 from perdure_node.core.run_rows import CANCELLED, COMPLETED, RunRow, StartPayload, progress_of
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["Hear", "Run", "Runs", "Wake"]
-
-
-class Hear(NamedTuple):
-    """Work for the shell: the journal of a run says something that its code has not heard."""
-
-    call: Call
-
-
-class Wake(NamedTuple):
-    """Work for the shell: the sleeps of a run are over."""
-
-    call: Call
+__all__ = ["Runs"]
 
 
 class Owner(Protocol):
@@ -73,41 +61,6 @@ class Owner(Protocol):
     def release(self, call: Call) -> None:
         """Let the object of a call go that has ended."""
         ...
-
-
-class Run:
-    """A run that has not ended."""
-
-    def __init__(self, call: Call, row: RunRow) -> None:
-        self.call = call
-        self.row = row
-        self._journal = RunJournal()
-        self.taken = 0
-        """Payloads that its code has got."""
-        self.has_waited = False
-        """It has come to its first wait in this process: its hooks are there."""
-        self.starters: list[tuple[Copy, bytes]] = []
-        """Who is told when it has, and what."""
-        self.curious: list[Copy] = []
-        """Who is told how it ends."""
-        self.followers: dict[str, list[Callable[[], None]]] = {}
-        """Who waits for more of its streams: called once there is, or the run has ended."""
-        self.resumes: dict[int, Call] = {}
-        """Calls whose senders wait for a reply, by the place of their payload."""
-
-    def begin_anew(self, places: dict[int, int]) -> None:
-        """Forget the journal, which is a new one: payloads have other places there."""
-        self._journal = RunJournal()
-        self.taken = 0
-        self.resumes = {places[p]: call for p, call in self.resumes.items() if p in places}
-
-    @property
-    def journal(self) -> RunJournal:
-        """What its events say by now."""
-        progress = self.call.progress
-        assert progress is not None
-        self._journal.grown(progress.events)
-        return self._journal
 
 
 class Runs:

@@ -26,8 +26,8 @@ from perdure_node.core.calls import Call
 from perdure_node.core.cancelling import Stop
 from perdure_node.core.events import Effect
 from perdure_node.core.partition import Partition
+from perdure_node.core.run import Hear, Run, Wake
 from perdure_node.core.run_rows import CANCELLED, COMPLETED, FAILED, StartPayload
-from perdure_node.core.runs import Hear, Run, Wake
 from perdure_node.retries import failure_of
 from perdure_node.runs.turn import RunTurn
 from perdure_node.turn import Surroundings

@@ -21,8 +21,9 @@ from perdure.workflows.steps import StepFunction
 from perdure_node.core.calls import Call
 from perdure_node.core.events import Chunk, Effect, Event, OutboxEntry, Wrote
 from perdure_node.core.partition import Partition
+from perdure_node.core.run import Run
 from perdure_node.core.run_journal import RunJournal
-from perdure_node.core.runs import Run, Runs
+from perdure_node.core.runs import Runs
 from perdure_node.driving import Driving
 from perdure_node.runs.loop import ForeignAwait, RunLoop
 from perdure_node.runs.run_steps import HOOK_TYPE, RunSteps
