@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from perdure.cli.failure import USAGE, CommandFailed
 from perdure.ids import ObjectKey
 
-__all__ = ["json_arguments", "limit_settings", "object_key"]
+__all__ = ["json_arguments", "json_payload", "limit_settings", "object_key"]
 
 
 def object_key(text: str) -> ObjectKey:
@@ -61,6 +61,22 @@ def json_arguments(words: Sequence[str]) -> bytes | None:
         items = (f"{json.dumps(name)}: {value}" for name, value in named.items())
         return f"{{{', '.join(items)}}}".encode()
     return f"[{', '.join(positional)}]".encode()
+
+
+def json_payload(word: str) -> bytes:
+    """Read a payload: one JSON value.
+
+    Raises:
+        CommandFailed: It is none.
+    """
+    text = _unicode(word)
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise CommandFailed(
+            f"a payload is JSON, with text in double quotes: {error}", USAGE
+        ) from None
+    return text.encode()
 
 
 def limit_settings(words: Sequence[str]) -> dict[str, object]:

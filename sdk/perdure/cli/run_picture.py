@@ -400,8 +400,8 @@ def _waits(run: Shown, zone: dt.tzinfo) -> _Labelled:
     id = run.status.id
     if run.status.parked is not None:
         yield "waits for", Text("you to decide: run it again, or end it", style="yellow")
-        yield "", Text(f"perdure calls retry {object_name('workflow', id)}", style="cyan")
-        yield "", Text(f"perdure runs cancel {shlex.quote(id)}", style="cyan")
+        for see in (f"calls retry {object_name('workflow', id)}", f"runs cancel {shlex.quote(id)}"):
+            yield "", Text(plain(f"perdure {see}"), style="cyan")
         return
     timeline = run.timeline
     waits = waits_of(timeline.open_items, timeline.hooks.values(), run.now_ms, zone)

@@ -147,7 +147,7 @@ def attempts_of(item: Item, room: int | None) -> list[str]:
         behind = f"; the next one {pause} later"
         error = plain(error_text(Code.RAISED, attempt.error))
         if room is not None:
-            error = shortened(error, max(room // 2, 2 * room - len(before) - len(behind)))
+            error = shortened(error, max(room // 2, 3 * room - len(before) - len(behind)))
         lines.append(before + error + behind)
     left = len(lines) - _ATTEMPTS_SHOWN
     if room is not None and left > 0:
@@ -158,18 +158,18 @@ def attempts_of(item: Item, room: int | None) -> list[str]:
 
 
 def left_out(items: Iterable[Item]) -> str:
-    """Say what is not shown: `1,234 more (600 payloads, 634 steps, 3 of them failed)`."""
+    """Say what is not shown: `1,234 more (600 payloads, 634 steps; 3 failed)`."""
     skipped = list(items)
-    kinds = Counter(_PLURALS.get(item.kind, item.kind) for item in skipped)
-    parts = [counted(count, kind) for kind, count in kinds.most_common()]
+    kinds = Counter(_KINDS.get(item.kind, item.kind) for item in skipped)
+    counts = [counted(count, kind) for kind, count in kinds.most_common()]
+    text = ", ".join(counts).replace("replys", "replies")
     failed = sum(item.code != 0 for item in skipped)
     if failed:
-        parts.append(f"{failed:,} of all failed")
-    return f"{len(skipped):,} more ({', '.join(parts)})"
+        text += f"; {failed:,} failed"
+    return f"{len(skipped):,} more ({text})"
 
 
-_PLURALS: Final = {
-    "reply": "answer",
+_KINDS: Final = {
     "result": "awaited run",
     "start": "started run",
     "stream": "write",

@@ -142,18 +142,11 @@ def resume(
     config: ConfigFile = None,
 ) -> None:
     """Send a payload to the hook of a token, and print what its run replies as JSON."""
-    import json
-
+    from perdure.cli.arguments import json_payload
     from perdure.cli.printing import print_json
     from perdure.errors import HookNotFound
 
-    try:
-        json.loads(payload)
-        packed = payload.encode()
-    except ValueError as error:
-        raise CommandFailed(
-            f"the payload is JSON, text in double quotes among it: {error}", USAGE
-        ) from None
+    packed = json_payload(payload)
 
     async def resumed(client: RunClient) -> str:
         try:
@@ -213,9 +206,14 @@ def _ask(
     Raises:
         CommandFailed: It does not answer, or there is no such run.
     """
+    import io
+
     from perdure.cli.run_client import on_cluster
     from perdure.errors import BadObjectId, RunNotFound
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Payloads may hold characters that the terminal has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with connect(config, address, timeout_s) as connection:
         # A question that ends at once if nobody answers there, and says so.
         description = connection.describe()

@@ -246,10 +246,9 @@ def shortened(text: str, width: int) -> str:
     """Return a text of `width` characters at most; if it is longer, with a count of the rest."""
     if len(text) <= width:
         return text
-    # What it says about the rest may be one digit longer than the rest is.
-    end = f"… (+{len(text) - width:,})"
-    kept = max(0, width - len(end) - 1)
-    return f"{text[:kept]}… (+{len(text) - kept:,})"
+    # How many are left out may have a digit and a comma more than how many are too many.
+    kept = max(0, width - len(f"...(+{len(text) - width:,})") - 2)
+    return f"{text[:kept]}...(+{len(text) - kept:,})"
 
 
 def error_as_json(code: int, payload: bytes) -> dict[str, Any]:
