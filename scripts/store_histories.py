@@ -20,18 +20,18 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from harness.flow_steps import (
+from harness.flow_steps import (  # noqa: E402
     flow_continues,
     flow_patched,
     flow_retries,
     flow_together,
     flow_values,
 )
-from harness.flows import flow_iterates, flow_takes
+from harness.flows import flow_iterates, flow_takes  # noqa: E402
 
-from perdure import get_run, resume_hook, start
-from perdure_node.core.commits import Commit, pack_record
-from perdure_node.core.runs import Runs
+from perdure import get_run, resume_hook, start  # noqa: E402
+from perdure_node.core.commits import Commit, pack_record  # noqa: E402
+from perdure_node.core.runs import Runs  # noqa: E402
 
 Make = Callable[[], Coroutine[Any, Any, Any]]
 
