@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from perdure.context import DurableContext, StepResult, TimerSetting, current_turn
 from perdure.frames import Encoding, Kind
@@ -58,16 +58,19 @@ class _ServiceContext(DurableContext):
 
     def __init__(self, service: str, method: str, key: str, attempt: int) -> None:
         super().__init__(ObjectKey(service, ""), method, key, attempt=attempt, key=key)
-        self._service_logger: Final = logging.LoggerAdapter(
-            logging.getLogger(f"perdure.service.{service}"),
-            {"durable_service": service, "durable_method": method, "idempotency_key": key},
-        )
+        self._service_logger: logging.LoggerAdapter[logging.Logger] | None = None
 
     def __repr__(self) -> str:
         return f"<DurableContext of the service {self._object.type}.{self._method}>"
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        if self._service_logger is None:
+            service, method, key = self._object.type, self._method, self.idempotency_key
+            self._service_logger = logging.LoggerAdapter(
+                logging.getLogger(f"perdure.service.{service}"),
+                {"durable_service": service, "durable_method": method, "idempotency_key": key},
+            )
         return self._service_logger
 
 

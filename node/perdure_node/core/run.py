@@ -55,5 +55,7 @@ class Run:
         """What its events say by now."""
         progress = self.call.progress
         assert progress is not None
-        self._journal.grown(progress.events)
-        return self._journal
+        journal, events = self._journal, progress.events
+        if journal.seen != len(events):
+            journal.grown(events)
+        return journal

@@ -77,14 +77,15 @@ class RunJournal:
         self.patched: set[str] = set()
         """Names of the ways that it takes."""
         self._claims: dict[int, str] = {}
-        self._seen = 0
+        self.seen = 0
+        """How many events it has taken over."""
         self.grown(events)
 
     def grown(self, events: Sequence[Event]) -> None:
         """Take over what has been added to the events."""
-        for at in range(self._seen, len(events)):
+        for at in range(self.seen, len(events)):
             self._add(events[at])
-        self._seen = len(events)
+        self.seen = len(events)
 
     def _add(self, event: Event) -> None:
         kind = type(event)

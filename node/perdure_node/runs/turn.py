@@ -146,6 +146,11 @@ class RunTurn(MethodTurn):
         if self.broken is None:
             steps.check_heard()
 
+    def flush(self) -> None:
+        """Tell the node that the partition has something to do: once, when the code rests."""
+        if not self._driving_now:
+            super().flush()
+
     def cancel(self, reason: str) -> None:
         """End the run's code, which may clean up."""
         self.cancelled = reason
@@ -202,6 +207,12 @@ class RunTurn(MethodTurn):
     ) -> asyncio.Future[StepResult]:
         """See `workflows.turn.RunTurn`."""
         return self._steps.function(function, args)
+
+    def hook_of(self, token: str) -> RunHook | None:
+        """See `workflows.turn.RunTurn`."""
+        self._check_alive()
+        hook = self._steps.hooks.get(token)
+        return hook if hook is not None and hook.is_created and not hook.is_disposed else None
 
     def create_hook(self, token: str, schema: str, described: bytes) -> RunHook:
         """See `workflows.turn.RunTurn`."""

@@ -33,6 +33,9 @@ class HookDefinition(Generic[_T]):
             BadObjectId: It is empty, too long, or no valid text.
         """
         run = run_here("create")
+        known = run.hook_of(token)
+        if known is not None:
+            return Hook(known)
         check_object_id(token)
         schema = self._schema
         if schema is None:
@@ -63,10 +66,7 @@ class Hook(Generic[_T]):
             HookConflict: Another run holds the token.
             HookClosed: The hook was disposed of.
         """
-        return self._next().__await__()
-
-    async def _next(self) -> _T:
-        payload: _T = decode(await self._port.take())
+        payload: _T = decode((yield from self._port.take().__await__()))
         return payload
 
     def __aiter__(self) -> AsyncIterator[_T]:
@@ -75,7 +75,7 @@ class Hook(Generic[_T]):
 
     async def _all(self) -> AsyncIterator[_T]:
         while not self._port.is_disposed:
-            yield await self._next()
+            yield await self
 
     async def reply(self, value: object = None) -> None:
         """Answer the payload that was taken last: its sender gets `value`.

@@ -53,6 +53,10 @@ class RunTurn(Turn, Protocol):
         """Run a function as a step, again and again if need be."""
         ...
 
+    def hook_of(self, token: str) -> HookPort | None:
+        """Return the hook of a token, if this run has one that is not closed."""
+        ...
+
     def create_hook(self, token: str, schema: str, described: bytes) -> HookPort:
         """Return the hook of a token, which is created if the run has none."""
         ...
