@@ -187,7 +187,7 @@ by_serial: Final = attrgetter("serial")
 class Lane(Generic[T]):
     """The calls of one client to one partition, in the order in which they were made."""
 
-    __slots__ = ("kept", "open", "partition", "queue", "unsorted", "window")
+    __slots__ = ("kept", "open", "partition", "patient", "queue", "unsorted", "window")
 
     def __init__(self, window: Window) -> None:
         self.partition = window.partition
@@ -199,5 +199,12 @@ class Lane(Generic[T]):
         """Those behind them."""
         self.kept = 0
         """Those that have ended and wait to be confirmed by whoever made them."""
+        self.patient = 0
+        """Those of `open` that ask about runs: they may wait for days, and take nobody's place."""
         self.unsorted = False
         """Whether the queue is to be sorted by sequence."""
+
+    @property
+    def busy(self) -> int:
+        """How many calls on their way count against the limit."""
+        return len(self.open) - self.patient

@@ -45,6 +45,7 @@ from perdure.session_limits import SessionLimits
 __all__ = ["Ended", "Session", "SessionLimits"]
 
 T = TypeVar("T")
+_NEVER_QUEUED: Final = frozenset((Kind.CANCEL, Kind.ASK))
 
 _CLOCK_STEP_MS: Final = 60_000
 """A wall clock may be set back by so much without a new session id."""
@@ -286,7 +287,7 @@ class Session(Generic[T]):
             for lane in roomy:
                 if lane.unsorted:
                     self.origins.sort(lane)
-                while lane.queue and len(lane.open) + lane.kept < self._limits.sent_calls_max:
+                while lane.queue and lane.busy + lane.kept < self._limits.sent_calls_max:
                     self._depart(lane.queue.popitem(last=False)[0], lane)
         if self._arrived:
             arrived, self._arrived = self._arrived, {}
@@ -295,9 +296,9 @@ class Session(Generic[T]):
 
     def _enter(self, call: OpenCall[T]) -> None:
         lane = self._lane_of(call)
-        full = lane.queue or len(lane.open) >= self._limits.sent_calls_max
+        full = lane.queue or lane.busy >= self._limits.sent_calls_max
         # What ends calls does not wait for the calls that it may have to end.
-        if full and call.kind != Kind.CANCEL:
+        if full and call.kind not in _NEVER_QUEUED:
             lane.queue[call] = None
             call.place = lane.queue
         else:
@@ -342,6 +343,7 @@ class Session(Generic[T]):
             call.when_numbered()
         call.lane = lane
         lane.open[call] = None
+        lane.patient += call.kind == Kind.ASK
         call.place = lane.open
         if before is not None and before.retry_ms is not None:
             self._retry_at(call, before.retry_ms)
@@ -438,6 +440,7 @@ class Session(Generic[T]):
         lane = call.lane
         if lane is None:
             return
+        lane.patient -= call.kind == Kind.ASK
         if lane.queue:
             self._make_room(lane)
         if call.origin is not None:

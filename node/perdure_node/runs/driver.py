@@ -102,6 +102,7 @@ class RunDriver:
         assert main is not None
         if turn.broken is not None:
             error = turn.broken
+            self._resting.pop(turn, None)
             turn.drop()
             self._park(turn.partition, call, error.reason, error.code, error.payload)
         elif main.done():
