@@ -117,8 +117,8 @@ class Carrier:
         )
 
         def answered(answer: asyncio.Future[Answer]) -> None:
-            if answer.cancelled():
-                return
+            if answer.cancelled() or answer.exception() is not None:
+                return  # The client was closed.
             code, reply = answer.result().code, answer.result().reply
             probe.told(reply.payload if code == 0 else None)
             self._flush(partition)

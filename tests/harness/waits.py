@@ -197,6 +197,7 @@ class Waits:
         """Let one of the messages arrive."""
         if not self.messages:
             return
+        self.look()
         message = self.messages.pop(which % len(self.messages))
         getattr(self, f"_deliver_{message.kind}")(message.partition, message.content)
 
@@ -244,7 +245,6 @@ class Waits:
 
     def _deliver_told(self, partition: int, content: tuple[Probe, bytes]) -> None:
         probe, payload = content
-        self.look()
         probe.told(payload)
         self.cores[partition]._work()
         self._settle(partition)

@@ -6,13 +6,13 @@ these two, from partition to partition, until it comes back to a call that waits
 This is the edge-chasing of Chandy, Misra and Haas ("Distributed deadlock detection", 1983), with
 one change: who is asked answers the one who began instead of asking on. So nothing is kept where
 the question goes, a question that is lost costs one round, and no call is asked about twice in it.
-Their proof holds as before: a method goes on only when a call that it awaits has ended, so links
-that were seen one after the other are all there when the last one closes the circle.
 
 Invariants:
   * Of a circle one call is refused: the youngest, by the partition at which it waits. All agree
     which it is, because its age is in its caller's journal and travels with it.
-  * A call is refused only while it waits. What has started goes on.
+  * A call is refused only while it waits, and if all of its circle was there at one time: each part
+    of the way is looked at again when it has come back. In between nothing of it can have gone and
+    come again, as each part is a call with an id of its own.
   * Only the refusal is recorded. After a crash the calls wait again, and are looked for again.
 """
 
@@ -84,19 +84,40 @@ class _Link(NamedTuple):
     """A part of the way from an object to what the call that holds it waits for."""
 
     before: _Link | None
+    """None: this is the call that holds the object."""
+    id: CallId
+    target: ObjectKey
+    """The object that is called."""
     names: list[str]
     youngest: _Age
     """Of the calls that wait on the way up to here."""
 
 
+class _Circle:
+    """A way that has come back, until it is known that all of it is there at one time."""
+
+    def __init__(self, holder: Call, links: list[_Link], last: Call, last_id: CallId) -> None:
+        """Begin with the way to a call that waits for the one where the way began."""
+        self.holder = holder
+        self.refused = last
+        names = [name for link in links for name in link.names]
+        # From the method that has made the last call, round to that method.
+        self.names = [names[-1], _name_of(last), *names]
+        self.parts = list(zip(links[1:], [*(link.id for link in links[2:]), last_id], strict=True))
+        """Each call on the way, and the one that it leads on to."""
+        self.open = 0
+        """Of how many of them it is not known."""
+
+
 class _Round:
     """One time of asking along, from one object."""
 
-    def __init__(self, holder: Call, waiting: dict[CallId, Call]) -> None:
+    def __init__(self, key: ObjectKey, holder: Call, youngest: _Age) -> None:
+        self.key = key
         self.holder = holder
-        self.waiting = waiting
-        """The calls at the object which may be part of a circle."""
-        self.youngest = max(_age(id, call.request.due_ms) for id, call in waiting.items())
+        """The call that holds the object."""
+        self.youngest = youngest
+        """None that waits at the object is younger than this."""
         self.asked: set[CallId] = set()
 
 
@@ -108,6 +129,8 @@ class _Watch:
         self.due_ms: int | None = None
         """When to ask along next."""
         self.pause_ms = 0
+        self.youngest = _OLDEST
+        """Of the calls that have come to wait there."""
 
 
 class Probing:
@@ -144,6 +167,7 @@ class Probing:
         watch = self._watches.get(call.key)
         if watch is None:
             watch = self._watches[call.key] = _Watch(call.key)
+        watch.youngest = max(watch.youngest, self._age_of(call))
         watch.pause_ms = self._limits.probe_after_ms
         due_ms = self._memory.now_ms + watch.pause_ms
         if watch.due_ms is None or due_ms < watch.due_ms:
@@ -168,22 +192,22 @@ class Probing:
 
     def _ask_along(self, watch: _Watch, now_ms: int) -> None:
         mailbox = self._mailboxes.get(watch.key)
-        if mailbox is None or not any(map(_is_asked_for, mailbox.waiting)):
+        first = None
+        if mailbox is not None:
+            first = next((call for call in mailbox.waiting if _is_asked_for(call)), None)
+        if mailbox is None or first is None:
             watch.due_ms = None
             del self._watches[watch.key]
             return
         self._set(watch, now_ms + watch.pause_ms)
         watch.pause_ms = min(2 * watch.pause_ms, self._limits.probe_pause_max_ms)
         holder = _holder_of(mailbox)
-        if holder is None:
-            return
-        calls = _awaited_calls(holder)
-        if not calls:
-            return
-        waiting = {self._id_of(call): call for call in mailbox.waiting if _is_asked_for(call)}
-        start = _Link(None, [_name_of(holder)], _OLDEST)
-        session = session_beside(next(iter(waiting)).session, self._owner.number)
-        self._follow(_Round(holder, waiting), start, session, calls)
+        calls = [] if holder is None else _awaited_calls(holder)
+        if holder is not None and calls:
+            round = _Round(watch.key, holder, watch.youngest)
+            start = _Link(None, self._id_of(holder), watch.key, [_name_of(holder)], _OLDEST)
+            session = session_beside(first.request.session, self._owner.number)
+            self._follow(round, start, session, calls)
 
     def _follow(
         self, round: _Round, link: _Link, session: bytes, calls: Sequence[Sequence[Any]]
@@ -194,49 +218,74 @@ class Probing:
             link, session, calls = todo.pop()
             for partition, sequence, type, id in calls:
                 call_id = CallId(session, partition, sequence)
-                if call_id in round.waiting:
-                    self._close_circle(round, call_id, link)
+                here = partition == self._owner.number
+                call = self._find(call_id) if here else None
+                if call is not None and call.key == round.key and call.state is None:
+                    self._close_circle(round, call, link)
                     continue
                 if call_id in round.asked or len(round.asked) >= self._limits.probe_calls_max:
                     continue
                 round.asked.add(call_id)
-                if partition != self._owner.number:
-                    told = functools.partial(self._told, round, link, call_id)
-                    self._gate.outputs.append(Probe(call_id, ObjectKey(type, id), told))
-                elif (waits := self._waits_of(call_id)) is not None:
-                    further = _further(round, link, call_id, waits)
+                if not here:
+                    target = ObjectKey(type, id)
+                    told = functools.partial(self._told, round, link, call_id, target)
+                    self._gate.outputs.append(Probe(call_id, target, told))
+                elif call is not None and (waits := self._waits_of(call)) is not None:
+                    further = _further(round, link, call_id, call.key, waits)
                     if further is not None:
-                        there = session_beside(session, partition)
-                        todo.append((further, there, waits.calls))
+                        todo.append((further, session_beside(session, partition), waits.calls))
 
-    def _told(self, round: _Round, link: _Link, id: CallId, payload: bytes | None) -> None:
+    def _told(
+        self, round: _Round, link: _Link, id: CallId, target: ObjectKey, payload: bytes | None
+    ) -> None:
         """Take what another partition says of a call, however late."""
-        fields = None if payload is None else codec.decode(payload)
-        if fields is None:
-            return  # Nobody knows; or it has ended, or has not come.
-        waits = _Waits(*fields)
-        further = _further(round, link, id, waits)
-        if further is not None:
+        waits = _waits_in(payload)
+        further = None if waits is None else _further(round, link, id, target, waits)
+        if waits is not None and further is not None:
             session = session_beside(id.session, id.partition)
             self._follow(round, further, session, waits.calls)
 
-    def _close_circle(self, round: _Round, id: CallId, link: _Link) -> None:
-        """A call at the object where the way began is what keeps the object from it."""
-        call = round.waiting[id]
-        mailbox = self._mailboxes.get(call.key)
-        if mailbox is None or round.holder not in mailbox.running:
-            return  # Somebody has ended the one that held the object.
-        if _age(id, call.request.due_ms) < link.youngest:
+    def _close_circle(self, round: _Round, call: Call, link: _Link) -> None:
+        """A call that waits at the object where the way began is what keeps the object from it."""
+        if self._age_of(call) < link.youngest:
             return  # The youngest waits elsewhere, and is refused there.
-        del round.waiting[id]
-        names: list[str] = []
+        links: list[_Link] = []
         back: _Link | None = link
         while back is not None:
-            names = [*back.names, *names]
+            links.append(back)
             back = back.before
-        # From the method that has made this call, round to that method.
-        circle = [names[-1], _name_of(call), *names]
-        self._refusing.refuse_circle(call, circle)
+        circle = _Circle(round.holder, links[::-1], call, self._id_of(call))
+        for part, leads_to in circle.parts:
+            if part.id.partition != self._owner.number:
+                circle.open += 1
+                told = functools.partial(self._confirmed, circle, leads_to)
+                self._gate.outputs.append(Probe(part.id, part.target, told))
+        if not circle.open:
+            self._break_circle(circle)
+
+    def _confirmed(self, circle: _Circle, leads_to: CallId, payload: bytes | None) -> None:
+        """Take what another partition says of a part of a circle, asked for the second time."""
+        waits = _waits_in(payload)
+        if waits is not None and _leads_on(waits.calls, leads_to):
+            circle.open -= 1
+            if not circle.open:
+                self._break_circle(circle)
+
+    def _break_circle(self, circle: _Circle) -> None:
+        """Refuse the last call of a circle if what is here of it is still there, too."""
+        holder = circle.holder
+        mailbox = self._mailboxes.get(holder.key)
+        if mailbox is None or holder not in mailbox.running:
+            return
+        if not _leads_on(_awaited_calls(holder), circle.parts[0][0].id):
+            return
+        for part, leads_to in circle.parts:
+            if part.id.partition == self._owner.number:
+                call = self._find(part.id)
+                waits = None if call is None else self._waits_of(call)
+                if waits is None or not _leads_on(waits.calls, leads_to):
+                    return
+        self._refusing.refuse_circle(circle.refused, circle.names)
 
     # Answering.
 
@@ -250,14 +299,15 @@ class Probing:
             text = "a probe names a call to this object: session:partition:sequence, in MessagePack"
             self._gate.refuse(copy, Refusal(Code.MALFORMED, (text,)))
             return
-        waits = self._waits_of(id)
+        call = self._find(id)
+        waits = None if call is None else self._waits_of(call)
         self._gate.answer([copy], None, 0, codec.encode(None if waits is None else list(waits)))
 
-    def _waits_of(self, id: CallId) -> _Waits | None:
+    def _find(self, id: CallId) -> Call | None:
         window = self._memory.windows.get(id.session)
-        call = None if window is None else window.open.get(id.sequence)
-        if call is None:
-            return None
+        return None if window is None else window.open.get(id.sequence)
+
+    def _waits_of(self, call: Call) -> _Waits | None:
         first = self._keys.first(call)
         if first.state is not None:
             return _Waits(None, [_name_of(call)], _awaited_calls(first))
@@ -270,6 +320,9 @@ class Probing:
 
     def _id_of(self, call: Call) -> CallId:
         return CallId(call.request.session, self._owner.number, call.request.sequence)
+
+    def _age_of(self, call: Call) -> _Age:
+        return _age(self._id_of(call), call.request.due_ms)
 
 
 def _is_asked_for(call: Call) -> bool:
@@ -304,14 +357,28 @@ def _awaited_calls(call: Call) -> list[list[Any]]:
     return awaited
 
 
-def _further(round: _Round, link: _Link, id: CallId, waits: _Waits) -> _Link | None:
+def _further(
+    round: _Round, link: _Link, id: CallId, target: ObjectKey, waits: _Waits
+) -> _Link | None:
     """Return the way as it goes on; None: it leads to no circle that is broken from here."""
-    if waits.start_by_ms is None:
-        return _Link(link, waits.names, link.youngest)
-    age = _age(id, waits.start_by_ms)
-    if age > round.youngest:
-        return None  # A circle through it is broken there.
-    return _Link(link, waits.names, max(age, link.youngest))
+    youngest = link.youngest
+    if waits.start_by_ms is not None:
+        age = _age(id, waits.start_by_ms)
+        if age > round.youngest:
+            return None  # A circle through it is broken there.
+        youngest = max(age, youngest)
+    return _Link(link, id, target, waits.names, youngest)
+
+
+def _leads_on(calls: list[list[Any]], id: CallId) -> bool:
+    """Tell whether a call is among those that are awaited."""
+    return any((row[0], row[1]) == (id.partition, id.sequence) for row in calls)
+
+
+def _waits_in(payload: bytes | None) -> _Waits | None:
+    """Return what another partition says; None: nobody knows, or the call waits for nothing."""
+    fields = None if payload is None else codec.decode(payload)
+    return None if fields is None else _Waits(*fields)
 
 
 def _age(id: CallId, start_by_ms: int) -> _Age:
