@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from perdure import codec
 from perdure.errors import (
     BadArguments,
@@ -261,7 +263,5 @@ class RunDriver:
 
 def arguments_request(request: Request) -> Any:
     """Return the request of a run with the arguments of its function alone."""
-    import msgspec
-
     arguments = StartPayload.of(request).arguments
     return msgspec.structs.replace(request, arguments=arguments, kind=int(Kind.CALL))

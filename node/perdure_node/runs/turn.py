@@ -44,7 +44,8 @@ class RunTurn(MethodTurn):
     steps_type = RunSteps
     is_run = True
 
-    _steps: RunSteps
+    _steps: RunSteps  # pyright: ignore[reportIncompatibleVariableOverride]
+    """There are always some."""
 
     def __init__(
         self,

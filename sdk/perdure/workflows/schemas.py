@@ -67,14 +67,13 @@ def schema_of(type: Any, name: str | None) -> Schema | None:
         return None
     for cls in _classes_in(type):
         values.register(cls)
-    if name is None:
-        name = getattr(type, "__qualname__", "").rpartition("<locals>.")[2] or repr(type)
-        if getattr(type, "__args__", None):
-            name = repr(type)
-    earlier = _schemas.get(name)
+    known: str = repr(type) if name is None else name
+    if name is None and not getattr(type, "__args__", None):
+        known = getattr(type, "__qualname__", "").rpartition("<locals>.")[2] or known
+    earlier = _schemas.get(known)
     if earlier is not None and earlier.type is type:
         return earlier
-    made = _schemas[name] = Schema(name, type)
+    made = _schemas[known] = Schema(known, type)
     return made
 
 
