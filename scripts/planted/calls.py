@@ -113,7 +113,10 @@ BUGS = [
         "        call.state.forget_instance()\n"
         "        error",
         "        assert call.state is not None\n        error",
-        [f"{RUNNING}::test_an_exception_undoes_its_own_call_and_nothing_that_was_answered"],
+        [
+            f"{RUNNING}::test_an_exception_undoes_its_own_call_and_nothing_that_was_answered",
+            "tests/node/test_retries.py::test_a_method_is_run_again_with_its_state_undone",
+        ],
     ),
     Bug(
         "key",

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from harness.loop import on_loop
 from harness.nodes import Caller, running, settings
-from harness.tally import settled
+from harness.tally import HeldSync, settled
 
-from perdure import DurableContext, DurableObject, ServiceError, durable
+from perdure import DurableContext, DurableObject, ServiceError, codec, durable
 from perdure.errors import Code, NonDeterministic, Parked, ServiceNotFound
+from perdure.frames import Kind
+from perdure.ids import ObjectKey
+from perdure_node.journal.settings import JournalSettings
 from perdure_node.node import Node
 
 GATES: dict[str, asyncio.Event] = {}
@@ -42,6 +45,9 @@ class Pot(DurableObject):
     async def add(self, amount: int) -> int:
         self.n += amount
         return self.n
+
+    async def hold(self) -> None:
+        await GATES["never"].wait()
 
     async def give(self, other: str, amount: int) -> int:
         self.n -= amount
@@ -86,6 +92,20 @@ class Works(DurableObject):
         await GATES["go"].wait()
         self.steps.append(filled)
         return filled
+
+    async def climb(self) -> None:
+        for gate in ("go", "slow", "never"):
+            self.steps.append(gate)
+            await self.save()
+            await GATES[gate].wait()
+
+    async def wait_between(self, ctx: DurableContext) -> None:
+        try:
+            await ctx.run("one", lambda: MADE.append("one"))
+            await GATES["go"].wait()
+            await ctx.run("two", self._wait_for)
+        finally:
+            await ctx.run("tidy", lambda: MADE.append("tidy"))
 
     async def leave_open(self, pot: str) -> None:
         durable.ref(Pot, pot).add(7)
@@ -137,7 +157,7 @@ MIND = ["one"]
 
 def fresh() -> None:
     GATES.clear()
-    GATES.update(go=asyncio.Event(), slow=asyncio.Event())
+    GATES.update({name: asyncio.Event() for name in ("go", "slow", "never")})
     MADE.clear()
 
 
@@ -222,6 +242,68 @@ async def test_saves_and_service_calls_are_skipped_by_a_second_run(tmp_path: Pat
 
 
 @on_loop
+async def test_a_second_run_that_waits_after_its_first_save_does_not_undo_the_next_one(
+    tmp_path: Path,
+) -> None:
+    async with first_life(tmp_path, crash=True) as (node, caller):
+        GATES["go"].set()
+        caller.send("Works", "climb")
+        await until_events(node, "v", 2)
+        await caller.create("Pot")
+    async with next_life(tmp_path, crash=True, go=False) as (node, caller):
+        await settled(200)
+        assert (await caller.state("Works"))["steps"] == ["go", "slow"]
+        GATES["go"].set()
+        GATES["slow"].set()
+        await state_when(caller, "Works", steps=["go", "slow", "never"])
+
+
+@on_loop
+async def test_a_second_run_hears_that_it_is_cancelled_where_the_first_one_did(
+    tmp_path: Path,
+) -> None:
+    async with first_life(tmp_path, crash=True) as (node, caller):
+        GATES["go"].set()
+        answer = caller.send("Works", "wait_between", timeout_s=None)
+        await until_events(node, "s", 2)
+        await settled(100)
+        node._executor.stop = lambda *_: None  # type: ignore[method-assign]  # It dies first.
+        await cancel(caller, answer)
+        answer.cancel()
+    async with next_life(tmp_path, go=False) as (node, caller):
+        await settled(200)
+        assert MADE == [], "it is not there yet"
+        GATES["go"].set()
+        await until(lambda: MADE == ["tidy"])
+
+
+@on_loop
+async def test_a_cancellation_is_answered_when_it_is_durable(tmp_path: Path) -> None:
+    fresh()
+    disk = HeldSync()
+    journal = JournalSettings(segment_bytes=1 << 20, sync=disk)
+    async with running(settings(tmp_path, journal=journal)) as (node, caller):
+        await caller.create("Works")
+        answer = caller.send("Works", "wait_between")
+        await until_events(node, "d")
+        await caller.create("Pot")
+        disk.free.clear()
+        cancelling = asyncio.ensure_future(cancel(caller, answer))
+        await until_events(node, "c")
+        await settled(200)
+        assert not cancelling.done()
+        disk.free.set()
+        await cancelling
+        assert (await answer).code == Code.CANCELLED
+
+
+async def cancel(caller: Caller, answer: Any) -> None:
+    call_id = codec.encode(str(answer.call_id))
+    target = ObjectKey("Works", "x")
+    assert (await caller.client.call(target, Kind.CANCEL, "cancel", arguments=call_id)).code == 0
+
+
+@on_loop
 async def test_a_nested_call_is_applied_once_whatever_crashes(tmp_path: Path) -> None:
     async with first_life(tmp_path, crash=True) as (node, caller):
         caller.send("Works", "fill", "p1")
@@ -258,6 +340,17 @@ async def test_a_nested_call_left_open_is_delivered_after_the_method_has_returne
         await until(lambda: not any(h.partition.memory.underway.outbox for h in node._hosts))
     async with running(settings(tmp_path)) as (_, caller):
         assert await caller.call("Pot", "add", 0, id="p1") == 7
+
+
+@on_loop
+async def test_a_nested_call_left_open_whose_target_was_busy_is_delivered_after_a_crash(
+    tmp_path: Path,
+) -> None:
+    async with first_life(tmp_path, crash=True) as (_, caller):
+        caller.send("Pot", "hold", id="p1")
+        await caller.call("Works", "leave_open", "p1")
+    async with next_life(tmp_path) as (_, caller):
+        await until_pot(caller, "p1", 7)
 
 
 async def until_pot(caller: Caller, pot: str, amount: int) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import itertools
 from pathlib import Path
 
+import pytest
 from harness.bells import partition_with, state_when, until
 from harness.loop import on_loop
-from harness.nodes import running, settings
+from harness.nodes import result_of, running, settings
 from harness.tally import HeldSync, settled
 
 from perdure import DurableContext, DurableObject, durable
-from perdure.ids import ObjectKey, is_partition_session
+from perdure.ids import CallId, ObjectKey
 from perdure_node.core.events import Event
 from perdure_node.journal.settings import JournalSettings
 from perdure_node.node import Node
@@ -44,9 +45,9 @@ class Gambler(DurableObject):
         self.thrown.append(thrown)
 
     async def win(self) -> int:
-        total = await durable.ref(Purse, "p").add(7)
+        await durable.ref(Purse, "p").add(7)
         await GATES["end"].wait()
-        return total
+        return await durable.ref(Purse, "p").add(1)
 
 
 @durable.object
@@ -89,12 +90,6 @@ def events(node: Node) -> list[Event]:
     return [] if progress is None else [*progress.events]
 
 
-def outcomes_for_partitions(node: Node) -> int:
-    """Return how many outcomes the purse's partition keeps for calls that came from others."""
-    windows = partition_with(node, "Purse", "p").memory.windows
-    return sum(len(window.ended) for id, window in windows.items() if is_partition_session(id))
-
-
 @on_loop
 async def test_what_a_step_has_given_is_in_the_journal_before_anything_that_saw_it(
     tmp_path: Path,
@@ -135,19 +130,41 @@ async def test_nothing_that_saw_the_result_of_a_step_leaves_before_that_is_durab
 
 
 @on_loop
-async def test_a_target_keeps_its_outcome_until_the_caller_has_it_on_disk(tmp_path: Path) -> None:
+async def test_a_target_is_told_to_forget_an_outcome_when_the_caller_has_it_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin()
     disk = HeldFromResult()
     journal = JournalSettings(segment_bytes=1 << 20, sync=disk)
     async with running(settings(tmp_path, journal=journal)) as (node, caller):
+        told: list[CallId] = []
+        confirm = node.client.confirm
+        monkeypatch.setattr(node.client, "confirm", lambda it: (told.append(it), confirm(it)))
         await caller.create("Gambler")
         await caller.create("Purse", "p")
         disk.node = node
         call = caller.send("Gambler", "win")
         await until(lambda: any(event.tag == "d" for event in events(node)))
         await settled(200)
-        assert outcomes_for_partitions(node) == 1
+        assert told == []
         disk.free.set()
-        await until(lambda: outcomes_for_partitions(node) == 0)
+        await until(lambda: len(told) == 1)
         GATES["end"].set()
-        await call
+        assert result_of(await call) == 8
+
+
+@on_loop
+async def test_a_nested_call_after_a_crash_is_another_one_than_that_before_it(
+    tmp_path: Path,
+) -> None:
+    begin()
+    async with running(settings(tmp_path), crash=True) as (node, caller):
+        await caller.create("Gambler")
+        await caller.create("Purse", "p")
+        caller.send("Gambler", "win")
+        await until(lambda: any(event.tag == "d" for event in events(node)))
+        await caller.create("Purse", "later")
+    begin()
+    GATES["end"].set()
+    async with running(settings(tmp_path)) as (_, caller):
+        await state_when(caller, lambda state: state["total"] == 8, "Purse", "p")
