@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -334,6 +335,17 @@ def test_what_is_there_is_printed_without_waiting_for_more(app: Path, at: str) -
         pass
 
     assert printed("runs", "tail", "talk-2", "--no-follow", address=at) == "one\n"
+
+
+def test_who_has_had_enough_of_a_stream_leaves_quietly(app: Path, at: str) -> None:
+    begin(app, at, "talker", "talk-3", "talk:3")
+    say(at, "talk:3", '"one"')
+    with tailing(at, "talk-3") as tail:
+        assert line_of(tail) == "one\n"
+        tail.send_signal(signal.SIGINT)
+        # Not after the ten seconds that calls have which may have run.
+        out, err = tail.communicate(timeout=8)
+    assert (out, err, tail.returncode) == ("", "", 130)
 
 
 def test_chunks_of_an_attempt_that_has_failed_are_void(app: Path, at: str) -> None:

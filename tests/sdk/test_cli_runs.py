@@ -83,18 +83,17 @@ def test_a_run_that_has_ended_is_understood_at_a_glance() -> None:
         input     "o1", amount=5
         result    {"parcel": 7}
 
-        at               what                                                       for
-        09:30:00.002 ●   call 1    Stock[apple].reserve(2) → 8                     8 ms
-        09:30:00.002 │●  step 2    charge("o1", amount=500) → "receipt-1"        908 ms
-                     ││            attempt 1 failed after 7 ms:
-                     ││            ConnectionError: the till is closed; the
-                     ││            next one 301 ms later
-        09:30:00.002 ││● step 3    slow(1.0) → 1.0                                1.0 s
-        09:30:01.004 ●   service 4 post.ship({"order": "o1"}) → "parcel"           0 ms
-        09:30:01.004 ●   sleep 5   until 09:31:01.000                           1.0 min
+        at               what                                                        for
+        09:30:00.002 ●   call 1    Stock[apple].reserve(2) → 8                      8 ms
+        09:30:00.002 │●  step 2    charge("o1", amount=500) → "receipt-1"         908 ms
+                     ││            attempt 1 failed after 7 ms: ConnectionError:
+                     ││            the till is closed; the next one 301 ms later
+        09:30:00.002 ││● step 3    slow(1.0) → 1.0                                 1.0 s
+        09:30:01.004 ●   service 4 post.ship({"order": "o1"}) → "parcel"            0 ms
+        09:30:01.004 ●   sleep 5   until 09:31:01.000                            1.0 min
         09:31:01.005 ·   hook      confirm:o1 opened
-        09:31:01.900 ◆   hook      confirm:o1 ← {"type": "yes"}                  895 ms
-        09:31:01.901 ◆   reply     confirm:o1 → {"ok": true}                       1 ms
+        09:31:01.900 ◆   hook      confirm:o1 ← {"type": "yes"}                   895 ms
+        09:31:01.901 ◆   reply     confirm:o1 → {"ok": true}                        1 ms
         09:31:01.902     completed""")
 
 
@@ -102,18 +101,18 @@ def test_on_a_wide_terminal_each_row_has_a_bar() -> None:
     run = shown(order(), told_status("completed", ended_ms=61_902))
 
     assert timeline(drawn(run, 104)) == textwrap.dedent("""\
-        at               what                                                      for
-        09:30:00.002 ●   call 1    Stock[apple].reserve(2) → 8                    8 ms ━
-        09:30:00.002 │●  step 2    charge("o1", amount=500) → "receipt-1"       908 ms ━
+        at               what                                                       for
+        09:30:00.002 ●   call 1    Stock[apple].reserve(2) → 8                     8 ms ━
+        09:30:00.002 │●  step 2    charge("o1", amount=500) → "receipt-1"        908 ms ━
                      ││            attempt 1 failed after 7 ms:
                      ││            ConnectionError: the till is closed; the
                      ││            next one 301 ms later
-        09:30:00.002 ││● step 3    slow(1.0) → 1.0                               1.0 s ━
-        09:30:01.004 ●   service 4 post.ship({"order": "o1"}) → "parcel"          0 ms ━
-        09:30:01.004 ●   sleep 5   until 09:31:01.000                          1.0 min ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄
+        09:30:00.002 ││● step 3    slow(1.0) → 1.0                                1.0 s ━
+        09:30:01.004 ●   service 4 post.ship({"order": "o1"}) → "parcel"           0 ms ━
+        09:30:01.004 ●   sleep 5   until 09:31:01.000                           1.0 min ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄
         09:31:01.005 ·   hook      confirm:o1 opened
-        09:31:01.900 ◆   hook      confirm:o1 ← {"type": "yes"}                 895 ms                        ┄
-        09:31:01.901 ◆   reply     confirm:o1 → {"ok": true}                      1 ms                        ┄
+        09:31:01.900 ◆   hook      confirm:o1 ← {"type": "yes"}                  895 ms                        ┄
+        09:31:01.901 ◆   reply     confirm:o1 → {"ok": true}                       1 ms                        ┄
         09:31:01.902     completed""")  # noqa: E501
 
 
@@ -150,17 +149,17 @@ def test_a_run_that_goes_on_says_what_it_waits_for_and_since_when() -> None:
         streams   default (3 chunks), log (1 chunk)
         input     "o1", amount=5
 
-        at                  what                                                   for
+        at                  what                                                     for
         09:30:00.005 ·      hook    approve:o1 opened
-        09:30:01.000 ◆      hook    approve:o1 ← 1                              995 ms
-        09:30:02.000 ○      step 3  slow()                                    58 s ...
-        09:30:02.000 │○     step 4  charge()                                  58 s ...
+        09:30:01.000 ◆      hook    approve:o1 ← 1                                995 ms
+        09:30:02.000 ○      step 3  slow()                                      58 s ...
+        09:30:02.000 │○     step 4  charge()                                    58 s ...
                      ││             attempt 1 failed after 1.0 s: OSError: no
                      ││             route; the next one 1.4 min later
-        09:30:03.000 ││○    sleep 5 until 10:30:00.000                        57 s ...
-        09:30:03.000 │││○   call 6  Cart[u 1].close()                         57 s ...
-        09:30:03.000 ││││●  start 7 child() as run kid                            0 ms
-        09:30:03.000 ││││○  await 8 the end of run kid                        57 s ...
+        09:30:03.000 ││○    sleep 5 until 10:30:00.000                          57 s ...
+        09:30:03.000 │││○   call 6  Cart[u 1].close()                           57 s ...
+        09:30:03.000 ││││●  start 7 child() as run kid                              0 ms
+        09:30:03.000 ││││○  await 8 the end of run kid                          57 s ...
         09:30:03.000 │││││· hook    other opened
         09:31:00.000 │││││  now
 

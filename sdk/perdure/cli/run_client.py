@@ -56,8 +56,13 @@ def on_cluster(
     """Do something as a client of a cluster, and return what comes of it."""
 
     async def connected() -> _R:
-        await connect(address, routing="router", timeout=timeout_s)
-        return await work(RunClient(timeout_s))
+        client = await connect(address, routing="router", timeout=timeout_s)
+        try:
+            return await work(RunClient(timeout_s))
+        except BaseException:
+            # Whoever presses Ctrl-C does not want to wait for answers.
+            await client.close(0.0)
+            raise
 
     return asyncio.run(connected())
 

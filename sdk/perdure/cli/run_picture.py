@@ -21,6 +21,7 @@ from perdure.cli.run_wording import (
     attempts_of,
     clock,
     describe,
+    label_of,
     left_out,
     moment,
     plain,
@@ -232,8 +233,10 @@ class _Drawing:
         """Return the table."""
         items = self._run.timeline.items
         head, skipped, tail = _split(items, len(items) if self._is_whole else ROWS)
-        label_width = max((len(describe(item, 0).label) for item in items), default=0)
-        fixed = _TIME_WIDTH + self._lanes + max(label_width, 9) + 8 + 4
+        labels = max(len(self._end_label()), *(len(label_of(item)) for item in [*head, *tail]))
+        lasted = max(3, *(self._lasted(item).cell_len for item in [*head, *tail]))
+        # Between the columns is one space.
+        fixed = _TIME_WIDTH + self._lanes + labels + lasted + 4
         fixed += _BAR_WIDTH + 1 if self._has_bars else 0
         text_width = max(_TEXT_WIDTH_MIN, self._console.width - fixed)
         self._room = None if self._is_whole else text_width
@@ -243,7 +246,7 @@ class _Drawing:
             below = Text(self._glyphs.more)
             rows.append(_Row("", below, below, Text(), text, Text(), Text()))
         rows += [row for item in tail for row in self._rows(item)]
-        rows += self._end(max([item.begun_ms for item in items[-1:]], default=0))
+        rows += self._end(items[-1].begun_ms)
         yield from self._laid_out(rows, text_width)
 
     def _laid_out(self, rows: list[_Row], text_width: int) -> Iterator[Text]:
@@ -308,7 +311,8 @@ class _Drawing:
         state = state_of(run.status)
         at_ms = max(last_ms, run.ended_ms)
         yield from self._day_of(at_ms)
-        label = Text(state, style=style_of(state)) if run.status.ended_ms else Text("now", "dim")
+        style = style_of(state) if run.status.ended_ms else "dim"
+        label = Text(self._end_label(), style=style)
         at, no = clock(at_ms, self._zone), Text()
         lanes = Text.assemble(
             *(
@@ -317,6 +321,9 @@ class _Drawing:
             )
         )
         yield _Row(at, no if run.status.ended_ms else lanes, no, label, no, no, no)
+
+    def _end_label(self) -> str:
+        return state_of(self._run.status) if self._run.status.ended_ms else "now"
 
     def _day_of(self, time_ms: int) -> Iterator[_Row]:
         """Give a row for a day that begins."""

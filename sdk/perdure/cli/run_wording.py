@@ -18,6 +18,7 @@ __all__ = [
     "attempts_of",
     "clock",
     "describe",
+    "label_of",
     "left_out",
     "moment",
     "plain",
@@ -60,6 +61,12 @@ class Described(NamedTuple):
     outcome: str
 
 
+def label_of(item: Item) -> str:
+    """Return what kind of thing an item is: `step 3`, `hook`."""
+    label = _LABELS.get(item.kind, item.kind)
+    return f"{label} {item.step}" if item.takes_time else label
+
+
 def describe(item: Item, room: int | None) -> Described:
     """Say what an item is.
 
@@ -67,18 +74,16 @@ def describe(item: Item, room: int | None) -> Described:
         item: The item.
         room: Characters for its arguments, and for its outcome; None: as many as there are.
     """
-    label = _LABELS.get(item.kind, item.kind)
-    if item.takes_time:
-        label += f" {item.step}"
+    label = label_of(item)
     name = plain(item.name)
     given = _cut(_given(item), room)
     if item.kind == "payload":
-        return Described("hook", name, "from", _value(item.given, room))
+        return Described(label, name, "from", _value(item.given, room))
     if item.kind == "reply":
-        return Described("reply", name, "to", _value(item.got, room) if item.got else "")
+        return Described(label, name, "to", _value(item.got, room) if item.got else "")
     if item.kind == "value":
         times = f" ({counted(item.count, 'time')})" if item.count > 1 else ""
-        return Described("value", f"{name}{times}", "to", _value(item.given, room))
+        return Described(label, f"{name}{times}", "to", _value(item.given, room))
     arrow, outcome = _outcome(item, room)
     text = _WHAT.get(item.kind, "{name}({given})").format(
         name=name, given=given, target=plain(item.target), chunks=counted(item.count, "chunk")
@@ -88,7 +93,7 @@ def describe(item: Item, room: int | None) -> Described:
     return Described(label, text, arrow, outcome)
 
 
-_LABELS: Final = {"result": "await", "closed": "hook", "note": ""}
+_LABELS: Final = {"result": "await", "payload": "hook", "closed": "hook", "note": ""}
 
 _WHAT: Final = {
     "run": "{name}",

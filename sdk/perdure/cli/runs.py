@@ -181,7 +181,12 @@ def tail(
     config: ConfigFile = None,
 ) -> None:
     """Print a stream of a run as it is written, until the run ends."""
+    import logging
+
     from perdure.cli.run_output import tail_stream
+
+    # That a question for more was not answered, when somebody has had enough, is not worth a word.
+    logging.getLogger("perdure").setLevel(logging.CRITICAL)
 
     def tailed(client: RunClient) -> Coroutine[Any, Any, None]:
         return tail_stream(
