@@ -24,7 +24,12 @@ from measuring import Cost, Round, closed_loop, in_step, repeated
 from rocksdict import Options, Rdict, WriteOptions
 
 import perdure
+from perdure import codec
 from perdure.bench.app import BenchCounter
+from perdure.client import Client
+from perdure.frames import Kind
+from perdure.grpc_transport import GrpcTransport
+from perdure.ids import ObjectKey
 from perdure.wire.v1 import calls_pb2, calls_pb2_grpc
 
 PAGE = bytes(4_096)
@@ -48,6 +53,26 @@ async def sessions(options: argparse.Namespace, cost: Cost) -> Round:
     count = len(counters)
     loop = in_step if options.in_step else closed_loop
     return await loop(lambda number: counters[number * STRIDE % count].add(1), *_how(options), cost)
+
+
+async def streams(options: argparse.Namespace, cost: Cost) -> Round:
+    """Call counters through several streams, all of which send at the same time."""
+    clients = [Client(GrpcTransport(options.address)) for _ in range(options.streams)]
+    targets = [ObjectKey("BenchCounter", f"bench-{number}") for number in range(options.objects)]
+    for first in range(0, options.objects, AT_ONCE):
+        made = targets[first : first + AT_ONCE]
+        await asyncio.gather(*(clients[0].call(each, Kind.GET_OR_CREATE) for each in made))
+    arguments = codec.encode([[1], {}])
+
+    def call(number: int) -> Awaitable[object]:
+        target = targets[number * STRIDE % options.objects]
+        client = clients[number % options.streams]
+        answer: Awaitable[object] = client.call(target, Kind.CALL, "add", arguments=arguments)
+        return answer
+
+    done = await in_step(call, *_how(options), cost)
+    await asyncio.gather(*(client.close() for client in clients))
+    return done
 
 
 async def unary(options: argparse.Namespace, cost: Cost) -> Round:
@@ -129,6 +154,7 @@ async def rocksdb(options: argparse.Namespace, cost: Cost) -> Round:
 
 WAYS: dict[str, Callable[[argparse.Namespace, Cost], Awaitable[Round]]] = {
     "sessions": sessions,
+    "streams": streams,
     "unary": unary,
     "echo": echo,
     "echo-unary": echo_unary,
@@ -158,6 +184,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--warm-up", type=float, default=1.0, help="seconds that do not count")
+    parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--in-step", action="store_true", help="wait for all, then go on")
     parser.add_argument("--data", type=Path, help="else the folder for temporary files")
     parser.add_argument("--role", type=_role, action="append", default=[], metavar="ROLE=PID")

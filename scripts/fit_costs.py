@@ -87,13 +87,19 @@ def _line(points: Sequence[tuple[float, float]]) -> dict[str, float]:
 def _fit_messages(calls: Sequence[Row]) -> dict[str, Any]:
     """Fit what servers pay, in µs: for a call, and for the messages that it shares with others.
 
-    A node pays `call + message / batch`. A router has one message from and to its client, and one
+    A node pays `call + message / batch + group / (streams * batch)`: messages that come at the same
+    time share a group of the journal, and a sync. A client pays likewise, without groups. A router
+    has one message from and to its client, and one
     from and to each node that a batch reaches: `call + (client + node * reached) / batch`.
     """
     straight = [row for row in calls if row["nodes"] == 0]
-    alike = [(1.0, 1 / row["batch"]) for row in straight]
-    client, node = (
-        _weighted(alike, [row["cpu_us"][role] for row in straight]) for role in ("client", "node")
+    client = _weighted(
+        [(1.0, 1 / row["batch"]) for row in straight if row["streams"] == 1],
+        [row["cpu_us"]["client"] for row in straight if row["streams"] == 1],
+    )
+    node = _weighted(
+        [(1.0, 1 / row["batch"], 1 / row["batch"] / row["streams"]) for row in straight],
+        [row["cpu_us"]["node"] for row in straight],
     )
     routed = [row for row in calls if row["nodes"]]
     factors = [
@@ -103,7 +109,7 @@ def _fit_messages(calls: Sequence[Row]) -> dict[str, Any]:
     router = _weighted(factors, [row["cpu_us"]["router"] for row in routed])
     return {
         "client": {"call_us": client[0], "message_us": client[1]},
-        "node": {"call_us": node[0], "message_us": node[1]},
+        "node": {"call_us": node[0], "message_us": node[1], "group_us": node[2]},
         "router": {"call_us": router[0], "client_us": router[1], "node_us": router[2]},
         "checks": [
             {
@@ -112,7 +118,7 @@ def _fit_messages(calls: Sequence[Row]) -> dict[str, Any]:
                 "router_us": row["cpu_us"]["router"],
                 "router_fitted_us": float(np.dot(factor, router)),
                 "node_us": row["cpu_us"]["node"],
-                "node_fitted_us": float(np.dot((1.0, factor[2]), node)),
+                "node_fitted_us": float(np.dot((1.0, factor[2], factor[2]), node)),
             }
             for row, factor in zip(routed, factors, strict=True)
         ],

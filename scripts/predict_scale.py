@@ -1,44 +1,46 @@
 """What follows from measured costs: for loads that were measured too, and for large clusters.
 
     python scripts/fit_costs.py --json costs.json
-    python scripts/predict_scale.py costs.json
+    python scripts/predict_scale.py costs.json [--write docs/scaling.md]
 
-First it simulates the loads that `fit_costs.py` has run, and shows both figures. Then it simulates
-clusters of 10, 100 and 1,000 nodes on machines of their own, with and without routers, and says
-what is busiest there.
+It simulates the loads that `fit_costs.py` has run, and shows both figures; then clusters of up to
+1,000 nodes on machines of their own, with and without routers. All tables of `docs/scaling.md`
+are made here: `--write` puts them into their places. Several files are taken as one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from simulate_cluster import Costs, Outcome, Shape, Simulation
 
-COLUMNS = 150
 WIRE_LEAST_US = 10.0
 SIZES = (3, 10, 100, 1_000)
 IN_FLIGHT_PER_NODE = 256
 CLIENTS_PER_NODE = 2
+NODES_PER_ROUTER = 10
 CALLS_AT_LEAST = 50_000
 
+Measured = Mapping[str, Any]
 
-def costs_of(fitted: dict[str, Any]) -> Costs:
+
+def costs_of(fitted: Mapping[str, Any]) -> Costs:
     messages = fitted["messages"]
     client, node, router = (messages[role] for role in ("client", "node", "router"))
     # What is left of the time of a lone call when everybody has worked.
-    worked_us = sum(role["call_us"] + role["message_us"] for role in (client, node))
+    worked_us = sum(chain(client.values(), node.values()))
     wire_us = (fitted["alone_us"] - worked_us - fitted["sync_us"]) / 2
     return Costs(
         client["call_us"],
         client["message_us"],
         node["call_us"],
         node["message_us"],
+        node["group_us"],
         router["call_us"],
         router["client_us"],
         router["node_us"],
@@ -53,55 +55,188 @@ def simulate(shape: Shape, costs: Costs) -> Outcome:
     return Simulation(shape, costs).run(calls, calls)
 
 
-def print_checks(
-    console: Console, loads: Sequence[dict[str, Any]], costs: Costs, cores: int
-) -> None:
-    table = Table("load", title=f"measured, and simulated on {cores} cores", title_justify="left")
-    for title in ("calls/s", "simulated", "p50 ms", "simulated", "router µs", "simulated",
-                  "node µs", "simulated"):  # fmt: skip
-        table.add_column(title, justify="right")
-    for load in loads:
+def machine(measured: Measured) -> str:
+    found = measured["machine"]
+    rows = chain(*measured["rows"].values())
+    others = [row["others_cores"] for row in rows if "others_cores" in row]
+    return (
+        f"Measured on {found['cores']} cores and {found['memory_gb']:.0f} GB of memory, "
+        f"{found['system']}, Python {found['python']}, with clients, router and nodes on the same "
+        f"machine. Others had {min(others):.1f} to {max(others):.1f} cores of it meanwhile."
+    )
+
+
+def constants(measured: Measured) -> str:
+    costs, fitted = costs_of(measured["fitted"]), measured["fitted"]
+    partition, clients = fitted["partitions"], fitted["clients"]
+    objects = fitted["objects"]
+    on_node, on_router = "clients of a node", "clients of a router"
+    idle_node = clients[f"node_idle_percent, {on_node}"]["each"] * 1e4
+    idle_router = clients[f"router_idle_percent, {on_router}"]["each"] * 1e4
+    return _table(
+        ("what", "", "costs"),
+        [
+            ("a call, at its client", "`k`", f"{costs.client_call:.1f} µs"),
+            ("a message there and back, at its client", "`K`", f"{costs.client_message:.0f} µs"),
+            ("a call, at its node", "`c`", f"{costs.node_call:.1f} µs"),
+            ("a message there and back, at its node", "`m`", f"{costs.node_message:.0f} µs"),
+            ("a group of records in the journal, at its node", "`g`", f"{costs.node_group:.0f} µs"),
+            ("a call, at a router", "`r`", f"{costs.router_call:.1f} µs"),
+            ("a message from and to a client, at a router", "`u`", f"{costs.router_client:.0f} µs"),
+            ("a message to and from a node, at a router", "`v`", f"{costs.router_node:.0f} µs"),
+            ("a group of records, until it is on the disk", "`s`", f"{costs.sync_us:.0f} µs"),
+            ("a node without partitions, in memory", "", f"{partition['node_mb']['at_0']:.0f} MB"),
+            ("a partition, in memory", "", f"{partition['node_mb']['each'] * 1e3:.0f} KB"),
+            ("a partition, in open files", "", f"{partition['files']['each']:.0f}"),
+            ("a router, in memory", "", f"{partition['router_mb']['at_0']:.0f} MB"),
+            (
+                "an object of 300 bytes, in memory",
+                "",
+                f"{objects['grown_mb']['each'] * 1e6:,.0f} bytes",
+            ),
+            ("the same on the disk", "", f"{objects['disk_mb']['each'] * 1e6:,.0f} bytes"),
+            (
+                "a client that has called all 64 partitions, in a node, direct",
+                "",
+                f"{clients[f'node_mb, {on_node}']['each'] * 1e3:.0f} KB",
+            ),
+            (
+                "the same in a node, through a router",
+                "",
+                f"{clients[f'node_mb, {on_router}']['each'] * 1e3:.0f} KB",
+            ),
+            (
+                "the same in its router",
+                "",
+                f"{clients[f'router_mb, {on_router}']['each'] * 1e3:.0f} KB",
+            ),
+            ("a client that does nothing, of the core of a node", "", f"{idle_node:.0f} µs/s"),
+            ("the same, of the core of a router", "", f"{idle_router:.0f} µs/s"),
+        ],
+    )
+
+
+def checks(measured: Measured) -> str:
+    costs, cores = costs_of(measured["fitted"]), measured["machine"]["cores"]
+    rows: list[Sequence[str]] = []
+    for load in measured["rows"]["loads"]:
         shape = Shape(load["nodes"], load["routers"], 1, load["in_flight"], cores)
         outcome = simulate(shape, costs)
-        measured = load["cpu_us"]
-        table.add_row(
-            f"{_what(shape)}, {load['in_flight']} in flight",
-            f"{load['rate']:,.0f}",
-            f"{outcome.rate:,.0f}",
-            f"{load['p50_ms']:.2f}",
-            f"{outcome.p50_ms:.2f}",
-            *(
-                f"{found['router']:.1f}" if shape.routers else "-"
-                for found in (measured, outcome.cpu_us)
-            ),
-            *(f"{found['node']:.1f}" for found in (measured, outcome.cpu_us)),
-        )
-    console.print(table)
-
-
-def print_sizes(console: Console, costs: Costs) -> None:
-    table = Table(
-        "cluster", title="simulated, each process on a core of its own", title_justify="left"
-    )
-    for title in ("calls/s", "of a node", "p50 ms", "p99 ms", "busy: node", "router", "client",
-                  "calls in a message: node", "router"):  # fmt: skip
-        table.add_column(title, justify="right")
-    for nodes in SIZES:
-        for routers in (0, nodes // 3 or 1, nodes):
-            clients = CLIENTS_PER_NODE * nodes
-            in_flight = IN_FLIGHT_PER_NODE // CLIENTS_PER_NODE
-            shape = Shape(nodes, routers, clients, in_flight)
-            outcome = simulate(shape, costs)
-            table.add_row(
-                _what(shape),
-                f"{outcome.rate:,.0f}",
-                f"{outcome.rate / nodes:,.0f}",
-                f"{outcome.p50_ms:.1f}",
-                f"{outcome.p99_ms:.1f}",
-                *(f"{outcome.busy.get(role, 0):.0%}" for role in ("node", "router", "client")),
-                *(f"{outcome.batch.get(role, 0):.1f}" for role in ("node", "router")),
+        both = load["cpu_us"], outcome.cpu_us
+        rows.append(
+            (
+                f"{_what(shape)}, {load['in_flight']} in flight",
+                f"{load['rate']:,.0f} / {outcome.rate:,.0f}",
+                f"{load['p50_ms']:.1f} / {outcome.p50_ms:.1f}",
+                " / ".join(f"{cpu['node']:.0f}" for cpu in both),
+                " / ".join(f"{cpu['router']:.0f}" for cpu in both) if shape.routers else "",
             )
-    console.print(table)
+        )
+    titles = ("measured / simulated", "calls/s", "p50 ms", "node, µs of a call", "router, µs")
+    return _table(titles, rows)
+
+
+def sizes(measured: Measured) -> str:
+    costs = costs_of(measured["fitted"])
+    rows: list[Sequence[str]] = []
+    for nodes in SIZES:
+        for routers in sorted({0, -(-nodes // NODES_PER_ROUTER), nodes}):
+            clients = CLIENTS_PER_NODE * nodes
+            shape = Shape(nodes, routers, clients, IN_FLIGHT_PER_NODE // CLIENTS_PER_NODE)
+            outcome = simulate(shape, costs)
+            rows.append(
+                (
+                    _what(shape),
+                    f"{outcome.rate:,.0f}",
+                    f"{outcome.rate / nodes:,.0f}",
+                    f"{outcome.p50_ms:.0f}",
+                    f"{outcome.busy['node']:.0%}",
+                    f"{outcome.busy['router']:.0%}" if routers else "",
+                    f"{outcome.batch['node']:.1f}",
+                    f"{outcome.cpu_us['node']:.0f}",
+                )
+            )
+            print(rows[-1], flush=True)
+    titles = (
+        "cluster", "calls/s", "of each node", "p50 ms", "nodes busy", "routers busy",
+        "calls in a message", "node, µs of a call",
+    )  # fmt: skip
+    return _table(titles, rows)
+
+
+def objects(measured: Measured) -> str:
+    titles = (
+        "objects", "made/s", "memory if all are in it", "disk", "restart s",
+        "calls/s among 1,000", "among all", "node, µs of a call: 1,000", "all",
+    )  # fmt: skip
+    return _table(
+        titles,
+        [
+            (
+                f"{row['objects']:,}",
+                f"{row['made_per_s']:,.0f}",
+                f"{row['grown_mb']:,.0f} MB",
+                f"{row['disk_mb']:,.0f} MB",
+                f"{row['restart_s']:.1f}",
+                f"{row['few']['per_s']:,.0f}",
+                f"{row['all']['per_s']:,.0f}",
+                f"{row['few']['node_us']:.0f}",
+                f"{row['all']['node_us']:.0f}",
+            )
+            for row in measured["rows"]["objects"]
+        ],
+    )
+
+
+def partitions(measured: Measured) -> str:
+    titles = ("partitions of a node", "memory", "open files", "disk", "start s", "idle CPU")
+    return _table(
+        titles,
+        [
+            (
+                f"{row['partitions']:,}",
+                f"{row['node_mb']:.0f} MB",
+                f"{row['files']:,}",
+                f"{row['disk_mb']:.0f} MB",
+                f"{row['start_s']:.1f}",
+                f"{row['node_idle_percent']:.1f} %",
+            )
+            for row in measured["rows"]["partitions"]
+        ],
+    )
+
+
+def maps(measured: Measured) -> str:
+    titles = ("nodes", "partitions", "placed in", "map", "most on one node")
+    return _table(
+        titles,
+        [
+            (
+                f"{row['nodes']:,}",
+                f"{row['partitions']:,}",
+                f"{row['placed_s']:.2f} s of CPU",
+                f"{row['map_kb']:.1f} KB",
+                str(row["most_on_a_node"]),
+            )
+            for row in measured["rows"]["maps"]
+        ],
+    )
+
+
+BLOCKS: dict[str, Callable[[Measured], str]] = {
+    "machine": machine,
+    "constants": constants,
+    "checks": checks,
+    "sizes": sizes,
+    "objects": objects,
+    "partitions": partitions,
+    "maps": maps,
+}
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---", *("---:" for _ in titles[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _what(shape: Shape) -> str:
@@ -112,13 +247,34 @@ def _what(shape: Shape) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("costs", type=Path, help="what fit_costs.py --json has written")
-    measured = json.loads(parser.parse_args().costs.read_text())
-    costs = costs_of(measured["fitted"])
-    console = Console(width=COLUMNS)
-    console.print(costs)
-    print_checks(console, measured["rows"]["loads"], costs, measured["machine"]["cores"])
-    print_sizes(console, costs)
+    parser.add_argument("costs", type=Path, nargs="+", help="what fit_costs.py --json has written")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into it")
+    options = parser.parse_args()
+    read = [json.loads(file.read_text()) for file in options.costs]
+    measured = {
+        "machine": read[0]["machine"],
+        **{
+            name: {k: v for one in read for k, v in one[name].items()}
+            for name in ("rows", "fitted")
+        },
+    }
+    made = {name: make(measured) for name, make in BLOCKS.items()}
+    for name, text in made.items():
+        print(f"\n{name}\n\n{text}")
+    if options.write is not None:
+        options.write.write_text(with_blocks(options.write.read_text(), made))
+
+
+def with_blocks(text: str, made: Mapping[str, str]) -> str:
+    """Put each block between its two comments."""
+    for name, block in made.items():
+        begin, end = f"<!-- {name}: made by scripts/predict_scale.py -->", f"<!-- /{name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise SystemExit(f"there is no place for {name}: {begin} ... {end}")
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}\n{block}\n{end}{after}"
+    return text
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 STOP_S = 30.0
+PORTS = range(20_000, 32_000)
 
 _LAUNCH = """
 import os, sys
@@ -46,9 +48,15 @@ def started(
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port to listen on, not among those that the kernel gives to whoever asks for any."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # Somebody listens there.
+            return port
 
 
 def end_in_order_when_terminated() -> None:

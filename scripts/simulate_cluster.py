@@ -30,7 +30,9 @@ class Costs:
     client_message: float
     node_call: float
     node_message: float
-    """Of one message in and one out, and of the group that it becomes in the journal."""
+    """Of one message in and one out."""
+    node_group: float
+    """Of a group in the journal, and of the sync of it."""
     router_call: float
     router_client: float
     """Of one message from and one to a client."""
@@ -257,6 +259,7 @@ class Simulation:
         run = [(message.source, call) for message in inbox for call in message.calls]
         cpu_us = (len(inbox) + len(answers)) * costs.node_message / 2
         cpu_us += (len(run) + sum(map(len, answers.values()))) * costs.node_call / 2
+        cpu_us += costs.node_group if run else 0.0
 
         def send() -> None:
             for source, calls in answers.items():
