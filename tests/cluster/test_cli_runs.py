@@ -289,6 +289,14 @@ def test_a_run_that_is_not_there_is_named(at: str) -> None:
         assert refusal == "there is no run 'none-1': perdure runs list shows all"
 
 
+def test_a_node_that_has_not_all_runs_sends_to_a_router(cluster: Cluster) -> None:
+    node = next(iter(cluster.node_addresses().values()))
+
+    refusal = refused("runs", "list", address=node)
+
+    assert refusal == f"{node} is a node and has some of all runs: ask a router"
+
+
 def tailing(at: str, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "perdure.cli.main", "runs", "tail", *words, "--address", at]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

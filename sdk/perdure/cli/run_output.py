@@ -26,6 +26,9 @@ __all__ = ["print_events", "print_run", "read_run", "tail_stream"]
 
 _WIDTH_OF_A_FILE: Final = 160
 
+_TRIES: Final = 5
+"""A run that is continued as new all the time is shown as it was told of last."""
+
 
 async def read_run(client: RunClient, id: str) -> Shown:
     """Ask for all that is known of a run.
@@ -33,13 +36,15 @@ async def read_run(client: RunClient, id: str) -> Shown:
     Raises:
         RunNotFound: There is no such run.
     """
-    status = await client.status(id)
-    events = await client.events(id)
-    details = await client.details(id)
-    streams = await client.streams(id)
-    if status.status == "running" and events and events[-1].kind == "ended":
-        # It has ended since. That it had ended is known for good.
+    for _ in range(_TRIES):
+        before = await client.status(id)
+        events = await client.events(id)
+        details = await client.details(id)
+        streams = await client.streams(id)
         status = await client.status(id)
+        if (before.status, before.generation) == (status.status, status.generation):
+            break
+        # It has ended meanwhile, or was continued as new: what was told may not fit together.
     return Shown(
         status=status,
         timeline=timeline_of(events, status.started_ms),

@@ -257,8 +257,9 @@ class _Drawing:
         head = f"{'at':<{_TIME_WIDTH}} {'':<{self._lanes}} {'what':<{labels + 1 + width}} "
         yield Text(f"{head}{'for':>{lasted}}", style="dim")
         for row in rows:
-            wrapped = row.text.wrap(self._console, width, overflow="fold") or [Text()]
-            for number, part in enumerate(wrapped):
+            fits = row.text.cell_len <= width  # To find out how to wrap takes longer.
+            parts = [row.text] if fits else row.text.wrap(self._console, width, overflow="fold")
+            for number, part in enumerate(parts):
                 first = number == 0
                 part.rstrip()
                 line = Text.assemble(
