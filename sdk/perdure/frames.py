@@ -112,9 +112,7 @@ class AnswerFrame(NamedTuple):
     """A packed `Reply`."""
 
 
-class Request(
-    msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False
-):
+class Request(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """A call's body: an array of these fields, all of them.
 
     Not a `NamedTuple`, because every call reads two dozen of its fields, and they are four times
