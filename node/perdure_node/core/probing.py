@@ -129,7 +129,7 @@ class _Watch:
         self.due_ms: int | None = None
         """When to ask along next."""
         self.pause_ms = 0
-        self.youngest = _OLDEST
+        self.youngest: _Age = _OLDEST
         """Of the calls that have come to wait there."""
 
 

@@ -36,24 +36,27 @@ async def read_run(client: RunClient, id: str) -> Shown:
     Raises:
         RunNotFound: There is no such run.
     """
-    for _ in range(_TRIES):
+    for tries_left in reversed(range(_TRIES)):
         before = await client.status(id)
         events = await client.events(id)
         details = await client.details(id)
         streams = await client.streams(id)
         status = await client.status(id)
-        if (before.status, before.generation) == (status.status, status.generation):
-            break
-        # It has ended meanwhile, or was continued as new: what was told may not fit together.
-    return Shown(
-        status=status,
-        timeline=timeline_of(events, status.started_ms),
-        input=(details.encoding, details.arguments),
-        code=details.code,
-        result=details.result,
-        streams=streams,
-        now_ms=time.time_ns() // 1_000_000,
-    )
+        # Else it has ended meanwhile, or was continued as new: what was told may not fit together.
+        if not tries_left or (before.status, before.generation) == (
+            status.status,
+            status.generation,
+        ):
+            return Shown(
+                status=status,
+                timeline=timeline_of(events, status.started_ms),
+                input=(details.encoding, details.arguments),
+                code=details.code,
+                result=details.result,
+                streams=streams,
+                now_ms=time.time_ns() // 1_000_000,
+            )
+    raise AssertionError("the last try shows what it has been told")
 
 
 def print_run(run: Shown, *, as_json: bool, is_whole: bool) -> None:
