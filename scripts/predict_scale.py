@@ -19,12 +19,22 @@ from typing import Any
 
 from simulate_cluster import Costs, Outcome, Shape, Simulation
 
+from perdure_node.core.limits import Limits
+
 WIRE_LEAST_US = 10.0
 SIZES = (3, 10, 100, 1_000)
 IN_FLIGHT_PER_NODE = 256
 CLIENTS_PER_NODE = 2
 NODES_PER_ROUTER = 10
 CALLS_AT_LEAST = 50_000
+
+CLIENTS_OF_A_NODE = 100
+"""Clients for each node of a cluster, each of which calls objects of all partitions."""
+
+PARTITIONS_MEASURED = 64
+"""That each client of the measurement had called."""
+
+WINDOWS_MAX = Limits().windows_idle_max
 
 Measured = Mapping[str, Any]
 
@@ -119,9 +129,11 @@ def constants(measured: Measured) -> str:
 def checks(measured: Measured) -> str:
     costs, cores = costs_of(measured["fitted"]), measured["machine"]["cores"]
     rows: list[Sequence[str]] = []
+    ratios: list[float] = []
     for load in measured["rows"]["loads"]:
         shape = Shape(load["nodes"], load["routers"], 1, load["in_flight"], cores)
         outcome = simulate(shape, costs)
+        ratios.append(outcome.rate / load["rate"])
         both = load["cpu_us"], outcome.cpu_us
         rows.append(
             (
@@ -133,7 +145,8 @@ def checks(measured: Measured) -> str:
             )
         )
     titles = ("measured / simulated", "calls/s", "p50 ms", "node, µs of a call", "router, µs")
-    return _table(titles, rows)
+    among = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    return f"{_table(titles, rows)}\n\nSimulated rates are {among} times the measured ones."
 
 
 def sizes(measured: Measured) -> str:
@@ -150,8 +163,8 @@ def sizes(measured: Measured) -> str:
                     f"{outcome.rate:,.0f}",
                     f"{outcome.rate / nodes:,.0f}",
                     f"{outcome.p50_ms:.0f}",
-                    f"{outcome.busy['node']:.0%}",
-                    f"{outcome.busy['router']:.0%}" if routers else "",
+                    _share(outcome.busy["node"]),
+                    _share(outcome.busy["router"]) if routers else "",
                     f"{outcome.batch['node']:.1f}",
                     f"{outcome.cpu_us['node']:.0f}",
                 )
@@ -166,7 +179,7 @@ def sizes(measured: Measured) -> str:
 
 def objects(measured: Measured) -> str:
     titles = (
-        "objects", "made/s", "memory if all are in it", "disk", "restart s",
+        "objects", "made/s", "memory of each", "disk", "restart s",
         "calls/s among 1,000", "among all", "node, µs of a call: 1,000", "all",
     )  # fmt: skip
     return _table(
@@ -175,7 +188,7 @@ def objects(measured: Measured) -> str:
             (
                 f"{row['objects']:,}",
                 f"{row['made_per_s']:,.0f}",
-                f"{row['grown_mb']:,.0f} MB",
+                f"{row['grown_mb'] / row['made'] * 1e6:,.0f} bytes",
                 f"{row['disk_mb']:,.0f} MB",
                 f"{row['restart_s']:.1f}",
                 f"{row['few']['per_s']:,.0f}",
@@ -206,21 +219,40 @@ def partitions(measured: Measured) -> str:
     )
 
 
-def maps(measured: Measured) -> str:
-    titles = ("nodes", "partitions", "placed in", "map", "most on one node")
-    return _table(
-        titles,
-        [
+def links(measured: Measured) -> str:
+    """What follows from the number of nodes alone, before anybody calls."""
+    fitted = measured["fitted"]
+    clients = fitted["clients"]
+    window_kb = clients["node_mb, clients of a router"]["each"] * 1e3 / PARTITIONS_MEASURED
+    stream_kb = clients["router_mb, clients of a router"]["each"] * 1e3
+    idle_us = clients["router_idle_percent, clients of a router"]["each"] * 1e4
+    rows: list[Sequence[str]] = []
+    for row in measured["rows"]["maps"]:
+        nodes, partitions = row["nodes"], row["partitions"]
+        if nodes not in SIZES:
+            continue
+        routers = -(-nodes // NODES_PER_ROUTER)
+        streams = nodes + CLIENTS_OF_A_NODE * nodes // routers
+        windows = min(WINDOWS_MAX, CLIENTS_OF_A_NODE * nodes) * row["most_on_a_node"]
+        rows.append(
             (
-                f"{row['nodes']:,}",
-                f"{row['partitions']:,}",
-                f"{row['placed_s']:.2f} s of CPU",
+                f"{nodes:,}",
+                f"{partitions:,}",
+                f"{routers:,}",
+                f"{CLIENTS_OF_A_NODE * nodes:,}",
+                f"{streams:,}",
+                f"{streams * stream_kb / 1e3:.0f} MB",
+                f"{streams * idle_us / 1e4:.1f} %",
+                f"{windows * window_kb / 1e3:,.0f} MB",
                 f"{row['map_kb']:.1f} KB",
-                str(row["most_on_a_node"]),
+                f"{row['placed_s']:.2f} s",
             )
-            for row in measured["rows"]["maps"]
-        ],
-    )
+        )
+    titles = (
+        "nodes", "partitions", "routers", "clients", "streams of a router", "their memory",
+        "their idle CPU", "windows in a node", "map", "placing, once",
+    )  # fmt: skip
+    return _table(titles, rows)
 
 
 BLOCKS: dict[str, Callable[[Measured], str]] = {
@@ -230,13 +262,18 @@ BLOCKS: dict[str, Callable[[Measured], str]] = {
     "sizes": sizes,
     "objects": objects,
     "partitions": partitions,
-    "maps": maps,
+    "links": links,
 }
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [titles, ["---", *("---:" for _ in titles[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _share(busy: float) -> str:
+    # A turn counts when it begins: one that goes on at the end counts whole.
+    return f"{min(busy, 1.0):.0%}"
 
 
 def _what(shape: Shape) -> str:
