@@ -17,6 +17,7 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 ARGUMENTS = {"flights": ["--limit", "300"]}
+BUSY_S = 80.0
 
 
 def run(name: str, folder: Path, address: str | None = None) -> str:
@@ -63,13 +64,11 @@ def test_the_counter_prints_5_and_then_10(tmp_path: Path) -> None:
 
 
 def test_a_program_has_its_first_answer_in_less_than_a_second(tmp_path: Path) -> None:
-    seconds = []
-    # The machine may be busy with something else; one run of these is not.
-    for number in range(10):
+    seconds: list[float] = []
+    # The machine is busy with other tests; one of these runs finds it idle.
+    while not seconds or (min(seconds) >= 1.0 and sum(seconds) < BUSY_S):
         began = time.perf_counter()
-        assert run("counter", tmp_path) == f"{5 * (number + 1)}\n"
+        assert run("counter", tmp_path) == f"{5 * (len(seconds) + 1)}\n"
         seconds.append(time.perf_counter() - began)
-        if min(seconds) < 1.0:
-            break
 
     assert min(seconds) < 1.0

@@ -26,6 +26,9 @@ __all__ = [
 
 _WIDTH_OF_A_FILE: Final = 200
 
+_OWN_TYPES: Final = frozenset(("hook", "workflow"))
+"""Perdure's own, which every cluster has: they say nothing of its app."""
+
 SLOT_COUNT: Final = 65_536
 """As many partitions as there could ever be: a partition is a range of these."""
 
@@ -79,11 +82,12 @@ def print_cluster(description: cluster_pb2.Description, address: str) -> None:
     if damaged:
         console.print(f"[red]damaged partitions, not served: {', '.join(damaged)}[/]")
     console.print()
-    if not description.types:
+    of_app = _types_of_app(description)
+    if not of_app:
         console.print("no types: the app registers none with @durable.object")
         return
     types = Table("type", "method", box=None)
-    for kind in description.types:
+    for kind in of_app:
         name = kind.name
         for method in kind.methods:
             shared = "  [dim]shared[/]" if method.shared else ""
@@ -108,10 +112,14 @@ def description_as_json(description: cluster_pb2.Description) -> str:
         "nodes": [_node_as_json(node) for node in description.nodes],
         "types": {
             kind.name: {method.name: method.signature for method in kind.methods}
-            for kind in description.types
+            for kind in _types_of_app(description)
         },
     }
     return json.dumps(content)
+
+
+def _types_of_app(description: cluster_pb2.Description) -> list[cluster_pb2.TypeDescription]:
+    return [kind for kind in description.types if kind.name not in _OWN_TYPES]
 
 
 def _node_as_json(node: cluster_pb2.NodeDescription) -> dict[str, Any]:
