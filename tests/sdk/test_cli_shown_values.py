@@ -68,6 +68,10 @@ def test_bytes_that_are_no_value_are_shown_all_the_same(data: bytes) -> None:
         (2**70, str(2**70)),
         (float("nan"), "nan"),
         ("red \x1b[31m alert\n", r'"red \u001b[31m alert\n"'),
+        (
+            dt.datetime(2026, 3, 1, tzinfo=dt.timezone(dt.timedelta(0), "\x1b[31m\n")),
+            r"2026-03-01T00:00:00+00:00[name=\x1b[31m\n]",
+        ),
     ],
 )
 def test_a_value_is_one_line_that_no_terminal_obeys(value: Any, text: str) -> None:

@@ -173,8 +173,11 @@ def text_of(value: Any) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    # Nothing that a terminal would obey.
+    return _harmless(json.dumps(value, ensure_ascii=False))
+
+
+def _harmless(text: str) -> str:
+    """Return a text without anything that a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -191,9 +194,9 @@ def _tagged_text(tag: str, content: Any) -> str:
         case "$set" | "$frozenset":
             return f"{{{_listed(content)}}}" if content else "set()"
         case "$enum":
-            return ".".join(str(part) for part in content)
+            return _harmless(".".join(str(part) for part in content))
         case "$ref":
-            return f"{content[0]}[{content[1]}]"
+            return _harmless(f"{content[0]}[{content[1]}]")
         case "$bytes" | "$bytearray" | "$unreadable":
             size = len(base64.b64decode(content))
             return f"<{size:,} {'unreadable ' if tag == '$unreadable' else ''}bytes>"
@@ -204,7 +207,7 @@ def _tagged_text(tag: str, content: Any) -> str:
         case "$deque":
             return f"[{_listed(content[1])}]"
         case "$float" | "$int" | "$decimal" | "$date" | "$time" | "$datetime" | "$timedelta":
-            return str(content)
+            return _harmless(str(content))
         case _:
             return text_of(content)
 
