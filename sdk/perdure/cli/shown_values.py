@@ -188,7 +188,7 @@ def _listed(items: Iterable[Any]) -> str:
 def _tagged_text(tag: str, content: Any) -> str:
     match tag:
         case "$value":
-            return f"{content[0]}({_named(content[1])})"
+            return f"{_harmless(content[0])}({_named(content[1])})"
         case "$tuple":
             return f"({_listed(content)}{',' if len(content) == 1 else ''})"
         case "$set" | "$frozenset":
@@ -217,7 +217,7 @@ def _pairs_text(pairs: list[list[Any]]) -> str:
 
 
 def _named(fields: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={text_of(value)}" for name, value in fields.items())
+    return ", ".join(f"{_harmless(name)}={text_of(value)}" for name, value in fields.items())
 
 
 def arguments_text(packed: bytes, encoding: int = Encoding.MSGPACK) -> str:
