@@ -33,9 +33,9 @@ def test_a_call_to_an_owner_that_is_away_did_not_run_and_says_so(
         with cluster.without_node(cluster.owner_address("TestCounter", "away")):
             # A first call may still find the connection that is about to break.
             with pytest.raises(grpc.RpcError):
-                client.ask("TestCounter", "away", "get", timeout_s=1.0)
+                client.ask("TestCounter", "away", "get", timeout_s=2.0)
             with pytest.raises(grpc.RpcError) as caught:
-                client.ask("TestCounter", "away", method, timeout_s=1.0)
+                client.ask("TestCounter", "away", method, timeout_s=2.0)
 
         how = refused(caught.value)
         assert (how.status, how.reason, how.applied) == ("UNAVAILABLE", "NO_OWNER", "no")

@@ -132,17 +132,20 @@ async def test_agents_of_one_run_that_work_at_once_go_on_where_they_were(
     hang_at("four")
     async with running(settings(tmp_path), crash=True) as (_, caller):
         monkeypatch.setattr("perdure.remote.current_client", lambda: caller.client)
-        await start(measuring_flow, sentences, id="m")
+        run = await start(measuring_flow, sentences, id="m")
         await REACHED[0].wait()
-    first = list(MADE)
+        # All but what hangs goes on. What is not recorded at a crash may be asked again.
+        while [event.kind for event in await run.events()].count("step_completed") < 10:
+            pass
+    assert sorted(MADE) == [
+        "asked 1", "asked 1", "asked 1", "asked 3", "asked 5",
+        "measured five", "measured four", "measured one", "measured six", "measured three",
+        "measured two",
+    ]  # fmt: skip
+    MADE.clear()
     hang_at("")
     async with running(settings(tmp_path)) as (_, caller):
         monkeypatch.setattr("perdure.remote.current_client", lambda: caller.client)
         assert await get_run("m").result() == ["[3, 3]", "[5, 4, 4]", "[3]"]
 
-    assert first.count("asked 1") == 3
-    assert MADE.count("asked 1") == 3, "what was recorded was asked again"
-    assert MADE.count("measured four") == 2
-    assert sorted(made for made in MADE if made.startswith("asked ")) == [
-        "asked 1", "asked 1", "asked 1", "asked 3", "asked 5", "asked 7",
-    ]  # fmt: skip
+    assert MADE == ["measured four", "asked 7"], "what was recorded was asked again"

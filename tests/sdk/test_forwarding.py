@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from harness.forwarding_bench import Bench, Stream, bodies
 
 from perdure.errors import KINDS, CallRejected, Code
@@ -35,11 +36,17 @@ def test_a_call_without_a_reachable_owner_waits_for_it() -> None:
     assert (copy.body, copy.time_left_ms) == (b"1", 700)
 
 
-def test_a_call_that_waits_in_vain_hears_in_time_that_it_has_not_run() -> None:
+@pytest.mark.parametrize(
+    ("time_left_ms", "early_ms"),
+    [(150, 100), (400, 100), (1_000, 250), (2_000, 500), (30_000, 500)],
+)
+def test_a_call_that_waits_in_vain_hears_in_time_that_it_has_not_run(
+    time_left_ms: int, early_ms: int
+) -> None:
     bench, stream = Bench(), Stream()
-    bench.call(stream, 1, time_left_ms=1_000)
+    bench.call(stream, 1, time_left_ms=time_left_ms)
 
-    bench.tick(899)
+    bench.tick(time_left_ms - early_ms - 1)
     assert stream.answers == []
     bench.tick(1)
 

@@ -99,7 +99,17 @@ class _Lane(Generic[C]):
 class _Call(Generic[C]):
     """A call that is not answered."""
 
-    __slots__ = ("arrival", "body", "caller", "deadline_ms", "lane", "node", "number", "strayed")
+    __slots__ = (
+        "arrival",
+        "body",
+        "caller",
+        "deadline_ms",
+        "give_up_ms",
+        "lane",
+        "node",
+        "number",
+        "strayed",
+    )
 
     def __init__(
         self, arrival: int, caller: C, number: int, lane: _Lane[C], deadline_ms: int, body: bytes
@@ -113,6 +123,8 @@ class _Call(Generic[C]):
         self.node: str | None = None
         """Where its copy is."""
         self.strayed = False
+        self.give_up_ms = 0
+        """When to answer that it did not run, once it has had to wait."""
 
 
 def _by_arrival(call: _Call[Any]) -> int:
@@ -329,8 +341,14 @@ class Forwarding(Generic[C]):
 
     def _is_over(self, call: _Call[C], now_ms: int) -> bool:
         """Tell whether a call that cannot be sent now is to wait no longer."""
-        early_ms = 0 if call.strayed else self._limits.early_ms
-        return call.deadline_ms <= now_ms + early_ms
+        if call.strayed:
+            return call.deadline_ms <= now_ms
+        if not call.give_up_ms:
+            limits = self._limits
+            quarter_ms = (call.deadline_ms - now_ms) // 4
+            early_ms = min(max(quarter_ms, limits.early_min_ms), limits.early_max_ms)
+            call.give_up_ms = call.deadline_ms - early_ms
+        return call.give_up_ms <= now_ms
 
     def _sweep(self, now_ms: int, lane: _Lane[C]) -> None:
         """Take out the calls whose time is over, or whose caller has gone."""

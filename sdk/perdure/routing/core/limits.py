@@ -30,9 +30,13 @@ class ForwardingLimits:
     retry_max_ms: int = 500
     """The longest such wait."""
 
-    early_ms: int = 100
-    """So long before its deadline a call that waits in vain is told NO_OWNER: its caller hears
-    that it did not run before its own clock says that nobody knows."""
+    early_min_ms: int = 100
+    """A call that waits in vain is told NO_OWNER a quarter of its time before its deadline, but
+    at least so long: its caller hears that it did not run before its own clock says that nobody
+    knows."""
+
+    early_max_ms: int = 500
+    """The most of it."""
 
     overdue_ms: int = 1_000
     """How long after its deadline a call is still expected to be answered by its node, which
