@@ -74,7 +74,7 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         rounds = Rounds(self._loop, QUIET_ROUNDS)
         self._node = Surroundings(client, limits, performer, flush, driving, rounds)
-        self._tasks: set[MethodTask] = set()
+        self._tasks: dict[MethodTask, MethodTurn] = {}
         self._shared: dict[Call, MethodTurn] = {}
         self._at_once: dict[Method, bool] = {}
         self._closing = False
@@ -153,12 +153,14 @@ class Executor:
             turn.task.end()
 
     async def close(self) -> None:
-        """End the methods that still run, as a crash would."""
+        """End the methods that still run, as a crash would: they go on after the next start."""
         self._closing = True
         self._retries.close()
         self.runs.close()
         tasks = list(self._tasks)
-        for task in tasks:
+        for task, turn in self._tasks.items():
+            # It cleans up for a stop that its object knows nothing of: none of that counts.
+            turn.give_up()
             task.end()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
@@ -189,7 +191,7 @@ class Executor:
         noted = turn.driven(coroutine)
         task = MethodTask(noted, loop=self._loop, context=context, name=str(turn.admitted.key))
         turn.task = task
-        self._tasks.add(task)
+        self._tasks[task] = turn
         task.add_done_callback(self._ended)
         if turn.cancelled is not None:
             # It has heard of it before it had a task.
@@ -199,7 +201,7 @@ class Executor:
             self._loop.call_soon(turn.steps.pump)
 
     def _ended(self, task: MethodTask) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # What methods raise never comes here.
             _log.error("a call to %s could not be ended", task.get_name(), exc_info=error)
@@ -217,11 +219,13 @@ class Executor:
             activation.seen.clear()
             values = changed_attributes(activation, call.key, {}, 0)
         except BaseException as error:
-            if self._closing and isinstance(error, asyncio.CancelledError):
+            if self._closing:
                 return
             self._end(turn, *failure_of(turn, error), {})
             if isinstance(error, KeyboardInterrupt):
                 raise
+            return
+        if self._closing:
             return
         turn.leave()
         partition.memory.now_ms = self._clock.monotonic_ms()
@@ -315,7 +319,7 @@ class Executor:
 
     def _raised(self, turn: MethodTurn, error: BaseException) -> None:
         """End a call whose method has raised, or has left what cannot be stored."""
-        if turn.over or (self._closing and isinstance(error, asyncio.CancelledError)):
+        if turn.over or self._closing:
             return  # It was killed, or goes on after the next start.
         call, activation = turn.admitted, turn.activation
         assert call.state is not None
@@ -341,8 +345,8 @@ class Executor:
         values: dict[str, bytes],
         version: int | None = None,
     ) -> None:
-        if turn.over:
-            return  # It was killed meanwhile.
+        if turn.over or self._closing:
+            return  # It was killed meanwhile, or goes on after the next start.
         partition, call = turn.partition, turn.admitted
         turn.leave()
         partition.memory.now_ms = self._clock.monotonic_ms()

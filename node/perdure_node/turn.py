@@ -158,7 +158,7 @@ class MethodTurn:
         """Make a commit point of the state as it is now."""
         if self.partition.stopped is not None:
             raise OwnershipLost(self.partition.stopped.code.name)
-        if self.over:
+        if self.over or self.given_up:
             raise RuntimeError("save() after the call was over")
         if self.admitted.shared:
             raise RuntimeError("save() in a @durable.shared method: it may not change state")

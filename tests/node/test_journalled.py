@@ -107,6 +107,22 @@ class Works(DurableObject):
         finally:
             await ctx.run("tidy", lambda: MADE.append("tidy"))
 
+    async def guard(self, ctx: DurableContext, how: str) -> list[Any]:
+        await ctx.run("one", lambda: MADE.append("one"))
+        GATES["slow"].set()
+        try:
+            await GATES["go"].wait()
+        except asyncio.CancelledError:
+            self.steps.append("stopped")
+            if how == "saves":
+                await self.save()
+            elif how == "asks":
+                await ctx.run("tidy", lambda: MADE.append("tidy"))
+            return self.steps
+        await ctx.run("two", lambda: MADE.append("two"))
+        self.steps.append("ended")
+        return self.steps
+
     async def leave_open(self, pot: str) -> None:
         durable.ref(Pot, pot).add(7)
         self.steps.append("left")
@@ -275,6 +291,23 @@ async def test_a_second_run_hears_that_it_is_cancelled_where_the_first_one_did(
         assert MADE == [], "it is not there yet"
         GATES["go"].set()
         await until(lambda: MADE == ["tidy"])
+
+
+@pytest.mark.parametrize("how", ["saves", "asks", "returns"])
+@on_loop
+async def test_nothing_counts_that_a_method_does_because_its_node_stops(
+    tmp_path: Path, how: str
+) -> None:
+    fresh()
+    async with running(settings(tmp_path, drain_s=0.0)) as (_, caller):
+        await caller.create("Works")
+        caller.send("Works", "guard", how, timeout_s=None)
+        await GATES["slow"].wait()
+        await caller.client.close(0.0)
+    assert MADE == ["one"]
+    async with next_life(tmp_path) as (_, caller):
+        assert await state_when(caller, "Works", steps=["ended"])
+    assert MADE == ["two"]
 
 
 @on_loop
