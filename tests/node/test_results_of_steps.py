@@ -76,11 +76,13 @@ class HeldFromResult(HeldSync):
     """A disk that hangs as soon as there is the result of a step: the record of it is not made."""
 
     node: Node | None = None
+    hangs = False
 
     def __call__(self, descriptor: int) -> None:
         if self.node is not None and any(event.tag == "d" for event in events(self.node)):
             self.node = None
             self.free.clear()
+            self.hangs = True
         super().__call__(descriptor)
 
 
@@ -121,6 +123,7 @@ async def test_nothing_that_saw_the_result_of_a_step_leaves_before_that_is_durab
         disk.node = node
         call = caller.send("Gambler", "play")
         await until(lambda: [event.tag for event in events(node)] == ["s", "d", "s"])
+        await until(lambda: disk.hangs)
         await settled(200)
         assert MADE == ["thrown"], "who it is paid out to sees what was thrown"
         disk.free.set()
@@ -144,7 +147,7 @@ async def test_a_target_is_told_to_forget_an_outcome_when_the_caller_has_it_on_d
         await caller.create("Purse", "p")
         disk.node = node
         call = caller.send("Gambler", "win")
-        await until(lambda: any(event.tag == "d" for event in events(node)))
+        await until(lambda: disk.hangs)
         await settled(200)
         assert told == []
         disk.free.set()
