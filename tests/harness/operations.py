@@ -146,22 +146,27 @@ def _drawn_call(kind: str, chance: Random, number: int) -> tuple[str, tuple[Any,
 
 
 def _in_places(made: list[tuple[float, float, Operation]]) -> list[Operation]:
-    moments = sorted(moment for begun, ended, _ in made for moment in (begun, ended))
-    place = {moment: number for number, moment in enumerate(moments, 1)}
+    """Give each begin and each end a place of its own; at one moment all begins come first."""
+    moments = sorted(
+        moment
+        for number, (begun, ended, _) in enumerate(made)
+        for moment in ((begun, False, number), (ended, True, number))
+    )
+    place = {(is_end, number): at for at, (_, is_end, number) in enumerate(moments, 1)}
     operations = []
-    for begun, ended, item in sorted(made, key=lambda plan: plan[0]):
+    for number, (begun, ended, item) in enumerate(made):
         is_told = item.outcome is Outcome.OK
         operations.append(
             replace(
                 item,
-                number=place[begun],
-                begun=place[begun],
+                number=place[False, number],
+                begun=place[False, number],
                 begun_s=begun,
-                ended=place[ended] if is_told else None,
+                ended=place[True, number] if is_told else None,
                 ended_s=ended if is_told else None,
             )
         )
-    return operations
+    return sorted(operations, key=lambda item: item.begun)
 
 
 def model_of(kind: str, operations: Sequence[Operation]) -> Model:
