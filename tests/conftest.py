@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says more of the neighbours than of us.
+# How long an example takes says more of the neighbours than of us. The examples are the same in
+# each run, so that a change is judged by what it changes; PERDURE_EXPLORE=1 draws others.
 settings.register_profile(
-    "beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "beside others",
+    deadline=None,
+    derandomize="PERDURE_EXPLORE" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("beside others")
 
