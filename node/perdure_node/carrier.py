@@ -46,6 +46,7 @@ class Carrier:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[StepResult]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._closing = False
 
     def open(self, partition: Partition) -> None:
         """Go on with the calls that leave a partition, which has just been opened."""
@@ -150,7 +151,8 @@ class Carrier:
 
         def ended(task: asyncio.Task[StepResult]) -> None:
             self._tasks.discard(task)
-            if not task.cancelled():
+            # What it says once it is told to stop is not what it would have said.
+            if not task.cancelled() and not self._closing:
                 done(task.result())
 
         task.add_done_callback(ended)
@@ -176,6 +178,7 @@ class Carrier:
 
     async def close(self) -> None:
         """Stop: whatever is not done will be done again after the next start."""
+        self._closing = True
         for timer in self._timers:
             timer.cancel()
         tasks = list(self._tasks)

@@ -123,6 +123,17 @@ class Works(DurableObject):
         self.steps.append("ended")
         return self.steps
 
+    async def ask_stubborn(self, ctx: DurableContext) -> None:
+        self.steps.append(await ctx.run("stubborn", self._stubborn))
+
+    async def _stubborn(self) -> str:
+        GATES["slow"].set()
+        try:
+            await GATES["go"].wait()
+        except asyncio.CancelledError:
+            return "stopped"
+        return "went"
+
     async def leave_open(self, pot: str) -> None:
         durable.ref(Pot, pot).add(7)
         self.steps.append("left")
@@ -217,6 +228,12 @@ async def next_life(
         yield node, caller
 
 
+async def until_steps(caller: Caller) -> None:
+    """Wait until `Works` has noted a step."""
+    while not (await caller.state("Works"))["steps"]:
+        await settled()
+
+
 async def state_when(caller: Caller, type: str, **wanted: Any) -> dict[str, Any]:
     """Wait until an object's committed state has these values."""
     while True:
@@ -308,6 +325,19 @@ async def test_nothing_counts_that_a_method_does_because_its_node_stops(
     async with next_life(tmp_path) as (_, caller):
         assert await state_when(caller, "Works", steps=["ended"])
     assert MADE == ["two"]
+
+
+@on_loop
+async def test_a_step_that_ends_because_its_node_stops_is_made_again(tmp_path: Path) -> None:
+    fresh()
+    async with running(settings(tmp_path, drain_s=0.0)) as (_, caller):
+        await caller.create("Works")
+        caller.send("Works", "ask_stubborn", timeout_s=None)
+        await GATES["slow"].wait()
+        await caller.client.close(0.0)
+    async with next_life(tmp_path) as (_, caller):
+        await until_steps(caller)
+        assert (await caller.state("Works"))["steps"] == ["went"]
 
 
 @on_loop
