@@ -47,13 +47,17 @@ def test_it_prints_figures_and_their_ratios_and_invents_none() -> None:
 def test_nothing_of_it_lives_on_when_it_is_killed(tmp_path: Path) -> None:
     # Its folders for temporary files are left behind.
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    ) as process:
+    said = tmp_path / "said"
+    with (
+        said.open("w") as output,
+        subprocess.Popen(
+            command(), stdout=output, stderr=subprocess.STDOUT, env=environment
+        ) as process,
+    ):
         children: list[psutil.Process] = []
         names = ("perdure_node", "perdure_router", "echo_server.py", "bench_worker.py")
         while not all(any(name in text for text in map(arguments, children)) for name in names):
-            assert process.poll() is None
+            assert process.poll() is None, said.read_text()
             children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     _, alive = psutil.wait_procs(children, timeout=END_S)
