@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure import codec
@@ -57,6 +57,11 @@ class Carrier:
             self._client.resume_origin(session, target, sequence + 1, found.get(target, set()))
         for entry in sorted(underway.outbox.values(), key=lambda e: (e.partition, e.sequence)):
             deliver(self, partition, entry, self._flush)
+
+    def depart(self, partition: Partition, entries: Iterable[OutboxEntry]) -> None:
+        """Let calls of a partition's outbox leave, once they are durable."""
+        for entry in entries:
+            partition.hold_all(functools.partial(deliver, self, partition, entry, self._flush))
 
     def send(self, session: int, entry: OutboxEntry) -> asyncio.Future[StepResult]:
         """Send a call of a partition's session until it is answered; or have it killed."""
@@ -138,8 +143,12 @@ class Carrier:
         payload: bytes | None,
         key: str,
         chain: list[list[str]],
-    ) -> Coroutine[Any, Any, StepResult]:
-        """Call a service."""
+        *,
+        at_once: bool,
+    ) -> StepResult | Coroutine[Any, Any, StepResult]:
+        """Call a service: now, if it never waits and may run `at_once`."""
+        if at_once and not self._closing:
+            return self._services.begin(service, method, payload, key, chain)
         return self._services.call(service, method, payload, key, 1, chain=chain)
 
     def start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -40,6 +41,9 @@ _FUNCTION = Target(shared=False, deferred=False, stateless=True)
 
 _MADE_BY_CALLS = Target(shared=False, deferred=False, made_by_calls=True)
 
+_FOR_EVER_S = 1e11
+"""Three thousand years: the times of rows end somewhere."""
+
 _NOT_FOR_RUNS = frozenset((Kind.GET_OR_CREATE, Kind.DELETE))
 
 
@@ -52,7 +56,7 @@ class Types:
             object_type = find_type(request.type)
             if request.kind not in _METHODS:
                 if request.type == WORKFLOW and request.kind in _NOT_FOR_RUNS:
-                    hint = ": runs begin with start(workflow) and stay"
+                    hint = ": runs begin with start(workflow), and go some time after their end"
                     raise UnknownMethod(WORKFLOW, Kind(request.kind).name.lower(), hint)
                 if object_type.is_function and request.kind == Kind.GET_OR_CREATE:
                     hint = ": a durable function has no objects, only calls"
@@ -92,6 +96,14 @@ class Types:
             code = code_of(error) if isinstance(error, PerdureError) else Code.MALFORMED
             return Refusal(code, (str(error),))
         return workflow.version, xxhash.xxh3_128_digest(named)
+
+    def retention_ms(self, workflow: str) -> int | None:
+        """Return how long runs of a workflow stay after their end; None: as the limit says."""
+        found = find_workflow(workflow)
+        seconds = None if found is None else found.retention_s
+        if seconds is None:
+            return None
+        return -1 if seconds > _FOR_EVER_S else math.ceil(1_000 * seconds)
 
     def payload(self, token: str, schema: str, payload: bytes, encoding: int) -> bytes | Refusal:
         """Return what a hook of this schema gets for a payload, or what is wrong with it."""

@@ -18,6 +18,7 @@ from perdure_node.core.batch import Batch
 from perdure_node.core.calls import Catalog
 from perdure_node.core.commits import pack_record, unpack_record
 from perdure_node.core.damage import DamageFound
+from perdure_node.core.events import OutboxEntry
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.partition import Partition
@@ -135,6 +136,26 @@ class Host:
         self.partition.record_made(self.log.append(body), weight)
         return len(body), weight
 
+    def sweep(self, limit: int, partition_count: int) -> tuple[bool, list[OutboxEntry]]:
+        """Let runs go whose time is over.
+
+        Args:
+            limit: As many of them at most.
+            partition_count: Of the cluster.
+
+        Returns:
+            Whether there may be more; and what is to be sent, once it is durable.
+
+        Raises:
+            DamageFound: The store cannot be trusted.
+        """
+        memory = self._memory
+        memory.time_ms = max(memory.time_ms, self._clock.wall_ms())
+        found = self.partition.expiry.sweep(limit, partition_count)
+        if memory.making:
+            self._on_work(self)
+        return found
+
     def commit_deferred(self, state: ObjectState) -> None:
         """Commit what calls have changed since an object's last `save()`."""
         self.partition.recorder.commit_deferred(state)
@@ -161,7 +182,7 @@ class Host:
                 return True
             self._unwritten = batch
             try:
-                self.store.write(batch.puts, batch.deletes, batch.applied)
+                self.store.write(batch.puts, batch.deletes, batch.applied, batch.cleared)
             except (StoreFull, StoreBusy):
                 return False
             self._unwritten = None
@@ -212,7 +233,7 @@ class Host:
             time_ms, commits = (0, []) if record.is_claim else unpack_record(record.body)
             rebuilt.replay(record.sequence, time_ms, commits, len(record.body))
         while (batch := rebuilt.take_batch()) is not None:
-            store.write(batch.puts, batch.deletes, batch.applied)
+            store.write(batch.puts, batch.deletes, batch.applied, batch.cleared)
             rebuilt.batch_written(batch)
         self.store = store
         memory.use_store(StoreRows(store))

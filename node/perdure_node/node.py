@@ -163,11 +163,13 @@ class Node:
             if not settings.lazy:
                 self._hosts.open_all()
             undo.pop_all()
-        self._upkeep = Upkeep(settings, self._hosts, self._journal, self._residents, self._clock)
         self.client = Client(LocalTransport(self, self._elsewhere()))
         self._services = Services(settings.services, self.client, clock=self._clock)
         self._carrier = Carrier(
             self.client, self._services, self._clock, identity.cluster_id, self._ran
+        )
+        self._upkeep = Upkeep(
+            settings, self._hosts, self._journal, self._residents, self._clock, self._carrier.depart
         )
         self._executor = Executor(
             self.client, settings.limits, self._clock, self._carrier, self._ran, driving

@@ -43,6 +43,8 @@ class NodeSettings:
     apply_interval_s: float = 2.0
     """How often durable records are written to the stores, unless many wait. An object that has
     changed many times by then is written once."""
+    sweep_interval_s: float = 10.0
+    """How often it is looked for runs whose time is over."""
     apply_bytes: int = 16 << 20
     """So many bytes of durable records are written to the stores at once."""
     checkpoint_bytes: int = 16 << 20

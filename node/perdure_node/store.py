@@ -16,7 +16,7 @@ import contextlib
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -224,9 +224,26 @@ class Store:
                 del iterator
         return found
 
-    def write(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes], applied: int) -> None:
-        """Change keys and set `applied`, in one step. A key is put or deleted, not both."""
+    def write(
+        self,
+        puts: list[tuple[bytes, bytes]],
+        deletes: list[bytes],
+        applied: int,
+        cleared: Sequence[bytes] = (),
+    ) -> None:
+        """Change keys and set `applied`, in one step. A key is put or deleted, not both.
+
+        Args:
+            puts: Keys and their values.
+            deletes: Keys.
+            applied: The last record that this is of.
+            cleared: Prefixes. All keys under them that were there before are deleted.
+        """
         batch = WriteBatch(raw_mode=True)
+        for prefix in cleared:
+            end = _successor(prefix)
+            assert end is not None, prefix
+            batch.delete_range(prefix, end)
         put = batch.put
         for key, value in puts:
             put(key, value)

@@ -1,13 +1,16 @@
-"""What a node does beside answering: applying records, flushing stores, making room."""
+"""What a node does beside answering: applying records, flushing stores, making room, sweeping."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 
 from perdure.errors import DataLoss
 from perdure_node.clock import Clock
+from perdure_node.core.events import OutboxEntry
+from perdure_node.core.partition import Partition
 from perdure_node.core.residents import Residents
 from perdure_node.host import Damaged, Host
 from perdure_node.hosts import Hosts
@@ -19,6 +22,12 @@ __all__ = ["Upkeep"]
 
 _ROOM_BYTES = 4 << 20
 """What a disk must have free before a store is closed that would have to be opened again."""
+
+_PIECE_RUNS = 20
+"""Runs that go at once."""
+
+_PIECES_MAX = 100
+"""Such pieces of one partition between two looks at the others, and at the stores."""
 
 _FULL_RETRY_S = 1.0
 """How long to wait before looking again whether somebody has made room on the disk."""
@@ -37,8 +46,21 @@ class Upkeep:
         journal: NodeJournal,
         residents: Residents,
         clock: Clock,
+        depart: Callable[[Partition, list[OutboxEntry]], None],
     ) -> None:
+        """Begin.
+
+        Args:
+            settings: Of the node.
+            hosts: Its partitions.
+            journal: Theirs.
+            residents: The objects in memory.
+            clock: The node's.
+            depart: Sends calls of a partition, once they are durable.
+        """
         self._settings = settings
+        self._depart = depart
+        self._sweep_ms = 0
         self._hosts = hosts
         self._journal = journal
         self._residents = residents
@@ -69,6 +91,8 @@ class Upkeep:
             if full:
                 full = not await self._make_room()
             self._room = not full
+            if not full and self._clock.monotonic_ms() >= self._sweep_ms:
+                await self._sweep()
             self._unapplied = sum(host.partition.memory.unapplied_bytes for host in self._hosts)
             self.passivate()
             self.watch_limits()
@@ -116,6 +140,26 @@ class Upkeep:
             with contextlib.suppress(DataLoss, StoreFull):
                 self._hosts.find(number)
             await asyncio.sleep(0)
+
+    async def _sweep(self) -> None:
+        """Let runs go whose time is over, a few at a time: calls go on in between."""
+        self._sweep_ms = self._clock.monotonic_ms() + int(1_000 * self._settings.sweep_interval_s)
+        for host in self._hosts:
+            for _ in range(_PIECES_MAX):
+                partition = host.partition
+                if partition.stopped is not None or partition.draining or partition.paused:
+                    break
+                try:
+                    more, entries = host.sweep(_PIECE_RUNS, self._settings.partition_count)
+                except Damaged as error:
+                    self._hosts.stop(host, error)
+                    break
+                self._depart(partition, entries)
+                if not more:
+                    break
+                await asyncio.sleep(0)
+            else:
+                self._sweep_ms = 0  # There is more: it goes on the next time.
 
     def _apply(self, host: Host) -> bool:
         """Write durable records to a store. False: it takes none now."""

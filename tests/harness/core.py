@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +39,17 @@ class Rows:
         keys = sorted(k for k in self.rows if k.startswith(prefix) and k > after)
         return [(key, self.rows[key]) for key in keys[:limit]]
 
-    def write(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes], applied: int) -> None:
+    def write(
+        self,
+        puts: list[tuple[bytes, bytes]],
+        deletes: list[bytes],
+        applied: int,
+        cleared: Sequence[bytes] = (),
+    ) -> None:
         assert applied >= self.applied
+        if cleared:
+            kept = {k: v for k, v in self.rows.items() if not k.startswith(tuple(cleared))}
+            self.rows = kept
         self.rows |= dict(puts)
         for key in deletes:
             self.rows.pop(key, None)
@@ -47,7 +57,10 @@ class Rows:
 
 
 class Catalog:
-    """Types: everything is there; methods beginning with `shared` only read."""
+    """Types: everything is there; methods beginning with `shared` only read.
+
+    Runs of the workflow `brief` stay for a second, those of `kept` for ever.
+    """
 
     def find(self, request: Request) -> Target | Refusal:
         if request.type == "Unknown":
@@ -59,6 +72,12 @@ class Catalog:
 
     def digest(self, request: Request) -> bytes | Refusal:
         return request.arguments
+
+    def start(self, request: Request) -> tuple[str, bytes] | Refusal:
+        return "1", request.arguments
+
+    def retention_ms(self, workflow: str) -> int | None:
+        return {"brief": 1_000, "kept": -1}.get(workflow)
 
     def show(self, image: dict[str, bytes]) -> bytes:
         return repr(image).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from harness.core import Rows
 
+from perdure import codec
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress, pack_record, unpack_record
@@ -39,7 +40,8 @@ class Disk:
 
     def commit(self, *events: Event, key: ObjectKey = RUN, begins: bool = False) -> None:
         progress = Progress([0, b"session", 1], {}, 1, []) if begins else None
-        commit = Commit(key, False, False, 1, {}, [], progress, events)
+        values = {"ended_ms": codec.encode(5_000)} if Ended() in events else {}
+        commit = Commit(key, False, False, 1, values, [], progress, events)
         self.memory.commit(commit, len(self.log) + 1)
 
     def record(self, time_ms: int, *events: Event, begins: bool = False) -> None:
@@ -58,7 +60,7 @@ class Disk:
         self.memory.durable = len(self.log) if up_to is None else up_to
         batch = self.memory.take_batch()
         assert batch is not None
-        self.rows.write(batch.puts, batch.deletes, batch.applied)
+        self.rows.write(*batch)
         self.memory.batch_written(batch)
 
     def told(self, start: int = 0, limit: int = 500) -> list[Moment]:

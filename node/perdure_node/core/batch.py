@@ -8,9 +8,10 @@ from typing import NamedTuple
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
-from perdure_node.core.events import Chunk, Effect, OutboxEntry, OutboxGone
+from perdure_node.core.events import Chunk, Effect, OutboxEntry, OutboxGone, RunGone
+from perdure_node.core.expiry_rows import row_of_end
 from perdure_node.core.run_rows import WORKFLOW
-from perdure_node.core.stream_rows import chunk_key, pack_chunk
+from perdure_node.core.stream_rows import chunk_key, chunks_prefix, pack_chunk, summary_prefix
 from perdure_node.core.underway import Leaves
 
 __all__ = ["Batch", "BatchBuilder", "Images"]
@@ -23,6 +24,8 @@ class Batch(NamedTuple):
     deletes: list[bytes]
     """None of them is in `puts`."""
     applied: int
+    cleared: list[bytes]
+    """Whatever the store has under these prefixes goes, before anything is put."""
 
 
 Images = dict[ObjectKey, tuple[int, dict[str, bytes] | None]]
@@ -50,7 +53,10 @@ class BatchBuilder:
         self._large: dict[bytes, bytes] = {}
         self._keyed: dict[bytes, bytes] = {}
         self._others: dict[bytes, bytes] = {}
-        """Events of calls in progress, and calls in the outbox."""
+        """Events of calls in progress, calls in the outbox, and what is left of runs."""
+        self._of_runs: dict[str, list[bytes]] = {}
+        """The keys in `_others` that go with a run."""
+        self._cleared: list[bytes] = []
         self._progress: dict[ObjectKey, Progress | None] = {}
         self._deletes: list[bytes] = []
 
@@ -77,6 +83,8 @@ class BatchBuilder:
             self._deletes += self._large_rows_of(key)
             prefix = rows.attribute_key(key, "")
             self._large = {k: v for k, v in self._large.items() if not k.startswith(prefix)}
+            if key.type == WORKFLOW:
+                self._forget_run(key)
         for attribute, value in commit.values.items():
             if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
                 self._large[rows.attribute_key(key, attribute)] = value
@@ -90,8 +98,24 @@ class BatchBuilder:
             if key.type != WORKFLOW:
                 self._drop_events(key, leaves.events)
                 return
+            if (found := row_of_end(key.id, commit.values)) is not None:
+                self._put_of_run(key, found, b"")
         for number, event in enumerate(commit.events, leaves.events):
-            self._others[rows.event_key(key, number)] = rows.pack_moment(time_ms, event)
+            row_key, row = rows.event_key(key, number), rows.pack_moment(time_ms, event)
+            if key.type == WORKFLOW:
+                self._put_of_run(key, row_key, row)
+            else:
+                self._others[row_key] = row
+
+    def _put_of_run(self, key: ObjectKey, row_key: bytes, row: bytes) -> None:
+        self._others[row_key] = row
+        self._of_runs.setdefault(key.id, []).append(row_key)
+
+    def _forget_run(self, key: ObjectKey) -> None:
+        """Let go of what commits before this one have left of a run, here and in the store."""
+        for row_key in self._of_runs.pop(key.id, ()):
+            self._others.pop(row_key, None)
+        self._cleared += rows.event_prefix(key), chunks_prefix(key.id), summary_prefix(key.id)
 
     def _drop_events(self, key: ObjectKey, count: int) -> None:
         for number in range(count):
@@ -106,7 +130,10 @@ class BatchBuilder:
             self._others[row_key] = rows.pack_effect(effect)
         elif isinstance(effect, Chunk):
             assert key is not None
-            self._others[chunk_key(key.id, effect.stream, effect.at)] = pack_chunk(effect)
+            self._put_of_run(key, chunk_key(key.id, effect.stream, effect.at), pack_chunk(effect))
+        elif isinstance(effect, RunGone):
+            self._others.pop(effect.row, None)
+            self._deletes.append(effect.row)
         elif isinstance(effect, OutboxGone):
             row_key = rows.outbox_key(effect.partition, effect.sequence)
             self._others.pop(row_key, None)
@@ -136,4 +163,4 @@ class BatchBuilder:
         if deletes:
             written = {key for key, _ in puts}
             deletes = [key for key in deletes if key not in written]
-        return Batch(puts, deletes, applied)
+        return Batch(puts, deletes, applied, self._cleared)

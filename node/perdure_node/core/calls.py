@@ -69,6 +69,13 @@ class Catalog(Protocol):
         """Return a workflow's version and the digest of its arguments, or why it cannot start."""
         ...
 
+    def retention_ms(self, workflow: str) -> int | None:
+        """Return how long runs of a workflow stay after their end; None: as the limit says.
+
+        Less than 0: for ever.
+        """
+        ...
+
     def payload(self, token: str, schema: str, payload: bytes, encoding: int) -> bytes | Refusal:
         """Return what a hook of this schema gets for a payload, or what is wrong with it."""
         ...

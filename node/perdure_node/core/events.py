@@ -32,6 +32,7 @@ __all__ = [
     "Received",
     "Retried",
     "Retrying",
+    "RunGone",
     "Saved",
     "Scheduled",
     "Unparked",
@@ -319,7 +320,15 @@ class Chunk(NamedTuple):
     tag: str = "n"
 
 
-Effect = OutboxEntry | OutboxGone | TimerChange | Blame | Chunk
+class RunGone(NamedTuple):
+    """A run that has ended goes, with its events and streams: its time is over."""
+
+    row: bytes
+    """The key by which that was found, see `expiry_rows`."""
+    tag: str = "z"
+
+
+Effect = OutboxEntry | OutboxGone | TimerChange | Blame | Chunk | RunGone
 
 
 def unpack_effect(row: list[Any]) -> Effect:
@@ -330,4 +339,6 @@ def unpack_effect(row: list[Any]) -> Effect:
         return Blame(*row)
     if row[-1] == "n":
         return Chunk(*row)
+    if row[-1] == "z":
+        return RunGone(*row)
     return OutboxGone(*row) if row[-1] == "g" else unpack_change(row)

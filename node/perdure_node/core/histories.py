@@ -18,7 +18,7 @@ from perdure_node.core.run_rows import WORKFLOW
 from perdure_node.core.underway import Leaves
 
 if TYPE_CHECKING:
-    from perdure_node.core.memory import StoreReader
+    from perdure_node.core.store_reader import StoreReader
 
 __all__ = ["Histories", "Moment"]
 
@@ -96,6 +96,10 @@ class Histories:
         after = rows.event_key(key, start - 1) if start else b""
         page = self._store.scan(rows.event_prefix(key), after, limit)
         return [rows.unpack_moment(row) for _, row in page]
+
+    def forget(self, key: ObjectKey) -> None:
+        """Take over that a run has gone: another one of its id may begin."""
+        self._ended.pop(key, None)
 
     def written(self, applied: int) -> None:
         """Let go of what the store has now."""

@@ -62,6 +62,10 @@ class Limits:
     run_grace_ms: int = 30_000
     """How long a run may clean up that was cancelled. Then it is ended."""
 
+    run_retention_ms: int = 7 * 24 * 3_600_000
+    """How long a run stays that has ended: its result, events and streams. Workflows may say
+    otherwise. -1: for ever."""
+
     runs_in_memory_max: int = 10_000
     """Runs of one node whose code is kept where it waits. Others are replayed when they go on."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, cast
 
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
@@ -24,31 +24,19 @@ from perdure_node.core.firing import TimerChange
 from perdure_node.core.histories import Histories
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
+from perdure_node.core.run_rows import WORKFLOW
 from perdure_node.core.state import ObjectState
+from perdure_node.core.store_reader import StoreReader
 from perdure_node.core.streams import Streams
 from perdure_node.core.timers import Timers
 from perdure_node.core.underway import Leaves, Underway
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["USED_AGAIN_MS", "Keyed", "Memory", "StoreReader"]
+__all__ = ["USED_AGAIN_MS", "Keyed", "Memory"]
 
 
 USED_AGAIN_MS: Final = 10
 """An object that was used so recently keeps its place in the order of use."""
-
-
-class StoreReader(Protocol):
-    """What is read of a partition's store. Raises `DamageFound` when it cannot be trusted."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return a row."""
-        ...
-
-    def scan(
-        self, prefix: bytes, after: bytes = b"", limit: int = 1_000
-    ) -> list[tuple[bytes, bytes]]:
-        """Return rows whose keys begin with `prefix` and sort after `after`, in order."""
-        ...
 
 
 _NOTHING: Final = Leaves(0, ended=False)
@@ -155,6 +143,26 @@ class Memory:
         if state is not None:
             return state.image is not None
         return self._store.get(rows.object_key(key)) is not None
+
+    def peek(self, key: ObjectKey, names: Sequence[str]) -> list[bytes] | None:
+        """Return some attributes of an object without bringing it into memory.
+
+        None: there is no such object. An attribute that is not there is empty.
+        """
+        state = self._states.get(key)
+        if state is not None:
+            image = state.image
+            return None if image is None else [image.get(name, b"") for name in names]
+        row = self._store.get(rows.object_key(key))
+        if row is None:
+            return None
+        stored = rows.unpack_object(row)[1]
+        found = [(name, stored.get(name, b"")) for name in names]
+        return [self._attribute(key, n) if value is None else value for n, value in found]
+
+    def scan(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return rows of the store, which may be behind what was committed."""
+        return self._store.scan(prefix, after, limit)
 
     def is_resident(self, key: ObjectKey) -> bool:
         """Tell whether an object is in memory. That is no use of it."""
@@ -291,6 +299,9 @@ class Memory:
         if commit.gone:
             state.delete(number)
             self.timers.remove_all(key, record)
+            if key.type == WORKFLOW:
+                self.streams.forget(key.id, record)
+                self.histories.forget(key)
         elif commit.created:
             state.create(values, commit.state_version, number)
         else:

@@ -35,6 +35,7 @@ from perdure_node.core.memory import Memory
 from perdure_node.core.nested import NestedCalls
 from perdure_node.core.reader import READS, Reader
 from perdure_node.core.recorder import Recorder, outcome_of
+from perdure_node.core.run_expiry import RunExpiry
 from perdure_node.core.run_questions import RunQuestions
 from perdure_node.core.run_rows import FAILED
 from perdure_node.core.runs import Runs
@@ -88,6 +89,7 @@ class Partition:
         self._questions = RunQuestions(
             memory, self._gate, self.recorder, self.runs, self.journalled, limits
         )
+        self.expiry = RunExpiry(memory, self.recorder, self._mailboxes, limits)
         self._cancelling = Cancelling(
             number,
             memory,

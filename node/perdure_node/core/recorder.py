@@ -135,6 +135,11 @@ class Recorder:
         else:
             self._memory.open_runs.pop(key, None)
 
+    def commit_run_gone(self, key: ObjectKey, effects: Sequence[Effect]) -> None:
+        """Commit that a run goes which has ended."""
+        self._memory.open_runs.pop(key, None)
+        self._add(Commit(key, False, True, 1, {}, [], None, (), effects))
+
     def commit_outcome(
         self, key: ObjectKey, state: ObjectState, outcome: Outcome, effects: Sequence[Effect]
     ) -> None:

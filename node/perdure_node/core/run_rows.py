@@ -17,6 +17,7 @@ __all__ = [
     "COMPLETED",
     "FAILED",
     "RUNNING",
+    "TOKEN",
     "WORKFLOW",
     "RunRow",
     "StartPayload",
@@ -25,6 +26,9 @@ __all__ = [
 
 WORKFLOW: Final = "workflow"
 """The type of all runs. Their ids are one namespace."""
+
+TOKEN: Final = "hook"
+"""The type of the objects that know which run holds a token."""
 
 RUNNING: Final = "running"
 COMPLETED: Final = "completed"
@@ -56,6 +60,8 @@ class RunRow(NamedTuple):
     """Of the hooks that it has had."""
     input: list[Any] = []  # noqa: RUF012
     """Of a run that has ended: `[encoding, arguments]`, as it was begun the last time."""
+    expires_ms: int = 0
+    """When it goes; 0: when the node's limit says so; `expiry_rows.FOR_EVER`: never."""
 
     def image(self) -> dict[str, bytes]:
         """Return the attributes, encoded."""

@@ -32,6 +32,7 @@ from perdure_node.core.events import (
     Received,
     Scheduled,
 )
+from perdure_node.core.expiry_rows import FOR_EVER
 from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
@@ -393,14 +394,13 @@ class Runs:
             if place not in got
         ]
         tokens = sorted({*journal.hooks, *journal.disposed})
+        ended_ms, keep_ms = self._memory.time_ms, self._catalog.retention_ms(run.row.workflow)
+        expires_ms = 0 if keep_ms is None else FOR_EVER if keep_ms < 0 else ended_ms + keep_ms
         row = run.row._replace(
-            status=status, ended_ms=self._memory.time_ms, code=code, result=payload,
-            left=left, tokens=tokens, input=StartPayload.given(call.request),
+            status=status, ended_ms=ended_ms, code=code, result=payload, left=left, tokens=tokens,
+            input=StartPayload.given(call.request), expires_ms=expires_ms,
         )  # fmt: skip
-        values = {
-            name: codec.encode(getattr(row, name))
-            for name in ("status", "ended_ms", "code", "result", "left", "tokens", "input")
-        }
+        values = {name: codec.encode(getattr(row, name)) for name in _SET_BY_END}
         outcomes = [_outcome_of(journal.unanswered[p], *a) for p, a in answers.items()]
         self._recorder.commit_run_whole(
             Commit(key, False, False, 1, values, outcomes, None, [Ended()], effects)
@@ -483,6 +483,9 @@ class Runs:
             self._gate.answer(call.copies, None, code, payload, self._recorder.record)
 
 
+_SET_BY_END = (
+    "status", "ended_ms", "code", "result", "left", "tokens", "input", "expires_ms",
+)  # fmt: skip
 _ENDED = {COMPLETED: "completed", CANCELLED: "been cancelled"}
 
 

@@ -5,8 +5,9 @@ Invariant: whatever ends a call, each of its copies is answered, and its window 
 
 from __future__ import annotations
 
-from perdure.errors import Code
-from perdure.frames import Encoding, Kind, pack_error
+from perdure import codec
+from perdure.errors import BadPayload, Code, UnknownType
+from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import is_partition_session
 from perdure_node.core.calls import Call
 from perdure_node.core.commits import MARK
@@ -99,6 +100,8 @@ class Starter:
         self.end_unrun(call, *pack_error(Code.DEADLINE_EXCEEDED, (text,)))
 
     def _delete(self, call: Call, state: ObjectState | None) -> None:
+        if call.request.arguments and state is not None and not _is_so(state, call.request):
+            state = None  # For the caller it is not there.
         payload = (NO if state is None else YES)[Encoding(call.request.encoding)]
         self._recorder.commit_deletion(call, state, outcome_of(call, 0, payload))
         self._gate.answer(call.copies, None, 0, payload, self._recorder.record)
@@ -150,3 +153,14 @@ class Starter:
         for follower in call.followers:
             self._recorder.mark(follower, MARK, b"", record)
             self._gate.answer(follower.copies, call.state, code, payload, record)
+
+
+def _is_so(state: ObjectState, request: Request) -> bool:
+    """Tell whether an object has the attributes that it has to have in order to be deleted."""
+    assert state.image is not None
+    try:
+        wanted = codec.decode(request.arguments)
+    except (BadPayload, UnknownType):
+        return False
+    image = state.image
+    return type(wanted) is dict and all(image.get(name) == value for name, value in wanted.items())

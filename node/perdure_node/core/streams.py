@@ -4,6 +4,8 @@ Invariants:
   * An index is used once. What a failed attempt of a step has written stays where it is; a
     marker behind it says from which index on it is void.
   * What records above `applied` have written is in memory, the rest is in the store.
+  * Of a run that has gone nothing is read any more, although the store may still have it: another
+    run of its id begins with no streams.
 """
 
 from __future__ import annotations
@@ -16,14 +18,11 @@ from perdure_node.core import stream_rows as rows
 from perdure_node.core.events import Chunk
 
 if TYPE_CHECKING:
-    from perdure_node.core.memory import StoreReader
+    from perdure_node.core.store_reader import StoreReader
 
 __all__ = ["Page", "Streams"]
 
 _PAGE_BYTES: Final = 1 << 20
-
-Name = tuple[str, str]
-"""A run and one of its streams."""
 
 
 class Page(NamedTuple):
@@ -53,7 +52,10 @@ class Streams:
 
     def __init__(self, store: StoreReader) -> None:
         self._store = store
-        self._known: dict[Name, _Stream] = {}
+        self._known: dict[str, dict[str, _Stream]] = {}
+        """By run and name."""
+        self._gone: dict[str, int] = {}
+        """Runs that have gone, and the records that say so, which the store does not have."""
 
     def use_store(self, store: StoreReader) -> None:
         """Read from this store from now on. It holds what the one before it held."""
@@ -65,9 +67,10 @@ class Streams:
 
     def names(self, run: str) -> list[str]:
         """Return the streams of a run."""
-        found = {stream for known, stream in self._known if known == run}
-        page = self._store.scan(rows.summary_prefix(run), b"", 1_000)
-        found |= {rows.stream_of(run, key) for key, _ in page}
+        found = set(self._known.get(run, ()))
+        if run not in self._gone:
+            page = self._store.scan(rows.summary_prefix(run), b"", 1_000)
+            found |= {rows.stream_of(run, key) for key, _ in page}
         return sorted(name for name in found if self.length(run, name))
 
     def add(self, key: ObjectKey, chunk: Chunk, record: int) -> None:
@@ -78,6 +81,11 @@ class Streams:
             stream.void = [*stream.void, chunk.rewound, chunk.at]
         stream.recent.append((record, chunk))
         stream.is_dirty = True
+
+    def forget(self, run: str, record: int) -> None:
+        """Take over that a run has gone."""
+        self._known.pop(run, None)
+        self._gone[run] = record
 
     def read(self, run: str, name: str, start: int, limit: int) -> Page:
         """Return chunks from an index on, without what is void.
@@ -126,30 +134,43 @@ class Streams:
     def summaries(self, applied: int) -> list[tuple[bytes, bytes]]:
         """Return the rows of summaries that have changed, as of a record."""
         puts: list[tuple[bytes, bytes]] = []
-        for (run, name), stream in self._known.items():
-            if not stream.is_dirty:
-                continue
-            later = [chunk for record, chunk in stream.recent if record > applied]
-            length = later[0].at if later else stream.length
-            # A marker lies behind all that it is about.
-            void = zip(stream.void[::2], stream.void[1::2], strict=True)
-            kept = [n for pair in void if pair[1] < length for n in pair]
-            puts.append((rows.summary_key(run, name), rows.pack_summary(length, kept)))
+        for run, streams in self._known.items():
+            if self._gone.get(run, 0) > applied:
+                continue  # They are those of another run: the store still has the one before it.
+            for name, stream in streams.items():
+                if stream.is_dirty:
+                    row = self._summary(stream, applied)
+                    puts.append((rows.summary_key(run, name), row))
         return puts
+
+    @staticmethod
+    def _summary(stream: _Stream, applied: int) -> bytes:
+        later = [chunk for record, chunk in stream.recent if record > applied]
+        length = later[0].at if later else stream.length
+        # A marker lies behind all that it is about.
+        void = zip(stream.void[::2], stream.void[1::2], strict=True)
+        kept = [n for pair in void if pair[1] < length for n in pair]
+        return rows.pack_summary(length, kept)
 
     def written(self, applied: int) -> None:
         """Let go of what the store has now."""
-        for name, stream in list(self._known.items()):
-            while stream.recent and stream.recent[0][0] <= applied:
-                stream.recent.popleft()
-            if not stream.recent:
-                # The next look reads the summary.
-                del self._known[name]
+        for run in [run for run, record in self._gone.items() if record <= applied]:
+            del self._gone[run]
+        for run, streams in list(self._known.items()):
+            for name, stream in list(streams.items()):
+                while stream.recent and stream.recent[0][0] <= applied:
+                    stream.recent.popleft()
+                if not stream.recent:
+                    # The next look reads the summary.
+                    del streams[name]
+            if not streams:
+                del self._known[run]
 
     def _of(self, run: str, name: str) -> _Stream:
-        stream = self._known.get((run, name))
+        streams = self._known.setdefault(run, {})
+        stream = streams.get(name)
         if stream is None:
-            row = self._store.get(rows.summary_key(run, name))
+            row = None if run in self._gone else self._store.get(rows.summary_key(run, name))
             stream = _Stream(*(rows.unpack_summary(row) if row is not None else (0, [])))
-            self._known[run, name] = stream
+            streams[name] = stream
         return stream

@@ -23,7 +23,7 @@ from perdure_node.core.firing import PARKED_MS, TimerChange, is_same
 from perdure_node.core.limits import Limits
 
 if TYPE_CHECKING:
-    from perdure_node.core.memory import StoreReader
+    from perdure_node.core.store_reader import StoreReader
 
 __all__ = ["Timers"]
 

@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import inspect
 import os
@@ -32,11 +33,15 @@ _workflows: dict[str, WorkflowFunction[..., Any]] = {}
 class WorkflowFunction(Generic[_P, _R]):
     """What `@workflow` makes of a function: calling it starts a run and gives its result."""
 
-    def __init__(self, function: Callable[..., Any], name: str, version: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str, version: str, retention_s: float | None
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
         self.version = version
+        self.retention_s = retention_s
+        """How long its runs stay after their end; None: as the node says."""
         self.method: Method = method_of("workflow", name, function)
         self.__signature__ = self.method.signature
 
@@ -63,10 +68,18 @@ class WorkflowFunction(Generic[_P, _R]):
 def workflow(function: Callable[_P, Coroutine[Any, Any, _R]], /) -> WorkflowFunction[_P, _R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, version: str = "1"
+    *,
+    name: str | None = None,
+    version: str = "1",
+    retention: dt.timedelta | float | None = None,
 ) -> Callable[[Callable[_P, Coroutine[Any, Any, _R]]], WorkflowFunction[_P, _R]]: ...
 def workflow(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, version: str = "1"
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    retention: dt.timedelta | float | None = None,
 ) -> Any:
     """Make a workflow of an async function: `@workflow`, or `@workflow(version="2")`.
 
@@ -77,18 +90,26 @@ def workflow(
         function: The function.
         name: The workflow's name; the function's by default.
         version: Noted with each run that is started.
+        retention: How long a run stays after its end, with its result, events and streams; a
+            number means seconds, `math.inf` for ever. What the workflow says when the run ends
+            counts. None: as long as the node's limit `run_retention_ms` says, which is a week.
 
     Raises:
-        TypeError: It is no async function, or another file defines a workflow of that name.
-        ValueError: The name is not possible.
+        TypeError: It is no async function, another file defines a workflow of that name, or
+            an option is something else.
+        ValueError: The name or the retention is not possible.
     """
-    if function is None:
-        return functools.partial(_define, name=name, version=version)
-    return _define(function, name=name, version=version)
+    define = functools.partial(
+        _define,
+        name=name,
+        version=version,
+        retention_s=None if retention is None else _seconds(retention),
+    )
+    return define if function is None else define(function)
 
 
 def _define(
-    function: Callable[..., Any], *, name: str | None, version: str
+    function: Callable[..., Any], *, name: str | None, version: str, retention_s: float | None
 ) -> WorkflowFunction[..., Any]:
     name = check_name("workflow", function, name)
     if type(version) is not str or not version:
@@ -101,7 +122,7 @@ def _define(
             f"two workflows are named {name!r}: one in {_file_of(earlier.function)}, one in "
             f"{_file_of(function)}; give one another name with @workflow(name=...)"
         )
-    made: WorkflowFunction[..., Any] = WorkflowFunction(function, name, version)
+    made: WorkflowFunction[..., Any] = WorkflowFunction(function, name, version, retention_s)
     _workflows[name] = made
     return made
 
@@ -119,3 +140,13 @@ def known_workflows() -> list[str]:
 def _file_of(function: Callable[..., Any]) -> str:
     code: types.CodeType = inspect.unwrap(function).__code__
     return os.path.realpath(code.co_filename)
+
+
+def _seconds(retention: object) -> float:
+    seconds = retention.total_seconds() if isinstance(retention, dt.timedelta) else retention
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        text = f"the retention of a workflow is a timedelta or a number, not {retention!r:.100}"
+        raise TypeError(text)
+    if not seconds >= 0:
+        raise ValueError(f"the retention of a workflow is not negative, and not {retention!r:.100}")
+    return float(seconds)

@@ -97,7 +97,7 @@ class Run(Generic[_R]):
             RunFailed: It has ended with an error, which is the cause.
             CallCancelled: It was cancelled.
             Parked: It cannot go on until somebody decides about it.
-            RunNotFound: There is no such run.
+            RunNotFound: There is no such run, or not any more: its time was over.
         """
         future = self._send(Kind.ASK, "result", [], None)
         answer = await Call(f"result of {self!r}", future, lambda reply: reply)
@@ -249,7 +249,8 @@ async def start(
     """Begin a run of a workflow.
 
     Returns once it is durable and has come to its first wait: the hooks exist that it has
-    created by then. A run of that id that is there already is attached to.
+    created by then. A run of that id that is there already is attached to; that is so for a
+    while after its end too, see `@workflow(retention=)`. Later, the id begins another run.
 
     Args:
         workflow: The workflow. Named arguments go by `functools.partial(workflow, **named)`.

@@ -1,0 +1,48 @@
+"""The rows by which runs that have ended are found again when their time is over.
+
+| key | row |
+| --- | --- |
+| `z` `e` ended id | nothing: runs that stay for as long as the node's limit says |
+| `z` `x` expires id | nothing: runs whose workflow says for how long |
+
+A time has eight bytes, so that its bytes sort as it does. Runs that stay for ever have none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from perdure import codec
+
+__all__ = ["BY_LIMIT", "BY_WORKFLOW", "FOR_EVER", "expiry_key", "id_of", "row_of_end", "time_of"]
+
+BY_LIMIT: Final = b"ze"
+BY_WORKFLOW: Final = b"zx"
+
+FOR_EVER: Final = -1
+"""When a run is to go that never is."""
+
+
+def expiry_key(prefix: bytes, time_ms: int, id: str) -> bytes:
+    """Return the key of a run's row."""
+    return b"%b%b%b" % (prefix, time_ms.to_bytes(8, "big"), id.encode())
+
+
+def time_of(key: bytes) -> int:
+    """Return the time in such a key: wall clock."""
+    return int.from_bytes(key[2:10], "big")
+
+
+def id_of(key: bytes) -> str:
+    """Return the id of the run in such a key."""
+    return key[10:].decode()
+
+
+def row_of_end(id: str, values: dict[str, bytes]) -> bytes | None:
+    """Return the key of a run that has ended with these attributes; None: it stays for ever."""
+    expires_ms: int = codec.decode(values["expires_ms"]) if "expires_ms" in values else 0
+    if expires_ms == FOR_EVER:
+        return None
+    if expires_ms:
+        return expiry_key(BY_WORKFLOW, expires_ms, id)
+    return expiry_key(BY_LIMIT, codec.decode(values["ended_ms"]), id)
