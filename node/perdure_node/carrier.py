@@ -143,12 +143,8 @@ class Carrier:
         payload: bytes | None,
         key: str,
         chain: list[list[str]],
-        *,
-        at_once: bool,
-    ) -> StepResult | Coroutine[Any, Any, StepResult]:
-        """Call a service: now, if it never waits and may run `at_once`."""
-        if at_once and not self._closing:
-            return self._services.begin(service, method, payload, key, chain)
+    ) -> Coroutine[Any, Any, StepResult]:
+        """Call a service."""
         return self._services.call(service, method, payload, key, 1, chain=chain)
 
     def start(
