@@ -7,93 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness.core import HERE, Core, Rows
+from harness.core import HERE
+from harness.run_world import MANY, RETENTION_MS, RunWorld, key_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure import codec
-from perdure.errors import Code
 from perdure.frames import Kind
-from perdure.ids import ObjectKey, new_session_id
-from perdure_node.core.calls import Call
-from perdure_node.core.events import Chunk, OutboxEntry, Scheduled
+from perdure.ids import ObjectKey
+from perdure_node.core.events import OutboxEntry, Scheduled
 from perdure_node.core.limits import Limits
-from perdure_node.core.run_rows import COMPLETED
-
-RETENTION_MS = 10_000
-LIMITS = Limits(run_retention_ms=RETENTION_MS)
-MANY = 1_000
-PARTITIONS = 4
-
-
-class World(Core):
-    """A partition whose runs begin, write and end as they are told."""
-
-    def __init__(self, limits: Limits = LIMITS) -> None:
-        self.told = 0
-        super().__init__(limits)
-
-    def begin(self, id: str, workflow: str = "plain") -> None:
-        self.told += 1
-        # A session of its own: each START is another one.
-        session = new_session_id(self.wall_ms, self.told.to_bytes(10, "big"))
-        self.call(1, workflow, kind=Kind.START, target=key_of(id), session=session)
-        self.partition.runs.waits(self.run(id))
-        self.running = [call for call in self.running if call.run is None]
-
-    def run(self, id: str) -> Call:
-        return self.partition.runs.live[key_of(id)].call
-
-    def write_chunk(self, id: str, payload: bytes) -> None:
-        at = self.memory.streams.length(id, "s")
-        step = Scheduled(at + 1, "write", "s", None)
-        self.partition.runs.add(self.run(id), [step], [Chunk("s", at, payload)])
-
-    def end(self, id: str, *effects: Any) -> None:
-        self.memory.time_ms = self.wall_ms
-        self.partition.runs.ended(self.run(id), COMPLETED, 0, b"", (), effects)
-
-    def whole(self, id: str, workflow: str = "plain", chunks: int = 2) -> None:
-        """Let a run begin, write and end, durably and in the store."""
-        self.begin(id, workflow)
-        for number in range(chunks):
-            self.write_chunk(id, b"%d" % number)
-        self.end(id)
-        self.sync()
-        self.apply()
-
-    def sweep(self, limit: int = MANY) -> bool:
-        self.memory.time_ms = max(self.memory.time_ms, self.wall_ms)
-        more, _ = self.partition.expiry.sweep(limit, PARTITIONS)
-        return more
-
-    def status(self, id: str) -> str | None:
-        self.answers()
-        self.call(0, "status", kind=Kind.ASK, target=key_of(id))
-        self.sync()
-        [(_, code, payload)] = self.answers()
-        assert code in (0, Code.RUN_NOT_FOUND)
-        return None if code else codec.decode(payload)["status"]
-
-    def chunks(self, id: str) -> list[bytes | None]:
-        return [payload for _, payload, _ in self.memory.streams.read(id, "s", 0, MANY).chunks]
-
-    def lose_the_store(self) -> None:
-        """Crash, with a store that has never been flushed: the log has all."""
-        self.rows = Rows()
-        self.crash()
-
-    def rows_of(self, id: str) -> list[bytes]:
-        """Return the keys in the store that have to do with a run."""
-        return [key for key in self.rows.rows if id.encode() in key and key[:1] != b"s"]
-
-
-def key_of(id: str) -> ObjectKey:
-    return ObjectKey("workflow", id)
 
 
 def test_a_run_stays_until_its_time_is_over_and_leaves_nothing() -> None:
-    world = World()
+    world = RunWorld()
     world.whole("r1")
     world.wall_ms += RETENTION_MS - 1
     world.sweep()
@@ -109,7 +36,7 @@ def test_a_run_stays_until_its_time_is_over_and_leaves_nothing() -> None:
 
 
 def test_a_workflow_says_for_how_long_its_runs_stay() -> None:
-    world = World()
+    world = RunWorld()
     for workflow in ("brief", "plain", "kept"):
         world.whole(workflow, workflow)
 
@@ -122,7 +49,7 @@ def test_a_workflow_says_for_how_long_its_runs_stay() -> None:
 
 
 def test_a_node_that_keeps_runs_for_ever_still_heeds_workflows() -> None:
-    world = World(Limits(run_retention_ms=-1))
+    world = RunWorld(Limits(run_retention_ms=-1))
     world.whole("brief", "brief")
     world.whole("plain")
     world.wall_ms += 1_000_000 * RETENTION_MS
@@ -131,17 +58,17 @@ def test_a_node_that_keeps_runs_for_ever_still_heeds_workflows() -> None:
 
 
 def test_another_limit_is_for_runs_that_have_ended_before_it_too() -> None:
-    world = World(Limits(run_retention_ms=-1))
+    world = RunWorld(Limits(run_retention_ms=-1))
     world.whole("r1")
     world.wall_ms += RETENTION_MS
-    world.limits = LIMITS
+    world.limits = Limits(run_retention_ms=RETENTION_MS)
     world.crash()
     world.sweep()
     assert world.status("r1") is None
 
 
 def test_runs_go_piece_by_piece_and_the_oldest_first() -> None:
-    world = World()
+    world = RunWorld()
     ids = [f"r{number}" for number in (3, 1, 4, 0, 2)]
     for id in ids:
         world.whole(id)
@@ -159,7 +86,7 @@ def test_runs_go_piece_by_piece_and_the_oldest_first() -> None:
 
 
 def test_what_has_gone_is_not_let_go_again_while_the_store_lags() -> None:
-    world = World()
+    world = RunWorld()
     world.whole("r1")
     world.wall_ms += RETENTION_MS
     world.sweep()
@@ -171,7 +98,7 @@ def test_what_has_gone_is_not_let_go_again_while_the_store_lags() -> None:
 
 @pytest.mark.parametrize("crash", ["before the record", "before the store", "behind the store"])
 def test_a_run_that_begins_later_has_nothing_of_the_one_before(crash: str) -> None:
-    world = World()
+    world = RunWorld()
     world.whole("r1", chunks=5)
     world.wall_ms += RETENTION_MS
     world.sweep()
@@ -212,7 +139,7 @@ def test_a_run_that_begins_later_has_nothing_of_the_one_before(crash: str) -> No
 
 
 def test_a_log_is_read_from_its_beginning_to_the_same_end() -> None:
-    world = World()
+    world = RunWorld()
     world.whole("r1", chunks=5)
     world.wall_ms += RETENTION_MS
     world.sweep()
@@ -230,7 +157,7 @@ def test_a_log_is_read_from_its_beginning_to_the_same_end() -> None:
 
 
 def test_a_copy_of_the_start_of_a_run_that_has_gone_begins_no_other() -> None:
-    world = World()
+    world = RunWorld()
     world.call(1, "plain", kind=Kind.START, target=key_of("r1"))
     world.partition.runs.waits(world.run("r1"))
     world.end("r1")
@@ -247,7 +174,7 @@ def test_a_copy_of_the_start_of_a_run_that_has_gone_begins_no_other() -> None:
 
 
 def test_the_tokens_of_a_run_go_with_it_but_not_before_they_are_free() -> None:
-    world = World()
+    world = RunWorld()
     world.begin("r1")
     world.partition.runs.add(world.run("r1"), [Scheduled(1, "hook", "T", ["", "0.1"])])
     release = OutboxEntry(
@@ -271,7 +198,7 @@ def test_the_tokens_of_a_run_go_with_it_but_not_before_they_are_free() -> None:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_an_object_is_deleted_only_if_it_is_as_it_has_to_be(closed: bool) -> None:
-    world = World()
+    world = RunWorld()
     token = ObjectKey("hook", "T")
     held = {"run": codec.encode("r1"), "closed": codec.encode(closed)}
     world.create(target=token, more=b"", **held)
@@ -283,17 +210,17 @@ def test_an_object_is_deleted_only_if_it_is_as_it_has_to_be(closed: bool) -> Non
     assert (world.image(token) is None) == closed
 
 
-Step = Callable[[World, dict[str, Any]], None]
+Step = Callable[[RunWorld, dict[str, Any]], None]
 
 
-def begins(world: World, model: dict[str, Any]) -> None:
+def begins(world: RunWorld, model: dict[str, Any]) -> None:
     for id in ("a", "b"):
         if id not in model:
             world.begin(id, "brief" if id == "b" else "plain")
             model[id] = ["running", 0, []]
 
 
-def writes(world: World, model: dict[str, Any]) -> None:
+def writes(world: RunWorld, model: dict[str, Any]) -> None:
     for id, run in model.items():
         if run[0] == "running":
             # The count of starts tells the runs of one id apart.
@@ -301,18 +228,18 @@ def writes(world: World, model: dict[str, Any]) -> None:
             world.write_chunk(id, run[2][-1])
 
 
-def ends(world: World, model: dict[str, Any]) -> None:
+def ends(world: RunWorld, model: dict[str, Any]) -> None:
     for id, run in model.items():
         if run[0] == "running":
             world.end(id)
             run[:2] = ["completed", world.wall_ms + (1_000 if id == "b" else RETENTION_MS)]
 
 
-def passes(world: World, model: dict[str, Any]) -> None:
+def passes(world: RunWorld, model: dict[str, Any]) -> None:
     world.wall_ms += 4_000
 
 
-def sweeps(world: World, model: dict[str, Any]) -> None:
+def sweeps(world: RunWorld, model: dict[str, Any]) -> None:
     world.sweep()
     for id in [id for id, run in model.items() if run[0] == "completed"]:
         gone = world.memory.peek(key_of(id), ["status"]) is None
@@ -328,7 +255,7 @@ STEPS: list[Step] = [begins, writes, ends, passes, sweeps]
     st.lists(st.sampled_from([*range(len(STEPS)), "sync", "apply", "crash", "lose"]), max_size=60)
 )
 def test_whatever_happens_in_whatever_order_there_is_what_has_not_gone(what: list[Any]) -> None:
-    world = World()
+    world = RunWorld()
     model: dict[str, Any] = {}
     durable: dict[str, Any] = {}
     for one in what:

@@ -215,8 +215,9 @@ class Memory:
             if key.type == type and key.id.startswith(prefix)
         }
         start = rows.object_key(ObjectKey(type, after)) if after else b""
-        # Every row may turn out to be deleted since, so ask for that many more.
-        found = self._store.scan(rows.object_prefix(type, prefix), start, limit + 1 + len(recent))
+        # As many rows may turn out to be deleted since, so ask for that many more.
+        wanted = limit + 1 + sum(not there for there in recent.values())
+        found = self._store.scan(rows.object_prefix(type, prefix), start, wanted)
         ids = {rows.id_of(type, key) for key, _ in found}
         ids |= {id for id, there in recent.items() if there}
         ids -= {id for id, there in recent.items() if not there}

@@ -86,9 +86,7 @@ class Partition:
             self, memory, catalog, self.recorder, self._gate, self._mailboxes, self.firings
         )
         self.runs = Runs(memory, catalog, self.recorder, self._gate, self, limits)
-        self._questions = RunQuestions(
-            memory, self._gate, self.recorder, self.runs, self.journalled, limits
-        )
+        self._questions = RunQuestions(memory, self._gate, self.recorder, self.runs, limits)
         self.expiry = RunExpiry(memory, self.recorder, self._mailboxes, limits)
         self._cancelling = Cancelling(
             number,
@@ -402,4 +400,5 @@ class Partition:
 
     def release(self, call: Call) -> None:
         """Let the object of a run go that has ended."""
+        self.journalled.parked_calls.pop(call.key, None)
         self._starter.release(call)

@@ -71,7 +71,8 @@ class RunJournal:
         self.generation = 0
         self.dropped = 0
         """Events before the last checkpoint."""
-        self.cancelled = False
+        self.cancelled: str | None = None
+        """Why it is to end, if somebody wants that."""
         self.sleeping: set[int] = set()
         """Steps that sleep."""
         self.patched: set[str] = set()
@@ -107,7 +108,7 @@ class RunJournal:
         elif isinstance(event, Patched):
             self.patched.add(event.name)
         elif isinstance(event, Cancelled):
-            self.cancelled = True
+            self.cancelled = event.reason
         elif isinstance(event, Checkpoint):
             self.generation, self.dropped = event.generation, event.dropped
             self.disposed = set(event.disposed)

@@ -6,7 +6,7 @@ Nothing here has a sequence: copies of a question do no harm.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from perdure import codec
 from perdure.errors import BadPayload, Code
@@ -18,7 +18,6 @@ from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
-from perdure_node.core.run import Run
 from perdure_node.core.run_rows import WORKFLOW, RunRow, StartPayload
 from perdure_node.core.runs import Runs
 
@@ -29,13 +28,11 @@ _PAGE: Final = 500
 _PAGE_BYTES: Final = 1 << 20
 """Events of more do not come in one answer, unless it is a single one."""
 
+_LOOKS: Final = 200
+"""Runs that are looked at for one answer: others wait meanwhile."""
 
-class Owner(Protocol):
-    """The partition whose runs are asked about."""
-
-    def drop(self, key: ObjectKey) -> bool:
-        """End a parked call."""
-        ...
+_LISTED: Final = ("workflow", "version", "started_ms", "parent", "status", "ended_ms", "left")
+"""What is told of each run in a list."""
 
 
 class RunQuestions:
@@ -47,14 +44,12 @@ class RunQuestions:
         gate: Gate,
         recorder: Recorder,
         runs: Runs,
-        owner: Owner,
         limits: Limits,
     ) -> None:
         self._memory = memory
         self._gate = gate
         self._recorder = recorder
         self._runs = runs
-        self._owner = owner
         self._limits = limits
 
     def ask(self, request: Request, copy: Copy) -> None:
@@ -109,7 +104,7 @@ class RunQuestions:
             "ended_ms": row.ended_ms,
             "parent": row.parent,
             "parked": None if run is None else run.call.parked,
-            "cancelling": journal is not None and journal.cancelled,
+            "cancelling": journal is not None and journal.cancelled is not None,
             "hooks": [] if journal is None else sorted(journal.hooks),
             "generation": 0 if journal is None else journal.generation,
             "events": len(progress.events) if progress is not None else 0,
@@ -165,18 +160,15 @@ class RunQuestions:
         row = self._row(key, copy)
         if row is None:
             return
-        run = self._runs.cancel(key, reason)
-        if run is not None:
-            self._stop(run, reason)
-        running = key in self._runs.live or run is not None
-        # Behind the `Stop`, so that it waits for what that commits.
-        self._gate.outputs.append(lambda: self._tell(copy, running))
-
-    def _stop(self, run: Run, reason: str) -> None:
-        if run.call.parked is not None:
-            self._owner.drop(run.call.key)
-        else:
+        is_told = self._runs.cancel(key, reason) is not None
+        run = self._runs.live.get(key)
+        if run is not None and run.call.parked is not None:
+            # Its code cannot go on: so it cannot clean up either.
+            self._gate.outputs.append(Stop(run.call, reason, kill=True))
+        elif run is not None and is_told:
             self._gate.outputs.append(Stop(run.call, reason, kill=False))
+        # Behind the `Stop`, so that it waits for what that commits.
+        self._gate.outputs.append(lambda: self._tell(copy, run is not None))
 
     def _list(
         self,
@@ -187,22 +179,38 @@ class RunQuestions:
         status: str | None,
         limit: int = _PAGE,
     ) -> None:
-        """Tell of runs whose ids begin with the id that is asked for."""
-        rows: list[dict[str, Any]] = []
-        more, limit = True, min(max(limit, 1), _PAGE)
-        page = limit if workflow is status is None else _PAGE
-        while more and len(rows) < limit:
-            ids, more = self._memory.list_ids(WORKFLOW, key.id, after, page)
-            for id in ids:
-                after = id
-                one = ObjectKey(WORKFLOW, id)
-                state = self._memory.state(one)
-                if state is None or state.image is None:
-                    continue
-                row = RunRow.of(state.image)
-                if workflow in (None, row.workflow) and status in (None, row.status):
-                    rows.append(self._facts(one, row))
-        self._tell(copy, [rows, after if more else None])
+        """Tell of runs whose ids begin with the id that is asked for.
+
+        The answer is the runs, and after which id to ask on; None: there are no more. It may be
+        of no runs although there are more: so many are looked at for one answer, and no more.
+        """
+        told: list[dict[str, Any]] = []
+        limit, size = min(max(limit, 1), _PAGE), 0
+        page = limit if workflow is status is None else _LOOKS
+        ids, more = self._memory.list_ids(WORKFLOW, key.id, after, min(page, _LOOKS))
+        wanted = workflow, status
+        for id in ids:
+            if len(told) == limit or size > _PAGE_BYTES:
+                more = True
+                break
+            after = id
+            found = self._memory.peek(ObjectKey(WORKFLOW, id), ("workflow", "status"))
+            if found is None or not all(
+                want is None or want == codec.decode(has)
+                for want, has in zip(wanted, found, strict=True)
+            ):
+                continue
+            row = self._listed(id)
+            size += sum(len(payload) for _, payload in row.left)
+            told.append(self._facts(ObjectKey(WORKFLOW, id), row))
+        self._tell(copy, [told, after if more else None])
+
+    def _listed(self, id: str) -> RunRow:
+        """Return what a list tells of a run: it is not brought into memory for that."""
+        packed = self._memory.peek(ObjectKey(WORKFLOW, id), _LISTED)
+        assert packed is not None
+        values = dict(zip(_LISTED, map(codec.decode, packed), strict=True))
+        return RunRow(digest=b"", **values)
 
     def _streams(self, key: ObjectKey, copy: Copy) -> None:
         if self._row(key, copy) is not None:

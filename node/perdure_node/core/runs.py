@@ -231,7 +231,7 @@ class Runs:
     def cancel(self, key: ObjectKey, reason: str) -> Run | None:
         """Note that a run is to end. Returns it; None: it has ended, or is told already."""
         run = self.live.get(key)
-        if run is None or run.journal.cancelled:
+        if run is None or run.journal.cancelled is not None:
             return None
         self._commit(run, [Cancelled(reason)])
         return run

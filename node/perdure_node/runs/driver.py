@@ -205,7 +205,10 @@ class RunDriver:
 
     def _forget(self, turn: RunTurn) -> None:
         self._resting.pop(turn, None)
-        grace = self._graces.pop(turn.admitted, None)
+        self._drop_grace(turn.admitted)
+
+    def _drop_grace(self, call: Call) -> None:
+        grace = self._graces.pop(call, None)
         if grace is not None:
             grace.cancel()
 
@@ -217,26 +220,36 @@ class RunDriver:
         _log.error("the run %s cannot go on: %s", call.key.id, reason)
         partition.journalled.park_run(call, reason)
         partition.runs.parked(call, code, payload)
+        cancelled = call.run.journal.cancelled
+        if cancelled is not None:
+            # Whoever has cancelled it was told that it ends, and does not look again.
+            self._end_in_time(partition, call, cancelled)
         self._flush(partition)
 
-    def cancelled(self, turn: RunTurn) -> None:
+    def cancelled(self, turn: RunTurn, reason: str) -> None:
         """See that a run that was cancelled does end."""
-        call = turn.admitted
+        self._end_in_time(turn.partition, turn.admitted, reason)
+
+    def _end_in_time(self, partition: Partition, call: Call, reason: str) -> None:
         if call not in self._graces:
             grace_s = self._limits.run_grace_ms / 1_000
-            self._graces[call] = self._loop.call_later(grace_s, self._kill_late, turn)
+            self._graces[call] = self._loop.call_later(
+                grace_s, self._kill_late, partition, call, reason
+            )
 
-    def _kill_late(self, turn: RunTurn) -> None:
-        call = turn.admitted
+    def _kill_late(self, partition: Partition, call: Call, reason: str) -> None:
         self._graces.pop(call, None)
-        if call.key in turn.runs.live and turn.partition.stopped is None and not self._closing:
+        if partition.runs.live.get(call.key) is call.run and not self._closing:
+            if partition.stopped is not None:
+                return
             _log.warning("the run %s has not cleaned up in time and is ended", call.key.id)
-            self._kill(turn.partition, call, turn.cancelled or "on request")
+            self._kill(partition, call, reason)
 
     def _kill(self, partition: Partition, call: Call, reason: str) -> None:
         turn: RunTurn | None = call.turn
         error = pack_error(Code.CANCELLED, (str(call.key), reason))
         if turn is None or turn.over:
+            self._drop_grace(call)
             self._note_time(partition)
             partition.runs.ended(call, CANCELLED, *error, (), ())
         else:

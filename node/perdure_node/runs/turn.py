@@ -157,7 +157,7 @@ class RunTurn(MethodTurn):
         self.cancelled = reason
         assert self.main is not None
         self.main.cancel()
-        self.driver.cancelled(self)
+        self.driver.cancelled(self, reason)
 
     def drop(self) -> None:
         """Let the code go; what it has begun goes on."""
