@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.flow_storm import StormLedger, storm_claims, storm_of_ten, storm_streams
+from harness.claimers import Claimers, running_claimers
+from harness.flow_storm import StormLedger, storm_of_ten, storm_streams
 from harness.processes import Cluster, running_cluster
 from harness.witness import Witness, running_witness
 
@@ -33,6 +35,9 @@ LEDGERS = 5
 KILLS_MIN = 4
 """There are more runs until so many nodes have died."""
 LONGEST_S = 300.0
+KILL_EVERY_S = 2.0
+RUNS_IN_MEMORY = 20
+"""On each node: most runs go on with a replay, also where no node has died."""
 
 
 @pytest.fixture
@@ -43,24 +48,31 @@ def witness(tmp_path: Path) -> Iterator[Witness]:
 
 @pytest.fixture
 def cluster(tmp_path: Path, witness: Witness) -> Iterator[Cluster]:
-    settings = {"PERDURE_SERVICES_STORM_WITNESS_URL": witness.url}
+    settings = {
+        "PERDURE_SERVICES_STORM_WITNESS_URL": witness.url,
+        "PERDURE_LIMITS_RUNS_IN_MEMORY_MAX": str(RUNS_IN_MEMORY),
+    }
     with running_cluster(APP, tmp_path / "data", settings=settings) as running:
         yield running
 
 
 @contextlib.asynccontextmanager
 async def dying_nodes(cluster: Cluster, seed: int) -> AsyncIterator[list[int]]:
-    """Kill one node after the other, each when all are there again. Gives who was killed."""
+    """Kill one node after the other, one every two seconds if all are there again by then.
+
+    Gives who was killed.
+    """
     chance = random.Random(seed)
     killed: list[int] = []
     ending = asyncio.Event()
 
     async def kill() -> None:
         while not ending.is_set():
+            next_s = time.monotonic() + KILL_EVERY_S * chance.uniform(0.75, 1.25)
             killed.extend(cluster.kill("perdure_node", only=chance.randrange(3)))
             await asyncio.to_thread(cluster.wait_until_served)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ending.wait(), chance.uniform(0.2, 2.0))
+                await asyncio.wait_for(ending.wait(), max(0.1, next_s - time.monotonic()))
 
     await perdure.connect(cluster.address)
     killer = asyncio.create_task(kill())
@@ -100,6 +112,7 @@ def test_every_run_ends_and_no_step_is_seen_with_two_results(
                 wave = [f"run-{n}" for n in range(len(ids), len(ids) + RUNS)]
                 await side_by_side(map(life, wave))
                 ids.extend(wave)
+            print(f"{len(ids)} runs, {len(killed)} kills")
         await perdure.connect(cluster.address)
         put: Counter[str] = Counter()
         for n in range(LEDGERS):
@@ -114,35 +127,29 @@ def test_every_run_ends_and_no_step_is_seen_with_two_results(
 
 
 def test_of_many_claims_to_a_token_exactly_one_wins(cluster: Cluster) -> None:
-    async def fight(token: str) -> None:
-        ids = [f"{token}-{n}" for n in range(CLAIMS)]
-        await asyncio.gather(*(start(storm_claims, token, id=id, timeout=None) for id in ids))
-        ended: dict[str, Any] = {}
+    """The claims come from processes of their own, one for each claim."""
 
-        async def wait(id: str) -> None:
-            ended[id] = await get_run(id).result()
-
-        waiting = [asyncio.create_task(wait(id)) for id in ids]
-        while len(ended) < CLAIMS - 1:
-            await asyncio.wait(
-                [task for task in waiting if not task.done()], return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in waiting:
-                if task.done():
-                    task.result()
-        (winner,) = set(ids) - set(ended)
-        assert set(ended.values()) == {winner}, "all others know who has it"
+    async def fight(claimers: Claimers, token: str) -> None:
+        told = claimers.claim(token)
+        losers = [await claimers.next_of(told) for _ in range(CLAIMS - 1)]
+        ids = {f"{token}-{number}" for number in range(CLAIMS)}
+        (winner,) = ids - {loser.run for loser in losers}
+        assert {loser.owner for loser in losers} == {winner}, "all others know who has it"
         await resume_hook(token, "enough", reply=False, timeout=None)
-        await asyncio.gather(*waiting)
-        assert ended[winner] is None
+        last = await claimers.next_of(told)
+        assert (last.run, last.owner) == (winner, None)
 
     async def program() -> None:
         fought = 0
-        async with dying_nodes(cluster, seed=2) as killed:
+        async with (
+            running_claimers(cluster.address, CLAIMS) as claimers,
+            dying_nodes(cluster, seed=2) as killed,
+        ):
             while len(killed) < KILLS_MIN:
                 tokens = [f"token-{n}" for n in range(fought, fought + TOKENS)]
-                await side_by_side(map(fight, tokens), 20)
+                await side_by_side((fight(claimers, token) for token in tokens), 20)
                 fought += TOKENS
+            print(f"{fought} tokens, {CLAIMS} processes, {len(killed)} kills")
 
     asyncio.run(program())
 
@@ -153,10 +160,16 @@ def test_a_reader_that_comes_and_goes_sees_each_chunk_once_and_then_the_end(
     parts, count, readers = 4, 20, 6
 
     async def read(run: perdure.Run[Any], seed: int) -> list[Any]:
+        """Read a stream in parts, some of them again, and return what counts in the end."""
         chance = random.Random(seed)
         got: list[tuple[int, Any]] = []
+        seen: dict[int, Any] = {}
         at = 0
         while True:
+            if chance.random() < 0.3:
+                # As one who has lost the end of what was read: there it begins again.
+                at = chance.randrange(at + 1)
+                got = [(index, had) for index, had in got if index < at]
             reading = run.readable(start_index=at)
             stop_after = chance.randrange(1, 8)
             ended = True
@@ -166,6 +179,7 @@ def test_a_reader_that_comes_and_goes_sees_each_chunk_once_and_then_the_end(
                     got = [(index, had) for index, had in got if index < chunk.index]
                 else:
                     got.append((at - 1, chunk))
+                    assert seen.setdefault(at - 1, chunk) == chunk, "an index is used once"
                 stop_after -= 1
                 if not stop_after:
                     ended = False
@@ -184,11 +198,14 @@ def test_a_reader_that_comes_and_goes_sees_each_chunk_once_and_then_the_end(
 
     async def program() -> None:
         async with dying_nodes(cluster, seed=3) as killed:
+            streams = 0
             while len(killed) < KILLS_MIN:
+                streams += 1
                 run = await start(storm_streams, parts, count, timeout=None)
                 found = await side_by_side(read(run, seed) for seed in range(readers))
                 assert await run.result() == parts
                 assert all(chunks == found[0] for chunks in found), "all have seen the same"
                 check(found[0])
+            print(f"{streams} streams, {readers} readers each, {len(killed)} kills")
 
     asyncio.run(program())
