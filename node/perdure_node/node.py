@@ -265,9 +265,9 @@ class Node:
     def _elsewhere(self) -> Transport | None:
         if not self.settings.routers:
             return None
-        from perdure.grpc_transport import GrpcTransport
+        from perdure.routing.direct import DirectTransport
 
-        return GrpcTransport(self.settings.routers[0])
+        return DirectTransport(self.settings.routers[0])
 
     # Calls in.
 

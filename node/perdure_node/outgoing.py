@@ -1,4 +1,4 @@
-"""Where calls go that start on this node: to its own partitions at once, elsewhere by a router."""
+"""Where calls go that start on this node: to its own partitions at once, else to their owners."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ class NodeSettings:
     nodes: Mapping[str, str] = field(default_factory=dict)
     """All nodes of the cluster by name, with their addresses; this one included."""
     routers: Sequence[str] = ()
-    """Where calls from objects here to objects elsewhere go. Needed only with several nodes."""
+    """Who tells where the objects elsewhere are that objects here call, and takes such calls while
+    their owner cannot be reached from here. Needed only with several nodes."""
     listen: str = ""
     """`host:port`. Empty for an embedded node, which nobody calls from outside."""
     cluster_id: str | None = None

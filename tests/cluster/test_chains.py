@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from harness.chains import ChainLink, Company, Staffer
 from harness.processes import Cluster, running_cluster
@@ -91,6 +92,32 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.02)
+
+
+def test_objects_call_one_another_while_the_router_is_dead(cluster: Cluster) -> None:
+    a, b, _ = ids(cluster, "routerless", on=3)
+    here, there = (cluster.owner_address("ChainLink", id) for id in (a, b))
+    node = psutil.Process(cluster.pid_of_node(here))
+
+    def is_connected() -> bool:
+        port = int(there.rpartition(":")[2])
+        return any(c.raddr and c.raddr.port == port for c in node.net_connections())
+
+    async def work() -> None:
+        first = await ChainLink.get_or_create(a)
+        await ChainLink.get_or_create(b)
+        # The first calls may go by the router, which tells the node where the others are.
+        while not await asyncio.to_thread(is_connected):
+            await first.cross(b)
+
+    async def go_on() -> None:
+        await perdure.connect(here)
+        how, _ = await durable.ref(ChainLink, a).cross(b)
+        assert how == "came through"
+
+    on_cluster(cluster, work)
+    with cluster.without_router():
+        asyncio.run(go_on())
 
 
 def test_each_effect_of_a_chain_comes_once_when_every_node_of_it_is_killed(

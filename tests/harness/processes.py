@@ -158,15 +158,19 @@ class Cluster:
             _kill(pid, by)
         return chosen
 
+    def pid_of_node(self, address: str) -> int:
+        """Return the process of the node that listens there."""
+        (pid,) = [pid for pid in self.pids("perdure_node") if _listens_at(pid, address)]
+        return pid
+
     def kill_node(self, address: str) -> None:
         """Kill -9 the node that listens there. It is started again by itself."""
-        (pid,) = [pid for pid in self.pids("perdure_node") if _listens_at(pid, address)]
-        _kill(pid)
+        _kill(self.pid_of_node(address))
 
     @contextmanager
     def without_node(self, address: str) -> Iterator[None]:
         """Kill -9 the node that listens there, and keep it dead for the time of the block."""
-        with self._without([p for p in self.pids("perdure_node") if _listens_at(p, address)]):
+        with self._without([self.pid_of_node(address)]):
             yield
 
     @contextmanager
