@@ -33,7 +33,9 @@ TESTS_S = 100
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--only", action="append", metavar="NAME", help="may be repeated")
-    names: list[str] = options.parse_args().only or [bug.name for bug in BUGS]
+    options.add_argument("--check", action="store_true", help="only see that they can be planted")
+    chosen = options.parse_args()
+    names: list[str] = chosen.only or [bug.name for bug in BUGS]
     bugs = [bug for bug in BUGS if bug.name in names]
     if unknown := set(names) - {bug.name for bug in bugs}:
         raise SystemExit(f"no such bug: {', '.join(sorted(unknown))}")
@@ -43,6 +45,8 @@ def main() -> int:
         copy_sources(sound)
         if problems := [problem for bug in bugs if (problem := check(bug, sound))]:
             raise SystemExit("\n".join(problems))
+        if chosen.check:
+            return 0
         tests = sorted({test for bug in bugs for test in bug.tests})
         print(f"{len(tests)} tests without any bug", flush=True)
         failed, output = run_tests(sound, tests)

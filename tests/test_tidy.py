@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,3 +134,12 @@ def test_the_newest_entry_of_the_changelog_is_the_version_of_the_package() -> No
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
     assert next(heading for heading in headings if heading != "Unreleased") == version
+
+
+def test_every_known_bug_can_still_be_planted() -> None:
+    script = ROOT / "scripts" / "plant_bugs.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
