@@ -114,6 +114,17 @@ class Types:
         except UnknownType as error:
             return Refusal(Code.UNKNOWN_TYPE, error.args)
 
+    def as_json(self, value: bytes) -> bytes | Refusal:
+        """Return a value as JSON, or why it cannot be shown."""
+        try:
+            return jsonvalue.to_json(codec.decode(value))
+        except UnknownType as error:
+            return Refusal(code_of(error), error.args)
+        except codec.NotEncodable as error:
+            return Refusal(
+                Code.RESULT_NOT_STORABLE, (f"the result as JSON{error.path}", error.problem)
+            )
+
     def show(self, image: dict[str, bytes]) -> bytes | Refusal:
         """Return a state as a JSON object, or why it cannot be shown."""
         try:

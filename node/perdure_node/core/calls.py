@@ -80,6 +80,10 @@ class Catalog(Protocol):
         """Return what a hook of this schema gets for a payload, or what is wrong with it."""
         ...
 
+    def as_json(self, value: bytes) -> bytes | Refusal:
+        """Return a value as JSON, or why it cannot be shown."""
+        ...
+
     def show(self, image: dict[str, bytes]) -> bytes | Refusal:
         """Return a state as JSON, or why it cannot be shown."""
         ...

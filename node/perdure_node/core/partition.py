@@ -86,7 +86,9 @@ class Partition:
             self, memory, catalog, self.recorder, self._gate, self._mailboxes, self.firings
         )
         self.runs = Runs(memory, catalog, self.recorder, self._gate, self, limits)
-        self._questions = RunQuestions(memory, self._gate, self.recorder, self.runs, limits)
+        self._questions = RunQuestions(
+            memory, self._gate, self.recorder, self.runs, catalog, limits
+        )
         self.expiry = RunExpiry(memory, self.recorder, self._mailboxes, limits)
         self._cancelling = Cancelling(
             number,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from perdure_node.core.calls import Call, Copy
 from perdure_node.core.run_journal import RunJournal
 from perdure_node.core.run_rows import RunRow
 
-__all__ = ["Hear", "Run", "Wake"]
+__all__ = ["END", "Hear", "Run", "Wake"]
+
+END: Final = ""
+"""Whoever waits for nothing but the end follows this, the name of no stream."""
 
 
 class Hear(NamedTuple):
@@ -39,8 +42,9 @@ class Run:
         """Who is told when it has, and what."""
         self.curious: list[Copy] = []
         """Who is told how it ends."""
-        self.followers: dict[str, list[Callable[[], None]]] = {}
-        """Who waits for more of its streams: called once there is, or the run has ended."""
+        self.followers: dict[str, list[tuple[Copy, Callable[[], None]]]] = {}
+        """Who waits for more of its streams, or for its `END`: called once there is more, or the
+        run has ended; for its end also when it is parked."""
         self.resumes: dict[int, Call] = {}
         """Calls whose senders wait for a reply, by the place of their payload."""
 

@@ -5,6 +5,7 @@ Nothing here has a sequence: copies of a question do no harm.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,12 +13,13 @@ from perdure import codec
 from perdure.errors import BadPayload, Code
 from perdure.frames import AnswerFrame, Request, pack_reply
 from perdure.ids import ObjectKey
-from perdure_node.core.calls import Answer, Copy, Refusal
+from perdure_node.core.calls import Answer, Catalog, Copy, Refusal
 from perdure_node.core.cancelling import Stop
 from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
+from perdure_node.core.run import END, Run
 from perdure_node.core.run_rows import WORKFLOW, RunRow, StartPayload
 from perdure_node.core.runs import Runs
 
@@ -44,12 +46,14 @@ class RunQuestions:
         gate: Gate,
         recorder: Recorder,
         runs: Runs,
+        catalog: Catalog,
         limits: Limits,
     ) -> None:
         self._memory = memory
         self._gate = gate
         self._recorder = recorder
         self._runs = runs
+        self._catalog = catalog
         self._limits = limits
 
     def ask(self, request: Request, copy: Copy) -> None:
@@ -58,6 +62,7 @@ class RunQuestions:
         answers: dict[str, Callable[..., None]] = {
             "status": self._status,
             "result": self._result,
+            "result_as_json": self._result_as_json,
             "holds": self._holds,
             "events": self._events,
             "details": self._details,
@@ -126,6 +131,36 @@ class RunQuestions:
             self._gate.refuse(copy, Refusal(Code.BACKPRESSURE, what))
         else:
             run.curious.append(copy)
+
+    def _result_as_json(self, key: ObjectKey, copy: Copy) -> None:
+        """Tell how a run has ended, once it has, to somebody who has none of its classes."""
+        row = self._row(key, copy)
+        if row is None:
+            return
+        run = self._runs.live.get(key)
+        if run is None:
+            shown = row.result if row.code else self._catalog.as_json(row.result)
+            if isinstance(shown, Refusal):
+                self._gate.refuse(copy, shown)
+            else:
+                self._tell(copy, [row.code, shown])
+        elif run.call.parked is not None:
+            parked = Refusal(Code.PARKED, (str(key), key.id, run.call.parked))
+            self._gate.refuse(copy, parked)
+        else:
+            again = functools.partial(self._result_as_json, key, copy)
+            self._follow(run, END, copy, again, f"callers of the run {key.id}")
+
+    def _follow(
+        self, run: Run, stream: str, copy: Copy, again: Callable[[], None], who: str
+    ) -> None:
+        """Ask a question again once a run has written to a stream, or has ended."""
+        followers = run.followers.setdefault(stream, [])
+        if len(followers) >= self._limits.waiting_for_run_max:
+            what = (who, self._limits.retry_after_s)
+            self._gate.refuse(copy, Refusal(Code.BACKPRESSURE, what))
+        else:
+            followers.append((copy, again))
 
     def _holds(self, key: ObjectKey, copy: Copy, token: str, claim: str) -> None:
         run = self._runs.live.get(key)
@@ -232,12 +267,8 @@ class RunQuestions:
             closed = run is None and page.next >= length
             self._tell(copy, [[list(chunk) for chunk in page.chunks], page.next, closed])
             return
-        followers = run.followers.setdefault(stream, [])
-        if len(followers) >= self._limits.waiting_for_run_max:
-            what = (f"readers of the run {key.id}", self._limits.retry_after_s)
-            self._gate.refuse(copy, Refusal(Code.BACKPRESSURE, what))
-        else:
-            followers.append(lambda: self._chunks(key, copy, stream, start, wait))
+        again = functools.partial(self._chunks, key, copy, stream, start, wait)
+        self._follow(run, stream, copy, again, f"readers of the run {key.id}")
 
     def _tell(self, copy: Copy, value: object) -> None:
         """Answer once all is durable that the answer could have seen."""

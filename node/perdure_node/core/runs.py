@@ -36,10 +36,10 @@ from perdure_node.core.expiry_rows import FOR_EVER
 from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
-from perdure_node.core.reader import NOTHING
+from perdure_node.core.reader import NO, NOTHING, YES
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.refusals import PASSING
-from perdure_node.core.run import Hear, Run, Wake
+from perdure_node.core.run import END, Hear, Run, Wake
 from perdure_node.core.run_rows import CANCELLED, COMPLETED, RunRow, StartPayload, progress_of
 from perdure_node.core.window import SessionWindow
 
@@ -117,7 +117,7 @@ class Runs:
         parent = request.chain[-1][1] if request.chain else ""
         row = RunRow(request.method, version, digest, self._memory.time_ms, parent)
         progress = progress_of(key, request, request.arguments, request.encoding, 0)
-        told = codec.encode(True)
+        told = YES[Encoding(request.encoding)]
         outcome = Outcome(request.session, request.sequence, request.confirmed, 0, told)
         self._recorder.commit_run_whole(
             Commit(key, True, False, 1, row.image(), [outcome], progress, [], [])
@@ -136,7 +136,7 @@ class Runs:
             why = "with other arguments" if row.workflow == request.method else "which is another"
             self._refuse(call, Refusal(Code.RUN_EXISTS, (call.key.id, row.workflow, why)))
             return
-        told = codec.encode(False)
+        told = NO[Encoding(request.encoding)]
         run = self.live.get(call.key)
         resume = StartPayload.of(request).resume
         events: list[Event] = []
@@ -355,8 +355,8 @@ class Runs:
     def written(self, call: Call, stream: str) -> None:
         """Tell those who follow a stream that there is more."""
         run = self.live.get(call.key)
-        for follower in [] if run is None else run.followers.pop(stream, ()):
-            follower()
+        for _, again in [] if run is None else run.followers.pop(stream, ()):
+            again()
 
     def ended(
         self,
@@ -412,8 +412,8 @@ class Runs:
             self._gate.answer([copy], None, 0, told, record)
         self._gate.answer(run.curious, None, 0, codec.encode([code, payload]), record)
         for followers in run.followers.values():
-            for follower in followers:
-                follower()
+            for _, again in followers:
+                again()
         self._owner.release(call)
 
     def parked(self, call: Call, code: int, payload: bytes) -> None:
@@ -426,6 +426,8 @@ class Runs:
         for copy in run.curious:
             self._gate.refuse(copy, refusal)
         run.curious = []
+        for _, again in run.followers.pop(END, ()):
+            again()
 
     # After a crash.
 
@@ -453,9 +455,10 @@ class Runs:
         for run in self.live.values():
             copies = [copy for copy, _ in run.starters] + run.curious
             copies += [copy for call in run.resumes.values() for copy in call.copies]
+            copies += [copy for following in run.followers.values() for copy, _ in following]
             for copy in copies:
                 self._gate.refuse(copy, refusal)
-            run.starters, run.curious, run.resumes = [], [], {}
+            run.starters, run.curious, run.resumes, run.followers = [], [], {}, {}
 
     def _begin(self, key: ObjectKey, progress: Progress, row: RunRow) -> Run:
         request = Request(*progress.request)

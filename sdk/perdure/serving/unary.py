@@ -28,6 +28,7 @@ from perdure.frames import TIME_LEFT_MAX_MS, Encoding, Kind
 from perdure.ids import OBJECT_ID_BYTES_MAX, ObjectKey, check_object_id
 from perdure.serving.backend import Backend
 from perdure.serving.limits import ServerLimits
+from perdure.serving.runs import Asked, answer_about_run
 from perdure.serving.status import Refusal, refusal_of_answer, refusal_of_error
 from perdure.wire.v1 import calls_pb2
 
@@ -47,7 +48,22 @@ _KINDS: Final = {
     calls_pb2.OPERATION_GET: Kind.GET,
     calls_pb2.OPERATION_EXISTS: Kind.EXISTS,
     calls_pb2.OPERATION_DELETE: Kind.DELETE,
+    calls_pb2.OPERATION_START: Kind.START,
+    calls_pb2.OPERATION_RESUME: Kind.RESUME,
+    calls_pb2.OPERATION_NOTIFY: Kind.NOTIFY,
+    calls_pb2.OPERATION_RESULT: Kind.ASK,
 }
+
+_OF_RUNS: Final = {
+    Kind.START: "workflow",
+    Kind.RESUME: "hook",
+    Kind.NOTIFY: "hook",
+    Kind.ASK: "workflow",
+}
+"""What is asked of runs, and the type of what is named by it."""
+
+_WITH_METHOD: Final = frozenset((Kind.CALL, Kind.START))
+_WITH_ARGUMENTS: Final = frozenset((Kind.CALL, Kind.START, Kind.RESUME, Kind.NOTIFY))
 
 _NO_ARGUMENTS: Final = {
     Encoding.JSON: b"[]",
@@ -97,15 +113,20 @@ async def answer_call(
             DeadlineExceeded("the deadline had passed before the call began"), applied="no"
         )
 
-    answer = await backend.client.call(
-        target,
-        kind,
-        request.method,
-        arguments=arguments,
-        encoding=encoding,
-        key=key,
-        timeout_s=_time_to_run(time_left),
-    )
+    timeout_s = _time_to_run(time_left)
+    if kind in _OF_RUNS:
+        asked = Asked(kind, target, request.method, arguments, encoding, timeout_s)
+        answer = await answer_about_run(backend.client, asked)
+    else:
+        answer = await backend.client.call(
+            target,
+            kind,
+            request.method,
+            arguments=arguments,
+            encoding=encoding,
+            key=key,
+            timeout_s=timeout_s,
+        )
 
     if answer.code != Code.OK:
         raise refusal_of_answer(answer.code, answer.reply.payload)
@@ -173,11 +194,24 @@ def _kind_of(request: calls_pb2.CallRequest) -> Kind:
     kind = _KINDS.get(request.operation)
     if kind is None:
         raise BadPayload(f"there is no operation {request.operation}")
-    if kind is Kind.CALL:
+    name = calls_pb2.Operation.Name(request.operation).removeprefix("OPERATION_")
+    if kind in _WITH_METHOD:
         if len(request.method.encode()) > _METHOD_BYTES_MAX:
             raise UnknownMethod(request.type, request.method[:40] + "...")
-    elif request.method or request.HasField("arguments"):
-        raise BadArguments(f"{kind.name} takes neither a method nor arguments")
+    elif request.method:
+        raise BadArguments(f"{name} takes no method")
+    if kind not in _WITH_ARGUMENTS and request.HasField("arguments"):
+        raise BadArguments(f"{name} takes no arguments")
+    wanted = _OF_RUNS.get(kind)
+    if wanted is not None and request.type != wanted:
+        raise BadArguments(f"{name} is for the type {wanted!r}, not {request.type!r:.80}")
+    if wanted is not None and request.HasField("idempotency_key"):
+        hint = (
+            "the id of a run is one"
+            if wanted == "workflow"
+            else "put what tells it into the payload"
+        )
+        raise BadArguments(f"{name} takes no idempotency key: {hint}")
     return kind
 
 
@@ -194,9 +228,9 @@ def _arguments_of(request: calls_pb2.CallRequest, kind: Kind) -> tuple[Encoding,
             f"arguments are JSON or MessagePack, not of encoding {given.encoding}",
             "no",
         )
-    if kind is not Kind.CALL:
-        return encoding, b""
-    return encoding, given.data or _NO_ARGUMENTS[encoding]
+    if kind in (Kind.CALL, Kind.START):
+        return encoding, given.data or _NO_ARGUMENTS[encoding]
+    return encoding, given.data
 
 
 def _key_of(request: calls_pb2.CallRequest) -> str | None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bperdure/wire/v1/calls.proto\x12\x0fperdure.wire.v1\"\x1b\n\tCallBatch\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x0c\"H\n\x0b\x41nswerBatch\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x0c\x12)\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.perdure.wire.v1.Welcome\"q\n\x07Welcome\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fpartition_count\x18\x02 \x01(\r\x12\x0e\n\x06server\x18\x03 \x01(\t\x12)\n\x05owned\x18\x04 \x03(\x0b\x32\x1a.perdure.wire.v1.Ownership\"-\n\tOwnership\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"D\n\x07Payload\x12+\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x19.perdure.wire.v1.Encoding\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xc5\x01\n\x0b\x43\x61llRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12-\n\toperation\x18\x03 \x01(\x0e\x32\x1a.perdure.wire.v1.Operation\x12\x0e\n\x06method\x18\x04 \x01(\t\x12+\n\targuments\x18\x05 \x01(\x0b\x32\x18.perdure.wire.v1.Payload\x12\x1c\n\x0fidempotency_key\x18\x06 \x01(\tH\x00\x88\x01\x01\x42\x12\n\x10_idempotency_key\"6\n\nCallAnswer\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.perdure.wire.v1.Payload*M\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x11\n\rENCODING_JSON\x10\x01\x12\x14\n\x10\x45NCODING_MSGPACK\x10\x02*\x82\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_GET_OR_CREATE\x10\x01\x12\x11\n\rOPERATION_GET\x10\x02\x12\x14\n\x10OPERATION_EXISTS\x10\x03\x12\x14\n\x10OPERATION_DELETE\x10\x04\x32\x93\x01\n\x05\x43\x61lls\x12G\n\x07Session\x12\x1a.perdure.wire.v1.CallBatch\x1a\x1c.perdure.wire.v1.AnswerBatch(\x01\x30\x01\x12\x41\n\x04\x43\x61ll\x12\x1c.perdure.wire.v1.CallRequest\x1a\x1b.perdure.wire.v1.CallAnswerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bperdure/wire/v1/calls.proto\x12\x0fperdure.wire.v1\"\x1b\n\tCallBatch\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x0c\"H\n\x0b\x41nswerBatch\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x0c\x12)\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.perdure.wire.v1.Welcome\"q\n\x07Welcome\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fpartition_count\x18\x02 \x01(\r\x12\x0e\n\x06server\x18\x03 \x01(\t\x12)\n\x05owned\x18\x04 \x03(\x0b\x32\x1a.perdure.wire.v1.Ownership\"-\n\tOwnership\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"D\n\x07Payload\x12+\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x19.perdure.wire.v1.Encoding\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xc5\x01\n\x0b\x43\x61llRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12-\n\toperation\x18\x03 \x01(\x0e\x32\x1a.perdure.wire.v1.Operation\x12\x0e\n\x06method\x18\x04 \x01(\t\x12+\n\targuments\x18\x05 \x01(\x0b\x32\x18.perdure.wire.v1.Payload\x12\x1c\n\x0fidempotency_key\x18\x06 \x01(\tH\x00\x88\x01\x01\x42\x12\n\x10_idempotency_key\"6\n\nCallAnswer\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.perdure.wire.v1.Payload*M\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x11\n\rENCODING_JSON\x10\x01\x12\x14\n\x10\x45NCODING_MSGPACK\x10\x02*\xd9\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_GET_OR_CREATE\x10\x01\x12\x11\n\rOPERATION_GET\x10\x02\x12\x14\n\x10OPERATION_EXISTS\x10\x03\x12\x14\n\x10OPERATION_DELETE\x10\x04\x12\x13\n\x0fOPERATION_START\x10\x05\x12\x14\n\x10OPERATION_RESUME\x10\x06\x12\x14\n\x10OPERATION_NOTIFY\x10\x07\x12\x14\n\x10OPERATION_RESULT\x10\x08\x32\x93\x01\n\x05\x43\x61lls\x12G\n\x07Session\x12\x1a.perdure.wire.v1.CallBatch\x1a\x1c.perdure.wire.v1.AnswerBatch(\x01\x30\x01\x12\x41\n\x04\x43\x61ll\x12\x1c.perdure.wire.v1.CallRequest\x1a\x1b.perdure.wire.v1.CallAnswerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODING']._serialized_start=639
   _globals['_ENCODING']._serialized_end=716
   _globals['_OPERATION']._serialized_start=719
-  _globals['_OPERATION']._serialized_end=849
+  _globals['_OPERATION']._serialized_end=936
   _globals['_CALLBATCH']._serialized_start=48
   _globals['_CALLBATCH']._serialized_end=75
   _globals['_ANSWERBATCH']._serialized_start=77
@@ -49,6 +49,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALLREQUEST']._serialized_end=581
   _globals['_CALLANSWER']._serialized_start=583
   _globals['_CALLANSWER']._serialized_end=637
-  _globals['_CALLS']._serialized_start=852
-  _globals['_CALLS']._serialized_end=999
+  _globals['_CALLS']._serialized_start=939
+  _globals['_CALLS']._serialized_end=1086
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,18 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     """Answers true or false."""
     OPERATION_DELETE: _Operation.ValueType  # 4
     """Deletes the object in its turn; answers whether there was one."""
+    OPERATION_START: _Operation.ValueType  # 5
+    """Begins a run of the workflow `method`, or finds it there; `type` is "workflow", `id` the
+    run's. Answers which, true or false, once the run has come to its first wait.
+    """
+    OPERATION_RESUME: _Operation.ValueType  # 6
+    """Brings a payload, `arguments`, to the hook whose token is `id`; `type` is "hook". Answers
+    what the run replies.
+    """
+    OPERATION_NOTIFY: _Operation.ValueType  # 7
+    """As RESUME, and answers null as soon as the payload is durable."""
+    OPERATION_RESULT: _Operation.ValueType  # 8
+    """Waits for the end of the run `id` and answers its result; `type` is "workflow"."""
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper): ...
 
@@ -69,6 +81,18 @@ OPERATION_EXISTS: Operation.ValueType  # 3
 """Answers true or false."""
 OPERATION_DELETE: Operation.ValueType  # 4
 """Deletes the object in its turn; answers whether there was one."""
+OPERATION_START: Operation.ValueType  # 5
+"""Begins a run of the workflow `method`, or finds it there; `type` is "workflow", `id` the
+run's. Answers which, true or false, once the run has come to its first wait.
+"""
+OPERATION_RESUME: Operation.ValueType  # 6
+"""Brings a payload, `arguments`, to the hook whose token is `id`; `type` is "hook". Answers
+what the run replies.
+"""
+OPERATION_NOTIFY: Operation.ValueType  # 7
+"""As RESUME, and answers null as soon as the payload is durable."""
+OPERATION_RESULT: Operation.ValueType  # 8
+"""Waits for the end of the run `id` and answers its result; `type` is "workflow"."""
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 @_typing.final
@@ -213,7 +237,9 @@ class CallRequest(_message.Message):
     """
     @_builtins.property
     def arguments(self) -> Global___Payload:
-        """An array: arguments by position. An object: by name. Unset: none."""
+        """An array: arguments by position. An object: by name. Unset: none. For RESUME and NOTIFY any
+        value. Unset: null.
+        """
 
     def __init__(
         self,
