@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import json
+import os
+import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from harness.world import Served
@@ -15,8 +20,8 @@ from harness.world import Served
 import perdure
 from perdure import (
     DurableObject,
-    NonDeterministic,
     Parked,
+    codec,
     define_hook,
     durable,
     get_run,
@@ -30,6 +35,8 @@ from perdure import (
 Code = Callable[[], Coroutine[Any, Any, Any]]
 
 anything = define_hook()
+
+SET_ORDER = Path(__file__).parents[1] / "harness" / "set_order.py"
 
 DONE: list[str] = []
 
@@ -144,15 +151,15 @@ async def other_token() -> None:
     await anything.create(token="go back")
 
 
-async def by_the_clock() -> None:
-    if time.time() > 0:
-        await sell("apples")
+async def other_argument() -> None:
+    await buy("apples")
+    await buy("plums")
 
 
-async def by_chance() -> None:
-    for what in {"pears", "plums"}:  # noqa: PLC0208 - the order of a set is what it is about
-        if what == "plums":
-            await sell(what)
+async def other_argument_of_a_call() -> None:
+    await buy("apples")
+    await buy("pears")
+    await durable.call((await MutableShop.get_or_create("corner")).visit, "a thief")
 
 
 CHANGED = {
@@ -166,8 +173,11 @@ CHANGED = {
     returned_early: ("MutableShop[corner].get_or_create", "nothing more"),
     added: ("step buy", "sleep"),
     other_token: ("hook go on", "hook go back"),
-    by_the_clock: ("step buy", "step sell"),
-    by_chance: ("step buy", "step sell"),
+    other_argument: ("step buy('pears')", "step buy('plums')"),
+    other_argument_of_a_call: (
+        "MutableShop[corner].visit('run')",
+        "MutableShop[corner].visit('a thief')",
+    ),
 }
 
 
@@ -214,126 +224,125 @@ def test_a_changed_program_does_nothing_and_a_mended_one_goes_on(
     assert done == DONE, "nothing was done twice"
 
 
-async def sleeps() -> None:
-    await asyncio.sleep(0.01)
+CHANCE = random.Random()
 
 
-async def times_out() -> None:
-    await asyncio.wait_for(asyncio.ensure_future(wait()), 0.01)
+class Watershed:
+    """A moment that the wall clock passes between two runs."""
+
+    at_s = 0.0
 
 
-async def has_a_timeout() -> None:
-    async with asyncio.timeout(0.01):
-        await wait()
+async def by_the_clock() -> list[Any]:
+    bought = await (buy if time.time() < Watershed.at_s else sell)("apples")
+    return [bought, await wait()]
 
 
-async def waits_a_while() -> None:
-    await asyncio.wait([asyncio.ensure_future(wait())], timeout=0.01)
+async def of_the_time() -> list[Any]:
+    bought = await buy(f"apples at {time.time() < Watershed.at_s}")
+    return [bought, await wait()]
 
 
-async def calls_later() -> None:
-    asyncio.get_running_loop().call_later(0.01, print)
+async def by_chance() -> list[Any]:
+    bought = await (buy if CHANCE.random() < 0.5 else sell)("apples")
+    return [bought, await wait()]
 
 
-async def uses_a_thread() -> None:
-    await asyncio.to_thread(print)
+async def some_of_many() -> list[Any]:
+    bought = await buy(f"{CHANCE.randrange(1 << 64)} apples")
+    return [bought, await wait()]
 
 
-async def opens_a_connection() -> None:
-    await asyncio.open_connection("127.0.0.1", 9)
+async def with_an_id() -> list[Any]:
+    bought = await buy(f"apples for {uuid4()}")
+    return [bought, await wait()]
 
 
-async def reads_a_socket() -> None:
-    with socket.socket() as one:
-        one.setblocking(False)
-        await asyncio.get_running_loop().sock_recv(one, 1)
+async def to_some_object() -> list[Any]:
+    await visit(f"shop {CHANCE.randrange(1 << 64)}")
+    return ["apples", await wait()]
 
 
-FOREIGN = {
-    sleeps: "perdure.sleep",
-    times_out: "perdure.wait_for",
-    has_a_timeout: "perdure.wait_for",
-    waits_a_while: "perdure.wait_for",
-    calls_later: "perdure.sleep",
-    uses_a_thread: "@step",
-    opens_a_connection: "@step",
-    reads_a_socket: "@step",
+UNSTEADY: dict[Code, tuple[str, str]] = {
+    by_the_clock: ("step buy", "step sell"),
+    of_the_time: ("step buy('apples at True')", "step buy('apples at False')"),
+    by_chance: ("step buy", "step sell"),
+    some_of_many: ("step buy('14089", "step buy('10431"),
+    with_an_id: ("step buy('apples for ", "step buy('apples for "),
+    to_some_object: ("MutableShop[shop 14089", "MutableShop[shop 10431"),
 }
 
 
-@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda code: code.__name__)
-def test_what_a_replay_could_not_wait_for_is_refused_and_the_fix_is_named(
-    tmp_path: Path, foreign: Code
+@pytest.mark.parametrize("unsteady", UNSTEADY, ids=lambda code: code.__name__)
+def test_a_program_that_does_not_do_the_same_again_is_found_at_its_first_replay(
+    tmp_path: Path, unsteady: Code
 ) -> None:
-    async def program() -> str:
-        with pytest.raises(NonDeterministic) as refused:
-            await start(deploy(foreign), id="r")
-        assert (await get_run("r").status()).parked is not None
-        return str(refused.value)
+    world = Served(tmp_path / "data")
 
-    assert FOREIGN[foreign] in Served(tmp_path / "data").run(program)
+    async def begin() -> None:
+        await begun(await start(deploy(unsteady), id="r"))
 
+    async def go_on() -> tuple[str, list[str]]:
+        while (parked := (await get_run("r").status()).parked) is None:
+            await asyncio.sleep(0)
+        [packed] = [e.packed for e in await get_run("r").events() if e.kind == "step_scheduled"][:1]
+        return parked, codec.decode(packed)[0] if packed else []
 
-async def swallows() -> str:
-    try:
-        await asyncio.sleep(1)
-    except Exception:
-        return await buy("regardless")
-    return "slept"
+    async def mended() -> Any:
+        await resume_hook("go on", "mended", reply=False)
+        return await get_run("r").result()
 
+    Watershed.at_s = float("inf")
+    CHANCE.seed(1)
+    world.run(begin)
+    done = list(DONE)
+    Watershed.at_s = 0.0
+    CHANCE.seed(2)
+    parked, given = world.run(go_on)
+    recorded, asked = UNSTEADY[unsteady]
+    assert recorded in parked.partition(" in the journal")[0]
+    assert asked in parked.partition("this code asks for")[2]
+    assert done == DONE, "nothing was done"
 
-def test_a_refusal_cannot_be_swallowed(tmp_path: Path) -> None:
-    async def program() -> None:
-        with pytest.raises(NonDeterministic):
-            await start(deploy(swallows), id="r")
+    # What it has done is in its journal: a program that does the same can go on with it.
+    async def steady() -> list[Any]:
+        if unsteady is to_some_object:
+            await visit(recorded_shop)
+        else:
+            await buy(*given)
+        return ["mended", await wait()]
 
-    Served(tmp_path / "data").run(program)
-    assert not DONE
-
-
-async def is_fine() -> list[str]:
-    queue: asyncio.Queue[str] = asyncio.Queue()
-
-    async def put(what: str) -> None:
-        async with asyncio.Lock():
-            await queue.put(await buy(what))
-
-    async with asyncio.TaskGroup() as group:
-        for what in ("a", "b", "c"):
-            group.create_task(put(what))
-    await asyncio.sleep(0)
-    done, pending = await asyncio.wait([asyncio.create_task(_bought("d"))])
-    assert not pending
-    first = await next(iter(asyncio.as_completed([_bought("e")])))
-    got = [queue.get_nowait() for _ in range(3)]
-    late = await perdure.wait_for(_bought("f"), 60)
-    return [*got, *(task.result() for task in done), first, late]
+    recorded_shop = parked.partition("MutableShop[")[2].partition("]")[0]
+    deploy(steady)
+    assert world.run(mended) == ["mended", "mended"]
+    assert done == DONE, "nothing was done twice"
 
 
-async def _bought(what: str) -> str:
-    return await buy(what)
+def test_the_order_of_a_set_is_found_to_be_another_in_another_process(tmp_path: Path) -> None:
+    def play(part: str, hash_seed: int) -> Any:
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": str(hash_seed),
+            "PERDURE_DATA": str(tmp_path / "data"),
+        }
+        environment.pop("PERDURE_ADDRESS", None)
+        told = subprocess.run(
+            [sys.executable, SET_ORDER, part],
+            env=environment,
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=60,
+        )
+        return json.loads(told.stdout)
 
-
-def test_what_asyncio_offers_without_a_clock_is_fine(tmp_path: Path) -> None:
-    async def program() -> Any:
-        return await (await start(deploy(is_fine))).result()
-
-    assert Served(tmp_path / "data").run(program) == ["a", "b", "c", "d", "e", "f"]
-
-
-async def too_late() -> str:
-    hook = anything.create(token="never")
-    try:
-        return str(await perdure.wait_for(hook, 0.01))
-    except TimeoutError:
-        return "timed out"
-
-
-def test_a_wait_with_a_durable_clock_ends(tmp_path: Path) -> None:
-    async def program() -> Any:
-        return await (await start(deploy(too_late))).result()
-
-    assert Served(tmp_path / "data").run(program) == "timed out"
+    one = play("order", 1)
+    other_seed = next(seed for seed in range(2, 100) if play("order", seed)[0] != one[0])
+    assert play("begin", 1) == one
+    found = play("look", other_seed)
+    assert f"step pick({one[0]!r})" in found["parked"]
+    assert f"step pick({play('order', other_seed)[0]!r})" in found["parked"]
+    assert found["picked"] == [], "nothing was done"
+    assert play("end", 1) == {"result": one, "picked": []}
 
 
 def test_a_run_whose_workflow_is_gone_waits_for_it(tmp_path: Path) -> None:

@@ -90,6 +90,11 @@ class Replay:
             raise Mismatch(self.asked, _text(recorded.kind, recorded.name), _text(kind, name))
         return self.asked, recorded
 
+    @property
+    def coming(self) -> Scheduled | None:
+        """What the journal has under the number of the step that is asked for next."""
+        return self._scheduled.get(self.asked + 1)
+
     def is_done(self, step: int) -> bool:
         """Tell whether the journal has the result of a step."""
         return step in self._done

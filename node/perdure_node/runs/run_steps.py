@@ -14,9 +14,11 @@ from perdure import codec
 from perdure.context import StepResult
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
+from perdure.step_future import StepFuture
 from perdure.workflows.metadata import StepMetadata, current_step
 from perdure.workflows.steps import StepFunction
 from perdure_node.core.events import (
+    CALL,
     Checkpoint,
     Chunk,
     Done,
@@ -28,6 +30,7 @@ from perdure_node.core.events import (
 from perdure_node.core.run_journal import CLAIM, DISPOSE, HOOK, REPLY, claim_name
 from perdure_node.runs.attempts import Attempts
 from perdure_node.runs.hook import RunHook
+from perdure_node.runs.shown import shown_arguments
 from perdure_node.steps import Performer, Steps
 
 if TYPE_CHECKING:
@@ -152,11 +155,51 @@ class RunSteps(Steps):
         def perform(step: int, data: Any) -> None:
             self._attempts.begin(step, function, data)
 
+        self._check_same("step", function.name, args, lambda recorded: recorded)
         future = self._ask("step", function.name, lambda: args, perform)
         if not self._replay.is_done(self._replay.asked):
             # From now on, and not only once it is durable and begins.
             self._working.add(self._replay.asked)
         return future
+
+    def call(self, entry: OutboxEntry, name: str) -> StepFuture[StepResult]:
+        """Call another object, or start or tell another run."""
+        self._check_same(CALL, name, entry.arguments, lambda call: OutboxEntry(*call).arguments)
+        return super().call(entry, name)
+
+    def service(
+        self, service: str, method: str, payload: bytes | None
+    ) -> asyncio.Future[StepResult]:
+        """Call a service."""
+        self._check_same("service", f"{service}.{method}", payload, lambda data: data[2])
+        return super().service(service, method, payload)
+
+    def _check_same(
+        self,
+        kind: str,
+        name: str,
+        given: bytes | None,
+        given_in: Callable[[Any], bytes | None],
+    ) -> None:
+        """See that a step that is asked for again is given the same: else its result is another's.
+
+        Args:
+            kind: Of the step.
+            name: Likewise. Whether the journal has a step of this kind and name, `_ask` finds out.
+            given: What the code gives it now.
+            given_in: Returns what it was given, from what is recorded of it.
+
+        Raises:
+            CannotGoOn: It was given something else.
+        """
+        recorded = self._replay.coming
+        if recorded is None or (recorded.kind, recorded.name) != (kind, name):
+            return
+        before = given_in(recorded.data)
+        if before != given:
+            what = name if kind == CALL else f"{kind} {name}"
+            asked = f"{what}{shown_arguments(given)}"
+            raise self._other(recorded.step, f"{what}{shown_arguments(before)}", asked)
 
     def hook(self, token: str, schema: str, described: bytes) -> RunHook:
         """Create a hook; the same token again means the same one."""
@@ -182,7 +225,8 @@ class RunSteps(Steps):
         turn, token = self._turn, hook.token
         args = codec.encode([[turn.admitted.key.id, claim, described], {}])
         entry = turn.entry(ObjectKey(HOOK_TYPE, token), Kind.CALL, CLAIM, args)
-        future = self.call(entry, claim_name(token))
+        # Not checked: a hook may take other payloads than when it was made.
+        future = super().call(entry, claim_name(token))
         self._claiming.add(token)
 
         def ended(_: asyncio.Future[StepResult]) -> None:
