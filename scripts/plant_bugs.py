@@ -26,7 +26,7 @@ AT_ONCE = 2
 TEST_S = 30
 """A bug may make a test wait for ever: that is a failure too."""
 
-TESTS_S = 100
+TESTS_S = 300
 """Then pytest itself hangs, and nothing is known of its tests."""
 
 
