@@ -26,7 +26,7 @@ _ROOM_BYTES = 4 << 20
 _PIECE_RUNS = 20
 """Runs that go at once."""
 
-_PIECES_MAX = 100
+_PIECES_MAX = 25
 """Such pieces of one partition between two looks at the others, and at the stores."""
 
 _FULL_RETRY_S = 1.0

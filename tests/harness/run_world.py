@@ -47,9 +47,9 @@ class RunWorld(Core):
         step = Scheduled(at + 1, "write", "s", None)
         self.partition.runs.add(self.run(id), [step], [Chunk("s", at, payload)])
 
-    def end(self, id: str, *effects: Any) -> None:
+    def end(self, id: str, *effects: Any, payload: bytes = b"") -> None:
         self.memory.time_ms = self.wall_ms
-        self.partition.runs.ended(self.run(id), COMPLETED, 0, b"", (), effects)
+        self.partition.runs.ended(self.run(id), COMPLETED, 0, payload, (), effects)
 
     def whole(self, id: str, workflow: str = "plain", chunks: int = 2) -> None:
         """Let a run begin, write and end, durably and in the store."""

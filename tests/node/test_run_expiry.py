@@ -15,13 +15,18 @@ from hypothesis import strategies as st
 from perdure import codec
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
-from perdure_node.core.events import OutboxEntry, Scheduled
+from perdure_node.core.events import Chunk, OutboxEntry, Scheduled
 from perdure_node.core.limits import Limits
 
 
 def test_a_run_stays_until_its_time_is_over_and_leaves_nothing() -> None:
     world = RunWorld()
-    world.whole("r1")
+    world.begin("r1")
+    for number in range(2):
+        world.write_chunk("r1", b"%d" % number)
+    world.end("r1", payload=b"large" * 10_000)
+    world.sync()
+    world.apply()
     world.wall_ms += RETENTION_MS - 1
     world.sweep()
     assert world.status("r1") == "completed"
@@ -33,6 +38,26 @@ def test_a_run_stays_until_its_time_is_over_and_leaves_nothing() -> None:
     assert world.status("r1") is None
     world.apply()
     assert world.rows_of("r1") == []
+
+
+@pytest.mark.parametrize("count", [499, 500, 501, 1_200])
+def test_a_run_with_many_events_chunks_and_streams_leaves_nothing(count: int) -> None:
+    world = RunWorld()
+    world.begin("r1")
+    for number in range(count):
+        world.write_chunk("r1", b"%d" % number)
+    streams = [Chunk(f"stream {number}", 0, b"") for number in range(count)]
+    world.partition.runs.add(world.run("r1"), [], streams)
+    world.end("r1")
+    world.sync()
+    world.apply()
+    world.whole("r10")
+    before = set(world.rows_of("r10"))
+    world.wall_ms += RETENTION_MS
+    world.sweep(1)
+    world.sync()
+    world.apply()
+    assert set(world.rows_of("r1")) == before, "of r10, which has a longer name"
 
 
 def test_a_workflow_says_for_how_long_its_runs_stay() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
@@ -11,10 +12,14 @@ from perdure_node.core.commits import Commit, Progress
 from perdure_node.core.events import Chunk, Effect, OutboxEntry, OutboxGone, RunGone
 from perdure_node.core.expiry_rows import row_of_end
 from perdure_node.core.run_rows import WORKFLOW
-from perdure_node.core.stream_rows import chunk_key, chunks_prefix, pack_chunk, summary_prefix
+from perdure_node.core.stream_rows import chunk_key, chunk_prefix, pack_chunk, summary_key
 from perdure_node.core.underway import Leaves
 
 __all__ = ["Batch", "BatchBuilder", "Images"]
+
+_ROWS_MAX: Final = 500
+"""More rows under one prefix are cleared together. Whatever is read next then takes longer, until
+the store flushes: thousands of such prefixes are noticed."""
 
 
 class Batch(NamedTuple):
@@ -80,11 +85,10 @@ class BatchBuilder:
                 self._keyed[name] = rows.pack_row(row)
         self._add_progress(commit, key, leaves, time_ms)
         if commit.gone:
-            self._deletes += self._large_rows_of(key)
             prefix = rows.attribute_key(key, "")
             self._large = {k: v for k, v in self._large.items() if not k.startswith(prefix)}
-            if key.type == WORKFLOW:
-                self._forget_run(key)
+            if key.type != WORKFLOW:  # `RunGone` says what those have.
+                self._deletes += self._large_rows_of(key)
         for attribute, value in commit.values.items():
             if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
                 self._large[rows.attribute_key(key, attribute)] = value
@@ -99,7 +103,7 @@ class BatchBuilder:
                 self._drop_events(key, leaves.events)
                 return
             if (found := row_of_end(key.id, commit.values)) is not None:
-                self._put_of_run(key, found, b"")
+                self._put_of_run(key, found, rows.pack_row([leaves.events + len(commit.events)]))
         for number, event in enumerate(commit.events, leaves.events):
             row_key, row = rows.event_key(key, number), rows.pack_moment(time_ms, event)
             if key.type == WORKFLOW:
@@ -111,11 +115,24 @@ class BatchBuilder:
         self._others[row_key] = row
         self._of_runs.setdefault(key.id, []).append(row_key)
 
-    def _forget_run(self, key: ObjectKey) -> None:
+    def _forget_run(self, key: ObjectKey, gone: RunGone) -> None:
         """Let go of what commits before this one have left of a run, here and in the store."""
         for row_key in self._of_runs.pop(key.id, ()):
             self._others.pop(row_key, None)
-        self._cleared += rows.event_prefix(key), chunks_prefix(key.id), summary_prefix(key.id)
+        self._deletes.append(gone.row)
+        self._deletes += (rows.attribute_key(key, name) for name in gone.large)
+        self._clear(rows.event_prefix(key), lambda n: rows.event_key(key, n), gone.events)
+        for stream, length in gone.streams:
+            self._deletes.append(summary_key(key.id, stream))
+            chunk = functools.partial(chunk_key, key.id, stream)
+            self._clear(chunk_prefix(key.id, stream), chunk, length)
+
+    def _clear(self, prefix: bytes, row_key: Callable[[int], bytes], count: int) -> None:
+        """Let go of so many rows in the store, which are all under a prefix."""
+        if count > _ROWS_MAX:
+            self._cleared.append(prefix)
+        else:
+            self._deletes += map(row_key, range(count))
 
     def _drop_events(self, key: ObjectKey, count: int) -> None:
         for number in range(count):
@@ -132,8 +149,8 @@ class BatchBuilder:
             assert key is not None
             self._put_of_run(key, chunk_key(key.id, effect.stream, effect.at), pack_chunk(effect))
         elif isinstance(effect, RunGone):
-            self._others.pop(effect.row, None)
-            self._deletes.append(effect.row)
+            assert key is not None
+            self._forget_run(key, effect)
         elif isinstance(effect, OutboxGone):
             row_key = rows.outbox_key(effect.partition, effect.sequence)
             self._others.pop(row_key, None)

@@ -325,6 +325,12 @@ class RunGone(NamedTuple):
 
     row: bytes
     """The key by which that was found, see `expiry_rows`."""
+    events: int = 0
+    """How many it has had since it was continued as new."""
+    streams: list[list[Any]] = []  # noqa: RUF012 - a default that nobody changes
+    """`[name, length]` of each."""
+    large: list[str] = []  # noqa: RUF012
+    """The names of its attributes that have rows of their own."""
     tag: str = "z"
 
 

@@ -2,8 +2,8 @@
 
 | key | row |
 | --- | --- |
-| `z` `e` ended id | nothing: runs that stay for as long as the node's limit says |
-| `z` `x` expires id | nothing: runs whose workflow says for how long |
+| `z` `e` ended id | how many events it has: runs that stay for as long as the node's limit says |
+| `z` `x` expires id | likewise: runs whose workflow says for how long |
 
 A time has eight bytes, so that its bytes sort as it does. Runs that stay for ever have none.
 """

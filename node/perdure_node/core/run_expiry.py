@@ -23,12 +23,16 @@ from perdure_node.core.limits import Limits
 from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
-from perdure_node.core.run_rows import RUNNING, TOKEN, WORKFLOW
+from perdure_node.core.rows import LARGE_ATTRIBUTE_BYTES, unpack_row
+from perdure_node.core.run_rows import RUNNING, TOKEN, WORKFLOW, RunRow
 
 __all__ = ["RunExpiry"]
 
 _TOKENS_MAX: Final = 1_000
 """A piece ends with a run that brings it to so many tokens."""
+
+_OUTBOX_MAX: Final = 10_000
+"""No run goes while so many calls are on their way: the nodes that they are for may be down."""
 
 
 class RunExpiry:
@@ -55,8 +59,12 @@ class RunExpiry:
             Whether there may be more of them; and what is to be sent, once it is durable.
         """
         entries: list[OutboxEntry] = []
-        for row in self._due(limit):
-            entries += self._let_go(row, partition_count)
+        outbox = self._memory.underway.outbox
+        if len(outbox) >= _OUTBOX_MAX:
+            return False, []
+        told = {entry.id for entry in outbox.values() if entry.type == TOKEN}
+        for row, events in self._due(limit):
+            entries += self._let_go(row, events, told, partition_count)
             limit -= 1
             if len(entries) >= _TOKENS_MAX:
                 limit = 0
@@ -66,42 +74,47 @@ class RunExpiry:
         self._behind = dict.fromkeys(self._behind, b"")
         return False, entries
 
-    def _due(self, limit: int) -> Iterator[bytes]:
-        """Give the rows of runs whose time is over."""
+    def _due(self, limit: int) -> Iterator[tuple[bytes, int]]:
+        """Give the rows of runs whose time is over, and how many events they have."""
         now_ms = self._memory.time_ms
         since = {rows.BY_WORKFLOW: now_ms}
         if self._limits.run_retention_ms >= 0:
             since[rows.BY_LIMIT] = now_ms - self._limits.run_retention_ms
         for prefix, last_ms in since.items():
-            for row, _ in self._memory.scan(prefix, self._behind[prefix], limit):
+            for row, packed in self._memory.scan(prefix, self._behind[prefix], limit):
                 if rows.time_of(row) > last_ms:
                     break
                 self._behind[prefix] = row
-                yield row
+                yield row, unpack_row(packed)[0]
 
-    def _let_go(self, row: bytes, partition_count: int) -> list[OutboxEntry]:
-        """Commit that a run goes. Returns what its tokens are told."""
+    def _let_go(
+        self, row: bytes, events: int, told: set[str], partition_count: int
+    ) -> list[OutboxEntry]:
+        """Commit that a run goes. Returns what its tokens are told.
+
+        Args:
+            row: By which it was found.
+            events: How many it has.
+            told: Tokens that word is on its way to.
+            partition_count: Of the cluster.
+        """
         key = ObjectKey(WORKFLOW, rows.id_of(row))
-        found = self._memory.peek(key, ("status", "tokens"))
-        if found is None:
+        state = self._memory.state(key)
+        if state is None or state.image is None:
             return []  # It has gone, and the store does not know yet.
-        status, tokens = map(codec.decode, found)
-        if status == RUNNING or self._mailboxes.get(key) is not None:
+        found = RunRow.of(state.image)
+        tokens = found.tokens
+        if found.status == RUNNING or self._mailboxes.get(key) is not None:
             return []  # Another one of its id: the store does not know yet. Or somebody calls it.
-        if self._are_told(tokens):
+        if not told.isdisjoint(tokens):
             return []
         entries = [self._forget(key.id, token, partition_count) for token in tokens]
-        effects: list[Effect] = [RunGone(row), *entries]
+        streams = self._memory.streams
+        lengths = [[name, streams.length(key.id, name)] for name in streams.names(key.id)]
+        large = [n for n, value in state.image.items() if len(value) > LARGE_ATTRIBUTE_BYTES]
+        effects: list[Effect] = [RunGone(row, events, lengths, large), *entries]
         self._recorder.commit_run_gone(key, effects)
         return entries
-
-    def _are_told(self, tokens: list[str]) -> bool:
-        """Tell whether word for some of these tokens is on its way."""
-        outbox = self._memory.underway.outbox
-        if not tokens or not outbox:
-            return False
-        told = {entry.id for entry in outbox.values() if entry.type == TOKEN}
-        return not told.isdisjoint(tokens)
 
     def _forget(self, run: str, token: str, partition_count: int) -> OutboxEntry:
         """Return the call that deletes a token, unless somebody has claimed it since."""

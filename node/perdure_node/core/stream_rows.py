@@ -17,7 +17,6 @@ from perdure_node.core.events import Chunk
 __all__ = [
     "chunk_key",
     "chunk_prefix",
-    "chunks_prefix",
     "pack_chunk",
     "pack_summary",
     "stream_of",
@@ -26,11 +25,6 @@ __all__ = [
     "unpack_chunk",
     "unpack_summary",
 ]
-
-
-def chunks_prefix(run: str) -> bytes:
-    """Return what the keys of all chunks of a run begin with."""
-    return b"w%b\0" % run.encode()
 
 
 def chunk_prefix(run: str, stream: str) -> bytes:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Page", "Streams"]
 
 _PAGE_BYTES: Final = 1 << 20
+_PAGE: Final = 1_000
 
 
 class Page(NamedTuple):
@@ -68,9 +69,13 @@ class Streams:
     def names(self, run: str) -> list[str]:
         """Return the streams of a run."""
         found = set(self._known.get(run, ()))
-        if run not in self._gone:
-            page = self._store.scan(rows.summary_prefix(run), b"", 1_000)
+        after = b""
+        while run not in self._gone:
+            page = self._store.scan(rows.summary_prefix(run), after, _PAGE)
             found |= {rows.stream_of(run, key) for key, _ in page}
+            if len(page) < _PAGE:
+                break
+            after = page[-1][0]
         return sorted(name for name in found if self.length(run, name))
 
     def add(self, key: ObjectKey, chunk: Chunk, record: int) -> None:
