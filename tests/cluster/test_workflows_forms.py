@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.flow_steps import FLOWS
+from harness.flow_rows import FLOWS
 from harness.flows import Flow
 from harness.processes import Cluster, running_cluster
 

@@ -7,4 +7,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import harness.flow_steps  # noqa: F401
+import harness.flow_rows  # noqa: F401

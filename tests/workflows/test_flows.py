@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness.flow_steps import FLOWS
+from harness.flow_rows import FLOWS
 from harness.flows import Flow
 from harness.world import Embedded, Served, World
 
