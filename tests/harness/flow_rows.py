@@ -135,7 +135,8 @@ async def what_a_replay_cannot_wait_for_is_refused() -> None:
         await asyncio.sleep(0)
     assert "perdure.sleep" in parked
     # Nobody waits for a run that does not go on by itself.
-    assert await run.cancel("it is no use") is True
+    # Whether it was running: a node may die before it can say so, and the next one says no.
+    await run.cancel("it is no use")
     await raises(CallCancelled, run.result())
     handle = await FlowTally.get_or_create(tally)
     assert set(handle.done) == {"before"}

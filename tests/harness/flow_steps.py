@@ -197,7 +197,8 @@ async def flow_cleans_up(tally: str) -> None:
 async def a_cancelled_run_cleans_up_once() -> None:
     tally = fresh("cleaning")
     run = await start(flow_cleans_up, tally)
-    assert await run.cancel("enough") is True
+    # Whether it was running: a node may die before it can say so, and the next one says no.
+    await run.cancel("enough")
     await raises(CallCancelled, run.result())
     assert (await run.status()).status == "cancelled"
     handle = await FlowTally.get_or_create(tally)

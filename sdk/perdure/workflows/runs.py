@@ -113,8 +113,11 @@ class Run(Generic[_R]):
     def cancel(self, reason: str = "on request") -> Call[bool]:
         """Cancel the run: `CancelledError` is raised where it waits, and it may clean up.
 
+        One that is parked cannot clean up, and ends at once.
+
         Returns:
-            Whether it was running.
+            Whether it was running. Of a run that has ended since, no: also when it has ended by
+            this call, whose answer was lost with its node, so that it was sent again.
         """
         return self._ask("cancel", [reason], bool)
 
