@@ -40,6 +40,14 @@ BUGS = [
         [f"{EXPIRY}::test_a_run_that_begins_later_has_nothing_of_the_one_before"],
     ),
     Bug(
+        "run-gone-early",
+        "A run goes because the store still says that the time of the one before it is over.",
+        f"{CORE}/run_expiry.py",
+        "        if rows.row_of_end(key.id, found.ended_ms, found.expires_ms) != row:",
+        "        if not found.ended_ms:",
+        [f"{EXPIRY}::test_a_run_that_takes_the_place_of_one_that_has_gone_stays_for_as_long_as_it"],
+    ),
+    Bug(
         "run-gone-unrecorded",
         "A run goes while word for its tokens is on its way, which may free a later claim.",
         f"{CORE}/run_expiry.py",

@@ -121,6 +121,24 @@ def test_what_has_gone_is_not_let_go_again_while_the_store_lags() -> None:
     assert not world.memory.making
 
 
+def test_a_run_that_takes_the_place_of_one_that_has_gone_stays_for_as_long_as_it() -> None:
+    world = RunWorld()
+    world.whole("r1")
+    world.wall_ms += RETENTION_MS
+    world.sweep()
+    world.begin("r1")
+    world.end("r1")
+    world.sync()
+    world.sweep()  # The store still has the first one, and that its time is over.
+    assert world.status("r1") == "completed"
+    world.apply()
+    world.sweep()
+    assert world.status("r1") == "completed"
+    world.wall_ms += RETENTION_MS
+    world.sweep()
+    assert world.status("r1") is None
+
+
 @pytest.mark.parametrize("crash", ["before the record", "before the store", "behind the store"])
 def test_a_run_that_begins_later_has_nothing_of_the_one_before(crash: str) -> None:
     world = RunWorld()

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from perdure import codec
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
@@ -102,7 +103,10 @@ class BatchBuilder:
             if key.type != WORKFLOW:
                 self._drop_events(key, leaves.events)
                 return
-            if (found := row_of_end(key.id, commit.values)) is not None:
+            ended_ms = codec.decode(commit.values["ended_ms"])
+            expires = commit.values.get("expires_ms")
+            found = row_of_end(key.id, ended_ms, 0 if expires is None else codec.decode(expires))
+            if found is not None:
                 self._put_of_run(key, found, rows.pack_row([leaves.events + len(commit.events)]))
         for number, event in enumerate(commit.events, leaves.events):
             row_key, row = rows.event_key(key, number), rows.pack_moment(time_ms, event)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from perdure import codec
-
 __all__ = ["BY_LIMIT", "BY_WORKFLOW", "FOR_EVER", "expiry_key", "id_of", "row_of_end", "time_of"]
 
 BY_LIMIT: Final = b"ze"
@@ -38,11 +36,10 @@ def id_of(key: bytes) -> str:
     return key[10:].decode()
 
 
-def row_of_end(id: str, values: dict[str, bytes]) -> bytes | None:
-    """Return the key of a run that has ended with these attributes; None: it stays for ever."""
-    expires_ms: int = codec.decode(values["expires_ms"]) if "expires_ms" in values else 0
+def row_of_end(id: str, ended_ms: int, expires_ms: int) -> bytes | None:
+    """Return the key of a run that has ended; None: it stays for ever."""
     if expires_ms == FOR_EVER:
         return None
     if expires_ms:
         return expiry_key(BY_WORKFLOW, expires_ms, id)
-    return expiry_key(BY_LIMIT, codec.decode(values["ended_ms"]), id)
+    return expiry_key(BY_LIMIT, ended_ms, id)

@@ -24,7 +24,7 @@ from perdure_node.core.mailboxes import Mailboxes
 from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.rows import LARGE_ATTRIBUTE_BYTES, unpack_row
-from perdure_node.core.run_rows import RUNNING, TOKEN, WORKFLOW, RunRow
+from perdure_node.core.run_rows import TOKEN, WORKFLOW, RunRow
 
 __all__ = ["RunExpiry"]
 
@@ -104,8 +104,10 @@ class RunExpiry:
             return []  # It has gone, and the store does not know yet.
         found = RunRow.of(state.image)
         tokens = found.tokens
-        if found.status == RUNNING or self._mailboxes.get(key) is not None:
-            return []  # Another one of its id: the store does not know yet. Or somebody calls it.
+        if rows.row_of_end(key.id, found.ended_ms, found.expires_ms) != row:
+            return []  # Another one of its id: the store does not know yet.
+        if self._mailboxes.get(key) is not None:
+            return []  # Somebody calls it.
         if not told.isdisjoint(tokens):
             return []
         entries = [self._forget(key.id, token, partition_count) for token in tokens]
