@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from perdure_node.clock import Clock
+from perdure_node.collector import collector_paused
 from perdure_node.core import rows
 from perdure_node.core.batch import Batch
 from perdure_node.core.calls import Catalog
-from perdure_node.core.commits import pack_record, unpack_record
+from perdure_node.core.commits import pack_record
 from perdure_node.core.damage import DamageFound
 from perdure_node.core.events import OutboxEntry
+from perdure_node.core.folding import pieces, replay_all
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.partition import Partition
@@ -101,11 +104,11 @@ class Host:
         self._memory = memory
         self._unwritten: Batch | None = None
         """A batch that the store had no room for."""
-        for record in log.read(store.applied):
-            time_ms, commits = (0, []) if record.is_claim else unpack_record(record.body)
-            memory.replay(record.sequence, time_ms, commits, len(record.body))
-            if memory.unapplied_bytes > _REPLAY_BYTES:
-                self.apply()
+        with collector_paused():
+            for first, bodies in pieces(store.applied + 1, log.bodies(store.applied)):
+                replay_all(memory, first, bodies)
+                if memory.unapplied_bytes > _REPLAY_BYTES:
+                    self.apply()
         claim = log.claim(epoch, server)
         self.partition = Partition(number, epoch, memory, catalog, limits, server)
         self.partition.claimed(claim)
@@ -227,11 +230,10 @@ class Host:
         """
         memory = self._memory
         rebuilt = Memory(StoreRows(store), Residents(Limits()), Limits(), store.applied)
-        for record in self.log.read(store.applied):
-            if record.sequence > memory.applied:
-                break
-            time_ms, commits = (0, []) if record.is_claim else unpack_record(record.body)
-            rebuilt.replay(record.sequence, time_ms, commits, len(record.body))
+        # A batch that the store has refused may be in it nevertheless.
+        lacking = islice(self.log.bodies(store.applied), max(0, memory.applied - store.applied))
+        for first, bodies in pieces(store.applied + 1, lacking):
+            replay_all(rebuilt, first, bodies)
         while (batch := rebuilt.take_batch()) is not None:
             store.write(batch.puts, batch.deletes, batch.applied, batch.cleared)
             rebuilt.batch_written(batch)

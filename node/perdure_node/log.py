@@ -83,6 +83,16 @@ class PartitionLog(Protocol):
         """
         ...
 
+    def bodies(self, after: int) -> Iterator[bytes | None]:
+        """Read the same, but only what the records hold; None: a claim.
+
+        For recovery, once: what is kept in memory for it is let go then.
+
+        Raises:
+            LogDamaged: As `read`.
+        """
+        ...
+
     def trim(self, up_to: int) -> None:
         """Say that no record up to and including `up_to` is needed any more."""
         ...

@@ -113,10 +113,13 @@ def read_all(directory: Path, partitions: range, **changed: Any) -> dict[int, li
         for partition in partitions:
             try:
                 log = run.log(partition)
+                kept = list(log.bodies(0))
                 records = list(log.read(0))
             except LogDamaged as error:
                 found[partition] = error.text
             else:
+                again = list(log.bodies(0))
+                assert kept == again == [None if r.is_claim else r.body for r in records]
                 assert [r.sequence for r in records] == list(range(1, log.last + 1))
                 found[partition] = [record.body for record in records]
     return found

@@ -222,6 +222,21 @@ def test_damage_to_what_the_store_has_already_is_no_loss(crash: Crash) -> None:
         assert [record.body for record in run.log(1, after=1).read(1)] == [b"1-second"]
 
 
+def test_what_comes_before_a_gap_is_not_taken_for_what_comes_behind_it(crash: Crash) -> None:
+    group = groups_in(crash.last_file)[2]
+    flip_bit(crash.last_file, group.offset * 8)
+
+    with JournalRun(crash.directory) as run:
+        assert list(run.log(0, after=2).bodies(2)) == with_last()[0][2:]
+
+
+@pytest.mark.parametrize("kept", [0, 300, 400, 10_000])
+def test_a_journal_may_be_longer_than_what_is_kept_of_it(crash: Crash, kept: int) -> None:
+    with JournalRun(crash.directory, kept_bytes=kept) as run:
+        for partition, bodies in with_last().items():
+            assert list(run.log(partition).bodies(0)) == bodies
+
+
 def lose_header_and_mark(crash: Crash) -> None:
     group = groups_in(crash.last_file)[2]
     overwrite(crash.last_file, group.offset, bytes(64))

@@ -156,6 +156,24 @@ async def test_what_was_durable_is_read_again_after_a_crash(machine: Machine) ->
 
 
 @tells
+async def test_recovery_reads_the_same_from_anywhere_however_often(machine: Machine) -> None:
+    journal = machine.open()
+    log = journal.log(0)
+    log.claim(7, "n1")
+    for number in range(5):
+        log.append(b"%d" % number)
+        await durable(journal, log)
+
+    for after in (0, 3, 6):
+        journal = await machine.crash(journal)
+        again = journal.log(0)
+        again.append(b"not durable")
+        wanted = [None, b"0", b"1", b"2", b"3", b"4"][after:]
+        assert list(again.bodies(after)) == list(again.bodies(after)) == wanted
+        assert list(again.bodies(0)) == [None, b"0", b"1", b"2", b"3", b"4"]
+
+
+@tells
 async def test_sequences_go_on_after_a_crash(machine: Machine) -> None:
     journal = machine.open()
     log = journal.log(0)
@@ -245,9 +263,11 @@ async def test_what_was_trimmed_is_refused_and_not_left_out(machine: Machine) ->
     log.trim(3)
 
     assert log.first == 4
-    assert bodies(log, 3) == [b"3", b"4"]
+    assert bodies(log, 3) == list(log.bodies(3)) == [b"3", b"4"]
     with pytest.raises(LogDamaged, match="records 3 to 3 are not there"):
         log.read(2)
+    with pytest.raises(LogDamaged, match="records 3 to 3 are not there"):
+        log.bodies(2)
 
 
 @tells

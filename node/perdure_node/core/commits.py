@@ -22,6 +22,8 @@ __all__ = [
     "Progress",
     "pack_record",
     "unpack_record",
+    "unpack_records",
+    "with_types",
 ]
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -100,6 +102,21 @@ def pack_record(time_ms: int, commits: list[Commit]) -> bytes:
 def unpack_record(body: bytes) -> tuple[int, list[Commit]]:
     """Return the time and the commits of a record."""
     time_ms, commits = _decode(body)
+    return time_ms, with_types(commits)
+
+
+def unpack_records(bodies: Sequence[bytes | None]) -> list[tuple[int, list[Commit]]]:
+    """Return the times and the commits of many records; of None: none, at time 0.
+
+    The events and effects of commits that have any are what `with_types` makes of them.
+    """
+    count = len(bodies).to_bytes(4, "big")
+    found = [_NOTHING if body is None else body for body in bodies]
+    return _decode_all(b"".join((_ARRAY, count, *found)))
+
+
+def with_types(commits: list[Commit]) -> list[Commit]:
+    """Tell the events and effects of decoded commits apart, in place."""
     for at, commit in enumerate(commits):
         if commit.events or commit.effects:
             events: Sequence[Any] = commit.events
@@ -109,7 +126,11 @@ def unpack_record(body: bytes) -> tuple[int, list[Commit]]:
                 events=[unpack_event(row) for row in events],
                 effects=[unpack_effect(row) for row in effects],
             )
-    return time_ms, commits
+    return commits
 
 
 _decode: Final = msgspec.msgpack.Decoder(tuple[int, list[Commit]]).decode
+_decode_all: Final = msgspec.msgpack.Decoder(list[tuple[int, list[Commit]]]).decode
+_ARRAY: Final = b"\xdd"
+"""MessagePack's mark of an array with its length in the next four bytes."""
+_NOTHING: Final = pack_record(0, [])

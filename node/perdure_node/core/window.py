@@ -118,7 +118,8 @@ class SessionWindow(Generic[C]):
         if self.blamed:
             # That a process has died is true whatever is lost.
             self.blamed = {s: b for s, b in self.blamed.items() if not self.is_settled(s)}
-            row.append(self.blamed)
+            if self.blamed:
+                row.append(self.blamed)
         return row
 
     @classmethod

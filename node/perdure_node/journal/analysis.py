@@ -24,8 +24,10 @@ from dataclasses import dataclass, field
 from crc32c import crc32c
 
 from perdure_node.journal.format import (
+    CLAIM,
     LOST,
     PAGE,
+    RECORD_OVERHEAD,
     UNNAMED,
     Mark,
     SegmentHeader,
@@ -59,6 +61,7 @@ class Group:
     body_offset: int
     """Of its body in its segment."""
     body_length: int
+    body_crc: int
     lasts: tuple[tuple[int, int], ...]
     intact: bool
     """The body is as it was written."""
@@ -107,7 +110,15 @@ def scan_segment(number: int, data: bytes) -> Scan:
         body = memoryview(data)[body_offset : body_offset + found.body_length]
         intact = len(body) == found.body_length and crc32c(body) == found.body_crc
         groups.append(
-            Group(found.number, offset, body_offset, found.body_length, found.lasts, intact)
+            Group(
+                found.number,
+                offset,
+                body_offset,
+                found.body_length,
+                found.body_crc,
+                found.lasts,
+                intact,
+            )
         )
         offset += group_bytes(len(found.lasts), found.body_length)
         end = offset
@@ -243,6 +254,9 @@ class PartitionRecords:
     """The group of the last record."""
     places: array[int] = field(default_factory=lambda: array("Q"))
     """Where each lies, as a position in the sequence of all bodies read."""
+    bodies: list[bytes | None] = field(default_factory=list)
+    """What the first ones of them hold, so that a start need not read them again: a journal is
+    seldom longer than what a start may keep of it. None: a claim."""
 
     @property
     def is_empty(self) -> bool:
@@ -251,26 +265,45 @@ class PartitionRecords:
 
 
 def index_records(
-    partitions: dict[int, PartitionRecords], group: int, body: bytes | memoryview, position: int
+    partitions: dict[int, PartitionRecords],
+    group: Group,
+    body: bytes,
+    position: int,
+    *,
+    keep: bool,
 ) -> None:
     """Add the records of one body to what is known of their partitions.
 
     A record that does not follow the one before begins anew: what comes before a gap is of no
     use, except when the store has it already.
+
+    Args:
+        partitions: What is known of them.
+        group: Whose body it is.
+        body: As it was read now.
+        position: Of the body in the sequence of all bodies read.
+        keep: Whether to keep what the records hold. Once it is not, it never is again.
     """
-    for record in records_in(body):
-        known = partitions.get(record.partition)
+    # It may have been read twice.
+    intact = group.intact and crc32c(body) == group.body_crc
+    number = group.number
+    for offset, fields in records_in(body, intact=intact):
+        length, partition, epoch, sequence, kind, previous, chain = fields
+        known = partitions.get(partition)
         if known is None:
-            known = partitions[record.partition] = PartitionRecords()
-        follows = record.sequence == known.last + 1 and record.previous == known.chain
-        if known.is_empty or not follows:
-            known.first = record.sequence
+            known = partitions[partition] = PartitionRecords()
+        if sequence != known.last + 1 or previous != known.chain or not known.places:
+            known.first = sequence
             known.places = array("Q")
-        known.last = record.sequence
-        known.chain = record.chain
-        known.epoch = record.epoch
-        known.group = group
-        known.places.append(position + record.offset)
+            known.bodies = []
+        known.last = sequence
+        known.chain = chain
+        known.epoch = epoch
+        known.group = number
+        known.places.append(position + offset)
+        if keep:
+            start = offset + RECORD_OVERHEAD
+            known.bodies.append(None if kind == CLAIM else body[start : start + length])
 
 
 def settle(verdict: Verdict, partitions: Mapping[int, PartitionRecords]) -> dict[int, int]:

@@ -203,31 +203,45 @@ pack_prefix = _PREFIX.pack
 pack_chain = _CRC.pack
 
 
-def record_at(body: bytes | memoryview, offset: int) -> tuple[Record, bool] | None:
+def record_at(body: bytes, offset: int) -> tuple[Record, bool] | None:
     """Return the record at `offset` of a body and whether it is whole.
 
     None when its length cannot be right, so that nothing after it can be found either.
     """
     if len(body) < offset + _RECORD.size:
         return None
-    length, partition, epoch, sequence, kind, previous, chain = _RECORD.unpack_from(body, offset)
-    start = offset + _RECORD.size
-    if len(body) < start + length:
+    record = Record(offset, *_RECORD.unpack_from(body, offset))
+    end = offset + _RECORD.size + record.length
+    if len(body) < end:
         return None
+    return record, _is_whole(body, offset, end, record.previous, record.chain)
+
+
+def records_in(body: bytes, *, intact: bool) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield the whole records of a body: where each begins, and `Record`'s other fields.
+
+    They are plain tuples, because a start reads as many of them as there were ticks.
+
+    Args:
+        body: Of a group.
+        intact: It is as it was written. Of a damaged one these are the records still found.
+    """
+    unpack, overhead, size = _RECORD.unpack_from, _RECORD.size, len(body)
+    offset = 0
+    while offset + overhead <= size:
+        fields = unpack(body, offset)
+        end = offset + overhead + fields[0]
+        if end > size:
+            return
+        if intact or _is_whole(body, offset, end, fields[-2], fields[-1]):
+            yield offset, fields
+        offset = end
+
+
+def _is_whole(body: bytes, offset: int, end: int, previous: int, chain: int) -> bool:
     view = memoryview(body)
     prefix_crc = crc32c(view[offset : offset + _PREFIX.size], previous)
-    whole = crc32c(view[start : start + length], prefix_crc) == chain
-    return Record(offset, length, partition, epoch, sequence, kind, previous, chain), whole
-
-
-def records_in(body: bytes | memoryview) -> Iterator[Record]:
-    """Yield the whole records of a body. Of a damaged body these are the ones still found."""
-    offset = 0
-    while (found := record_at(body, offset)) is not None:
-        record, whole = found
-        if whole:
-            yield record
-        offset += _RECORD.size + record.length
+    return crc32c(view[offset + _RECORD.size : end], prefix_crc) == chain
 
 
 class Mark(NamedTuple):

@@ -55,6 +55,10 @@ class MemoryLog:
             raise LogDamaged(self.partition, text)
         return iter(self._records[after + 1 - self.first : self.durable + 1 - self.first])
 
+    def bodies(self, after: int) -> Iterator[bytes | None]:
+        """See `PartitionLog.bodies`."""
+        return (None if record.is_claim else record.body for record in self.read(after))
+
     def trim(self, up_to: int) -> None:
         """See `PartitionLog.trim`."""
         up_to = min(up_to, self.durable)

@@ -168,6 +168,7 @@ class NodeJournal:
         damage = find_damage(records, reach, after=after, mark_readable=recovered.mark_readable)
         if damage is not None:
             if records is not None:
+                records.bodies = []
                 recovered.partitions[partition] = records
             self.damaged[partition] = damage
             raise LogDamaged(partition, damage)
@@ -184,6 +185,7 @@ class NodeJournal:
             chain=records.chain,
             epoch=records.epoch,
             places=records.places,
+            kept=records.bodies,
         )
         return log
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -42,11 +43,14 @@ class NodeLog:
         chain: int,
         epoch: int,
         places: array[int],
+        kept: list[bytes | None],
     ) -> None:
         self._journal = journal
         self._chain = chain
         self._places = places
         """Positions of the records `first` to `last` among all bodies of the journal."""
+        self._kept = first, kept
+        """What the records from that one on hold, until `bodies` was asked for them."""
         self.partition = partition
         self.first = first
         self.last = last
@@ -89,14 +93,25 @@ class NodeLog:
 
     def read(self, after: int) -> Iterator[LogRecord]:
         """See `PartitionLog.read`."""
-        if after + 1 < self.first:
-            raise LogDamaged(
-                self.partition, f"records {after + 1} to {self.first - 1} are not there"
-            )
+        self._check(after)
         end = self.durable
         base = self.first
         positions = self._places[after + 1 - base : end + 1 - base]
         return self._read(after + 1, positions)
+
+    def bodies(self, after: int) -> Iterator[bytes | None]:
+        """See `PartitionLog.bodies`."""
+        self._check(after)
+        first, kept = self._kept
+        self._kept = first, []
+        kept = kept[after + 1 - first :]
+        rest = (None if r.is_claim else r.body for r in self.read(after + len(kept)))
+        return itertools.chain(kept, rest)
+
+    def _check(self, after: int) -> None:
+        if after + 1 < self.first:
+            text = f"records {after + 1} to {self.first - 1} are not there"
+            raise LogDamaged(self.partition, text)
 
     def _read(self, sequence: int, positions: array[int]) -> Iterator[LogRecord]:
         with BodyReader(self._journal.directory, self._journal.extents) as bodies:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from perdure_node.collector import collector_paused
 from perdure_node.journal.analysis import (
     Group,
     PartitionRecords,
@@ -66,6 +67,11 @@ def recover(directory: Path, identity: bytes, settings: JournalSettings) -> Reco
         JournalUnusable: It belongs to another node.
         OSError: The disk fails, or has not even room for the tail.
     """
+    with collector_paused():
+        return _recover(directory, identity, settings)
+
+
+def _recover(directory: Path, identity: bytes, settings: JournalSettings) -> Recovered:
     _ensure_directory(directory, settings)
     for leftover in directory.glob("*.tmp"):
         leftover.unlink()
@@ -78,14 +84,14 @@ def recover(directory: Path, identity: bytes, settings: JournalSettings) -> Reco
         # First of all, because what follows needs room.
         scans = _without_unused(directory, scans)
         verdict = judge(scans, mark)
-    partitions, extents = _index(directory, scans, verdict)
+    partitions, extents = _index(directory, scans, verdict, settings.kept_bytes)
     lasts = settle(verdict, partitions)
     if verdict.unproven is not None:
         _write_again(directory, identity, scans, verdict, settings)
         # From here on it is proven, and read from its new place.
         scans = _scan_all(directory, identity)
         verdict = judge(scans, Mark(verdict.unproven[1].number, lasts))
-        partitions, extents = _index(directory, scans, verdict)
+        partitions, extents = _index(directory, scans, verdict, settings.kept_bytes)
         lasts = settle(verdict, partitions)
         assert verdict.unproven is None
 
@@ -145,7 +151,7 @@ def _body(data: bytes, group: Group) -> bytes:
 
 
 def _index(
-    directory: Path, scans: Sequence[Scan], verdict: Verdict
+    directory: Path, scans: Sequence[Scan], verdict: Verdict, kept_bytes: int
 ) -> tuple[dict[int, PartitionRecords], Extents]:
     partitions: dict[int, PartitionRecords] = {}
     extents = Extents()
@@ -154,9 +160,9 @@ def _index(
         if index != current:
             current = index
             data = read_whole(segment_path(directory, scans[index].number))
-        body = memoryview(data)[group.body_offset : group.body_offset + group.body_length]
         position = extents.add(scans[index].number, group.body_offset, group.body_length)
-        index_records(partitions, group.number, body, position)
+        keep = extents.end <= kept_bytes
+        index_records(partitions, group, _body(data, group), position, keep=keep)
     return partitions, extents
 
 

@@ -33,6 +33,10 @@ class JournalSettings:
     """Records beyond this go into the next group, so that the first ones of a long queue do not
     wait for all. One record larger than this is a group of its own."""
 
+    kept_bytes: int = 64 << 20
+    """So much of a journal stays in memory from its reading until its partitions are opened. Of a
+    longer one they read the rest from the disk again, each for itself."""
+
     retry_s: float = 1.0
     """How long to wait after a full disk before trying again."""
 
