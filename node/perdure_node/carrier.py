@@ -28,7 +28,7 @@ _PROBE_S: Final = 1.0
 
 
 class Carrier:
-    """A `steps.Performer` over the node's client and its services."""
+    """A `performer.Performer` over the node's client and its services."""
 
     def __init__(
         self,
@@ -143,8 +143,12 @@ class Carrier:
         payload: bytes | None,
         key: str,
         chain: list[list[str]],
-    ) -> Coroutine[Any, Any, StepResult]:
-        """Call a service."""
+        *,
+        at_once: bool,
+    ) -> StepResult | Coroutine[Any, Any, StepResult]:
+        """Call a service: now, if it never waits and may run `at_once`."""
+        if at_once and not self._closing:
+            return self._services.begin(service, method, payload, key, chain, self._loop)
         return self._services.call(service, method, payload, key, 1, chain=chain)
 
     def start(

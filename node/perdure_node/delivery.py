@@ -11,7 +11,7 @@ from perdure.errors import Code, error_from_wire
 from perdure.frames import Kind, unpack_error, unpack_reply
 from perdure_node.core.events import OutboxEntry
 from perdure_node.core.partition import Partition
-from perdure_node.steps import Performer
+from perdure_node.performer import Performer
 
 __all__ = ["arrived", "deliver"]
 

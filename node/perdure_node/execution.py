@@ -38,12 +38,14 @@ from perdure_node.core.partition import Partition
 from perdure_node.driving import Driving
 from perdure_node.inlining import never_waits
 from perdure_node.method_task import MethodTask, run_to_its_end, watched
+from perdure_node.performer import Performer
 from perdure_node.retries import Retries, failure_of
 from perdure_node.rounds import Rounds
 from perdure_node.runs.driver import RunDriver
 from perdure_node.signals import CannotGoOn
-from perdure_node.steps import QUIET_ROUNDS, Performer
-from perdure_node.turn import MethodTurn, Surroundings
+from perdure_node.steps import QUIET_ROUNDS
+from perdure_node.surroundings import Surroundings
+from perdure_node.turn import MethodTurn
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -261,6 +263,7 @@ class Executor:
                 except StopIteration as stop:
                     result = stop.value
                 else:
+                    turn.is_alone = False  # Or so it may be: nobody has watched it.
                     rest = partial(watched, result, turn, waits_for)
                     self._start(self._conclude(turn, rest), turn)
                     return
@@ -326,6 +329,8 @@ class Executor:
         call.state.forget_instance()
         error = turn.broken or error
         if isinstance(error, CannotGoOn):
+            if turn.has_steps:
+                turn.steps.record()
             turn.leave()
             turn.partition.journalled.park(call, error.reason, error.code, error.payload)
             self._flush(turn.partition)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.context import current_turn
@@ -49,7 +50,7 @@ def run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> No
 def watched(
     coroutine: Coroutine[Any, Any, Any], turn: MethodTurn, waits_for: Any = _NOT_BEGUN
 ) -> Generator[Any, Any, Any]:
-    """Await a method, and tell its turn each time that it suspends.
+    """Await a method, and tell its turn each time that it suspends, and when it makes tasks.
 
     Args:
         coroutine: The method's.
@@ -58,16 +59,38 @@ def watched(
     """
     value: Any = None
     error: BaseException | None = None
+    loop = turn.rounds.loop
     while True:
         if waits_for is _NOT_BEGUN:
+            factory = loop.get_task_factory()
+            if turn.is_alone:
+                loop.set_task_factory(functools.partial(_branch, turn, factory))
             try:
                 waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
             except StopIteration as stop:
                 return stop.value
+            finally:
+                loop.set_task_factory(factory)
         turn.suspended()
         error = None
+        turn.waits_for = waits_for
         try:
             value = yield waits_for
         except BaseException as thrown:
             error = thrown
+        turn.waits_for = None
         waits_for = _NOT_BEGUN
+
+
+def _branch(
+    turn: MethodTurn,
+    factory: Callable[..., Any] | None,
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, Any],
+    **options: Any,
+) -> Any:
+    """Make a task that a method wants, and note that it is not alone any more."""
+    turn.is_alone = False
+    if factory is None:
+        return asyncio.Task(coroutine, loop=loop, **options)
+    return factory(loop, coroutine, **options)

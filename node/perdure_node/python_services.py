@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure import codec, raised
-from perdure.context import StepResult
-from perdure.service_context import service_context
+from perdure.context import StepResult, current_turn
+from perdure.service_context import service_context, service_turn
 from perdure.services import Retry, ServiceMethod
 from perdure_node.service_attempt import Again, Attempt, answered, failed
 
@@ -77,6 +77,47 @@ class PythonServices:
         finally:
             running.ended()
         return answered(attempt, value, self._bytes_max)
+
+    def attempt_at_once(
+        self,
+        attempt: Attempt,
+        method: ServiceMethod,
+        chain: Sequence[Sequence[str]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> StepResult | Again:
+        """Call a service once that never waits: without a task, a place, or a time to be over.
+
+        Args:
+            attempt: What to call.
+            method: What is registered under that name. Its `waits` is false.
+            chain: The calls that the step is inside of.
+            loop: The one that runs here.
+        """
+        try:
+            value = contextvars.copy_context().run(self._drive, attempt, method, chain, loop)
+            return answered(attempt, value, self._bytes_max)
+        except BaseException as error:
+            # SystemExit too, as in `attempt`.
+            if isinstance(error, Retry):
+                return Again("Retry", str(error), error.after_s or 0.0)
+            return _raised(attempt, error)
+
+    def _drive(
+        self,
+        attempt: Attempt,
+        method: ServiceMethod,
+        chain: Sequence[Sequence[str]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> Any:
+        service, name, payload, key, number, _ = attempt
+        current_turn.set(service_turn(service, name, key, number, self._client, chain, loop))
+        function = method.bind()
+        coroutine = function() if payload is None else function(codec.decode(payload))
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+        raise AssertionError(f"{attempt} waits")
 
     async def _call(
         self,

@@ -22,7 +22,7 @@ class Rounds:
             loop: Whose rounds.
             count: How many of them `after` waits, at least.
         """
-        self._loop = loop
+        self.loop = loop
         self._count = count
         self._now = 0
         self._going = False
@@ -32,7 +32,7 @@ class Rounds:
         """Call `then` when the loop has gone round so many times."""
         if not self._going:
             self._going = True
-            self._loop.call_soon(self._round)
+            self.loop.call_soon(self._round)
         # The round that goes on now may have been counted, and may not.
         self._due.append((self._now + self._count + 1, then))
 
@@ -46,4 +46,4 @@ class Rounds:
         finally:
             self._going = bool(due)
             if due:
-                self._loop.call_soon(self._round)
+                self.loop.call_soon(self._round)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from perdure import services
 from perdure.context import StepResult
@@ -67,6 +67,44 @@ class Services:
         self.standing: dict[str, Standing] = {}
         """How the calls that are not over stand, by idempotency key."""
 
+    def begin(
+        self,
+        service: str,
+        method: str,
+        payload: bytes | None,
+        key: str,
+        chain: Sequence[Sequence[str]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> StepResult | Coroutine[Any, Any, StepResult]:
+        """Call a service for the first time, at once if it never waits.
+
+        Args:
+            service: Its name.
+            method: The method's name.
+            payload: As for `call`.
+            key: Likewise.
+            chain: Likewise.
+            loop: The one that runs here.
+
+        Returns:
+            The result, or a coroutine that goes on up to that.
+        """
+        ended: Again | None = None
+        settings = self._settings.get(service, _AS_USUAL)
+        if settings.url is None:
+            try:
+                found = services.find(service, method)
+            except ServiceNotFound:
+                return self.call(service, method, payload, key, 1, chain=chain)
+            places = self._places.get(service)
+            if not found.waits and (places is None or not places.locked()):
+                current = Attempt(service, method, payload, key, 1, settings.timeout_s)
+                result = self._python.attempt_at_once(current, found, chain, loop)
+                if isinstance(result, StepResult):
+                    return result
+                ended = result
+        return self.call(service, method, payload, key, 1, chain=chain, ended=ended)
+
     async def call(
         self,
         service: str,
@@ -76,6 +114,7 @@ class Services:
         attempt: int,
         *,
         chain: Sequence[Sequence[str]] = (),
+        ended: Again | None = None,
     ) -> StepResult:
         """Call a service until it has answered, or has been attempted often enough.
 
@@ -86,6 +125,7 @@ class Services:
             key: The idempotency key of the step: the same for every attempt, and after a restart.
             attempt: The number of the first attempt made here; the later ones count on.
             chain: The calls that the step is inside of, for calls that the service makes.
+            ended: How the first attempt has ended, if it was made already.
 
         Returns:
             The code and payload to record: OK, SERVICE_ERROR, SERVICE_NOT_FOUND,
@@ -95,7 +135,7 @@ class Services:
             asyncio.CancelledError: Whoever waits was cancelled: nothing is known of the work.
         """
         try:
-            return await self._call(service, method, payload, key, attempt, chain)
+            return await self._call(service, method, payload, key, attempt, chain, ended)
         finally:
             self.standing.pop(key, None)
 
@@ -107,6 +147,7 @@ class Services:
         key: str,
         attempt: int,
         chain: Sequence[Sequence[str]],
+        first: Again | None,
     ) -> StepResult:
         settings = self._settings.get(service, _AS_USUAL)
         number, failure = attempt, ""
@@ -114,9 +155,10 @@ class Services:
             self.standing[key] = Standing(number, failure, None)
             current = Attempt(service, method, payload, key, number, settings.timeout_s)
             try:
-                ended = await self._attempt(current, settings, chain)
+                ended = first or await self._attempt(current, settings, chain)
             except ServiceNotFound as error:
                 return StepResult(*pack_error(Code.SERVICE_NOT_FOUND, error.args))
+            first = None
             if isinstance(ended, StepResult):
                 return ended
             count = number - attempt + 1

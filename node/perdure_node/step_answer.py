@@ -18,13 +18,14 @@ def answer_of(step: StepFuture[StepResult]) -> asyncio.Future[Answer]:
     step.passed_on = answer
 
     def pass_on(done: asyncio.Future[StepResult]) -> None:
-        if answer.cancelled():
-            return
+        if answer.done():
+            return  # It was cancelled, or told before the loop has come round.
         if done.cancelled():
             answer.cancel()
         else:
             code, body = done.result()
             answer.set_result(Answer(code, unpack_reply(body)))
 
+    step.pass_on = pass_on
     step.add_done_callback(pass_on)
     return answer

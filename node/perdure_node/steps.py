@@ -8,9 +8,10 @@ time.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from perdure import codec, raised
 from perdure.context import StepResult, current_turn
@@ -18,70 +19,23 @@ from perdure.errors import Code, TooManySteps
 from perdure.frames import Kind, pack_error
 from perdure.ids import ObjectKey
 from perdure.step_future import StepFuture
+from perdure.step_waiter import StepWaiter
 from perdure_node.core.events import CALL, Cancelled, Done, Effect, Event, OutboxEntry, Scheduled
 from perdure_node.core.replay import Mismatch, Replay
+from perdure_node.performer import Performer
 from perdure_node.signals import CannotGoOn
 
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
 
-__all__ = ["QUIET_ROUNDS", "Performer", "Steps"]
+__all__ = ["QUIET_ROUNDS", "Steps"]
 
 QUIET_ROUNDS: Final = 16
 """Rounds of the loop between two results: what one of them causes has happened by then. Wrapping
 tasks, `gather` and task groups take one or two each."""
 
-
 _HELD_OPEN: Final = frozenset(("run", "service"))
 """Kinds of steps that have to end before the method does."""
-
-
-class Performer(Protocol):
-    """What carries steps out of the process."""
-
-    def send(self, session: int, entry: OutboxEntry) -> asyncio.Future[StepResult]:
-        """Send a call of a partition's session until it is answered."""
-        ...
-
-    def read(
-        self,
-        target: ObjectKey,
-        kind: Kind,
-        method: str,
-        have: list[int] | None,
-        arguments: bytes,
-    ) -> asyncio.Future[StepResult]:
-        """Ask for something of which copies do no harm."""
-        ...
-
-    def confirm(self, entry: OutboxEntry, session: int) -> None:
-        """Tell the target that its answer is durable here."""
-        ...
-
-    def service(
-        self,
-        service: str,
-        method: str,
-        payload: bytes | None,
-        key: str,
-        chain: list[list[str]],
-    ) -> Coroutine[Any, Any, StepResult]:
-        """Call a service."""
-        ...
-
-    def start(
-        self, work: Coroutine[Any, Any, StepResult], done: Callable[[StepResult], None]
-    ) -> None:
-        """Let something run in a task of its own."""
-        ...
-
-    def wake_at(self, due_ms: int, done: Callable[[], None]) -> None:
-        """Call `done` when the wall clock shows this."""
-        ...
-
-    def wall_ms(self) -> int:
-        """Return the wall clock."""
-        ...
 
 
 class Steps:
@@ -98,17 +52,17 @@ class Steps:
         progress = turn.admitted.progress
         self._turn = turn
         self._performer = performer
-        self._loop = asyncio.get_running_loop()
+        self._loop = turn.rounds.loop
         self._replay = Replay([] if progress is None else progress.events, saves)
         self._waiting: dict[int, StepFuture[StepResult]] = {}
         self._calls: dict[int, OutboxEntry] = {}
         """Calls to other objects that are not answered."""
-        self._unasked = {
-            event.step: OutboxEntry(*event.data)
-            for event in self._replay.open_steps()
-            if event.kind == CALL
-        }
+        self._unasked: dict[int, OutboxEntry] = {}
         """Those of an earlier run that this one has not come to."""
+        if progress is not None:
+            for event in self._replay.open_steps():
+                if event.kind == CALL:
+                    self._unasked[event.step] = OutboxEntry(*event.data)
         self._in_flight: set[int] = set()
         """Steps that an earlier run has asked for in this process, and that may not have ended."""
         self._working: set[int] = set()
@@ -128,18 +82,12 @@ class Steps:
 
     def call(self, entry: OutboxEntry, name: str) -> StepFuture[StepResult]:
         """Call another object. The entry's sequence is given here."""
+        return self._ask(CALL, name, entry, self._perform_call)
 
-        def data() -> OutboxEntry:
-            sequence = self._turn.partition.memory.underway.next_sequence(entry.partition)
-            return entry._replace(sequence=sequence)
-
-        def perform(step: int, data: Any) -> None:
-            recorded = OutboxEntry(*data)
-            session = self._turn.partition.number
-            future = self._performer.send(session, recorded)
-            future.add_done_callback(lambda f: self._answered(step, recorded, f))
-
-        return self._ask(CALL, name, data, perform)
+    def _perform_call(self, step: int, data: Any) -> None:
+        recorded = OutboxEntry(*data)
+        future = self._performer.send(self._turn.partition.number, recorded)
+        future.add_done_callback(functools.partial(self._answered, step, recorded))
 
     def read(
         self,
@@ -150,27 +98,37 @@ class Steps:
         arguments: bytes = b"",
     ) -> StepFuture[StepResult]:
         """Ask another object's partition for something that may be asked any number of times."""
-
-        def perform(step: int, data: Any) -> None:
-            future = self._performer.read(ObjectKey(data[0], data[1]), Kind(data[2]), *data[3:])
-            future.add_done_callback(lambda f: self._read(step, f))
-
         data = [*target, int(kind), method, have, arguments]
-        return self._ask("read", f"{kind.name.lower()} {target}", lambda: data, perform)
+        return self._ask("read", f"{kind.name.lower()} {target}", data, self._perform_read)
+
+    def _perform_read(self, step: int, data: Any) -> None:
+        future = self._performer.read(ObjectKey(data[0], data[1]), Kind(data[2]), *data[3:])
+        future.add_done_callback(functools.partial(self._read, step))
 
     def service(
         self, service: str, method: str, payload: bytes | None
     ) -> asyncio.Future[StepResult]:
         """Call a service."""
-
-        def perform(step: int, data: Any) -> None:
-            # Not the caller's key: other objects and methods may be called with the same.
-            key = f"{self._turn.context.call_id}/{step}"
-            work = self._performer.service(data[0], data[1], data[2], key, self._turn.chain)
-            self._start(step, work)
-
         data = [service, method, payload]
-        return self._ask("service", f"{service}.{method}", lambda: data, perform)
+        return self._ask("service", f"{service}.{method}", data, self._perform_service)
+
+    def _perform_service(self, step: int, data: Any) -> None:
+        turn = self._turn
+        # Not the caller's key: other objects and methods may be called with the same.
+        key = f"{turn.context.call_id}/{step}"
+        at_once = self._nothing_runs()
+        driving = turn.driving
+        name, method, payload = data
+        outer = driving.outer()
+        driving.begin(turn.partition.number, turn.admitted)
+        try:
+            work = self._performer.service(name, method, payload, key, turn.chain, at_once=at_once)
+        finally:
+            driving.end(outer)
+        if type(work) is StepResult:
+            self._ended(step, work)
+        else:
+            self._start(step, cast("Coroutine[Any, Any, StepResult]", work))
 
     def run(self, name: str, function: Callable[[], Any]) -> asyncio.Future[StepResult]:
         """Run a function."""
@@ -178,15 +136,15 @@ class Steps:
         def perform(step: int, _: Any) -> None:
             self._start(step, self._run(function))
 
-        return self._ask("run", name, lambda: None, perform)
+        return self._ask("run", name, None, perform)
 
     def sleep(self, until_ms: int) -> asyncio.Future[StepResult]:
         """Wait for a time of the wall clock."""
+        return self._ask("sleep", "", until_ms, self._perform_sleep)
 
-        def perform(step: int, data: Any) -> None:
-            self._performer.wake_at(data, lambda: self._done(step, 0, codec.encode(None)))
-
-        return self._ask("sleep", "", lambda: until_ms, perform)
+    def _perform_sleep(self, step: int, data: Any) -> None:
+        done = functools.partial(self._done, step, 0, codec.encode(None))
+        self._performer.wake_at(data, done)
 
     def value(self, name: str, make: Callable[[], bytes]) -> bytes:
         """Decide a value once."""
@@ -339,6 +297,7 @@ class Steps:
         Returns:
             Steps that have failed, to be forgotten.
         """
+        self.record()
         self.grown()
         self._in_flight |= {step for step in self._waiting if not self._replay.is_done(step)}
         self._waiting = {}
@@ -361,7 +320,7 @@ class Steps:
         self,
         kind: str,
         name: str,
-        data: Callable[[], Any],
+        made: Any,
         perform: Callable[[int, Any], None],
     ) -> StepFuture[StepResult]:
         turn = self._turn
@@ -370,22 +329,20 @@ class Steps:
         self._waiting[step] = future
         self.asked[step] = self._loop.time()
         if recorded is None:
-            turn.suspended()
-            made = data()
+            saved = turn.take_saved()
             if kind in _HELD_OPEN:
                 # From now on, and not only once it is durable and begins.
                 self._working.add(step)
-            sends: list[tuple[Event, OutboxEntry]] = []
+            events, self._values = self._values, []
+            sends: list[OutboxEntry] = []
             if kind == CALL:
-                self._calls[step] = made
-                sends = self._take_sends_to(made.target)
-            events = [*self._values, *(event for event, _ in sends)]
-            self._values = []
-            turn.schedule(
-                [*events, Scheduled(step, kind, name, made)],
-                [entry for _, entry in sends],
-                lambda: perform(step, made),
-            )
+                sequence = turn.partition.memory.underway.next_sequence(made.partition)
+                self._calls[step] = made = made._replace(sequence=sequence)
+                for event, entry in self._take_sends_to(made.target):
+                    events.append(event)
+                    sends.append(entry)
+            events.append(Scheduled(step, kind, name, made))
+            turn.schedule(events, saved, sends, functools.partial(perform, step, made))
             self.grown()
         elif step not in self._in_flight and not self._replay.is_done(step):
             if kind == CALL:
@@ -397,22 +354,20 @@ class Steps:
         return future
 
     def _number(self, kind: str, name: str) -> tuple[int, Scheduled | None]:
-        turn, limits = self._turn, self._turn.limits
+        turn, limits, replay = self._turn, self._turn.limits, self._replay
         turn.check_step()
-        what = f"{turn.admitted.key}.{turn.admitted.request.method}"
-        if self._replay.asked >= limits.steps_max:
-            raise TooManySteps(what, "steps", limits.steps_max)
-        if self._replay.result_bytes > limits.journal_bytes_max:
-            raise TooManySteps(what, "bytes of results of steps", limits.journal_bytes_max)
+        if replay.asked >= limits.steps_max:
+            raise TooManySteps(turn.what, "steps", limits.steps_max)
+        if replay.result_bytes > limits.journal_bytes_max:
+            raise TooManySteps(turn.what, "bytes of results of steps", limits.journal_bytes_max)
         try:
-            return self._replay.ask(kind, name)
+            return replay.ask(kind, name)
         except Mismatch as mismatch:
             raise self._other(mismatch.step, mismatch.recorded, mismatch.asked) from None
 
     def _other(self, step: int, recorded: str, asked: str) -> CannotGoOn:
         turn = self._turn
-        what = f"{turn.admitted.key}.{turn.admitted.request.method}"
-        args = (what, step, recorded, asked)
+        args = (turn.what, step, recorded, asked)
         code, payload = pack_error(Code.NON_DETERMINISTIC, args)
         text = f"step {step} is {recorded} in the journal, and this code asks for {asked}"
         error = CannotGoOn(code, payload, text)
@@ -420,13 +375,13 @@ class Steps:
         return error
 
     def _start(self, step: int, work: Coroutine[Any, Any, StepResult]) -> None:
-        def done(result: StepResult) -> None:
-            self._working.discard(step)
-            self._done(step, *result)
-            if not self._working and self._finished is not None and not self._finished.done():
-                self._finished.set_result(None)
+        self._performer.start(self._turn.driven(work), functools.partial(self._ended, step))
 
-        self._performer.start(self._turn.driven(work), done)
+    def _ended(self, step: int, result: StepResult) -> None:
+        self._working.discard(step)
+        self._done(step, *result)
+        if not self._working and self._finished is not None and not self._finished.done():
+            self._finished.set_result(None)
 
     async def _run(self, function: Callable[[], Any]) -> StepResult:
         turn = self._turn
@@ -438,8 +393,7 @@ class Steps:
                 result = await result
             return StepResult(0, codec.encode(result))
         except codec.NotEncodable as error:
-            what = f"{turn.admitted.key}.{turn.admitted.request.method}: the result of ctx.run"
-            args = (f"{what}{error.path}", error.problem)
+            args = (f"{turn.what}: the result of ctx.run{error.path}", error.problem)
             return StepResult(*pack_error(Code.RESULT_NOT_STORABLE, args))
         except Exception as error:
             packed = raised.pack_exception(
@@ -476,9 +430,71 @@ class Steps:
             return
         limit = turn.limits.result_bytes_max
         if len(payload) > limit:
-            what = f"{turn.admitted.key}.{turn.admitted.request.method}: the result of a step"
+            what = f"{turn.what}: the result of a step"
             code, payload = pack_error(Code.RESULT_TOO_LARGE, (what, len(payload), limit))
+        waiter = self._sole_waiter(step)
+        if waiter is not None and self._replay.hear_ahead(event := Done(step, code, payload)):
+            self._tell_at_once(waiter, event, token)
+            return
         turn.partition.journalled.step_done(turn.admitted, step, code, payload, token)
         self.grown()
         self.pump()
         turn.flush()
+
+    def _sole_waiter(self, step: int) -> StepWaiter | None:
+        """Return what the method waits for, if it can do nothing until it has this result.
+
+        It is one task then, which awaits the only step that it has asked for and that has not
+        ended. So there is nothing that rounds of the loop could bring about; callbacks that it has
+        given to the loop have run, because the loop has come round while the step became durable.
+        """
+        turn = self._turn
+        waiter, future = turn.waits_for, self._waiting.get(step)
+        if (
+            future is None
+            or type(waiter) is not StepWaiter
+            or not turn.is_alone
+            or not self._quiet
+            or len(self._waiting) != 1
+            or future.done()
+            or waiter.done()
+            or not self._nothing_runs()
+        ):
+            return None
+        awaited_by = future.awaited_by
+        return waiter if len(awaited_by) == 1 and awaited_by[0] is waiter else None
+
+    def _nothing_runs(self) -> bool:
+        """Tell whether no task runs now, whose code another one's would be taken for."""
+        return asyncio.current_task(self._turn.rounds.loop) is None
+
+    def _tell_at_once(
+        self, waiter: StepWaiter, event: Done, token: Callable[[], None] | None
+    ) -> None:
+        """Let the method hear a result now, and go on up to its next wait or its end.
+
+        What it does is recorded behind the result; if it ends, its outcome says all.
+        """
+        turn = self._turn
+        self._fresh = False
+        self._values.append(event)
+        self._waiting.pop(event.step).tell(StepResult(event.code, event.payload))
+        waiter.wake()
+        if not turn.is_alone and not turn.over:
+            # It has made a task, which is to come as far as it can before the next result.
+            self._quiet = False
+            turn.rounds.after(self._go_on)
+        self.record()
+        if token is not None:
+            turn.partition.hold_all(token)
+            turn.flush()
+
+    def record(self) -> None:
+        """Record what the method has heard, if nothing that it did has done so."""
+        turn, events = self._turn, self._values
+        if events and type(events[0]) is Done and not turn.over:
+            # Behind it are values, which wait for more.
+            self._values = events[1:]
+            turn.partition.journalled.happened(turn.admitted, events[:1])
+            self.grown()
+            turn.flush()

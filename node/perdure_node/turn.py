@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from perdure import codec
 from perdure.client import Answer
@@ -22,6 +22,7 @@ from perdure_node.core.chains import chain_inside
 from perdure_node.core.events import Effect, Event, OutboxEntry, Saved
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.firings import id_of
+from perdure_node.core.journalled import SavedPart
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.core.reader import READS
@@ -31,31 +32,17 @@ from perdure_node.method_task import MethodTask
 from perdure_node.rounds import Rounds
 from perdure_node.signals import CannotGoOn, OwnershipLost
 from perdure_node.step_answer import answer_of
-from perdure_node.steps import Performer, Steps
+from perdure_node.steps import Steps
+from perdure_node.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from perdure.client import Client
 
-__all__ = ["MethodTurn", "Surroundings"]
+__all__ = ["MethodTurn"]
 
 T = TypeVar("T")
 
 _log = logging.getLogger("perdure.node")
-
-
-class Surroundings(NamedTuple):
-    """What every run of a node stands on."""
-
-    client: Client
-    """Makes the calls of this node."""
-    limits: Limits
-    performer: Performer
-    flush: Callable[[Partition], None]
-    """Tells the node that a partition has something to do."""
-    driving: Driving
-    """Where it is noted when code of a call runs."""
-    rounds: Rounds
-    """For steps, whose results are given one after another."""
 
 
 _BESIDE: Final = frozenset((Kind.CANCEL, Kind.ASK))
@@ -102,6 +89,10 @@ class MethodTurn:
     """The method has raised, and the call is to run again in another turn."""
     task: MethodTask | None = None
     """What the method runs in, once it has waited for something."""
+    waits_for: Any = None
+    """What the method has yielded to its task, while it waits."""
+    is_alone = True
+    """The method has made no task by now."""
 
     def __init__(
         self, partition: Partition, call: Call, method: Method | None, node: Surroundings
@@ -134,6 +125,16 @@ class MethodTurn:
     def limits(self) -> Limits:
         """Those of this node."""
         return self._node.limits
+
+    @property
+    def driving(self) -> Driving:
+        """Where it is noted when code of the call runs."""
+        return self._node.driving
+
+    @property
+    def what(self) -> str:
+        """What runs, for people."""
+        return f"{self.admitted.key}.{self.admitted.request.method}"
 
     @property
     def partition_count(self) -> int | None:
@@ -189,26 +190,28 @@ class MethodTurn:
 
     def suspended(self) -> None:
         """The method waits for something: what it has saved gets a record now."""
-        if self._unwritten and self.admitted.request.kind == Kind.CALL:
-            saves, self._unwritten = self._unwritten, 0
-            values, self.folded, self._base = self.folded, _NOTHING, None
-            assert self.activation is not None
-            events: list[Event] = []
-            effects: list[Effect] = []
-            if self._steps is not None:
-                events, effects = self._steps.take_saved()
+        saved = self.take_saved()
+        if saved is not None:
+            start = (self.start_image, self.start_version)
             self.partition.journalled.saved(
-                self.admitted,
-                values,
-                (self.start_image, self.start_version),
-                self.activation.type.state_version,
-                [*events, *(Saved() for _ in range(saves))],
-                effects,
+                self.admitted, saved.values, start, saved.state_version, saved.events, saved.effects
             )
             if self._steps is not None:
                 self._steps.grown()
-            self.depart(effects)
+                self._steps.pump()
+            self.depart(saved.effects)
             self.flush()
+
+    def take_saved(self) -> SavedPart | None:
+        """Return what was saved and is in no record yet, and forget it; None: nothing."""
+        if not self._unwritten or self.admitted.request.kind != Kind.CALL:
+            return None
+        assert self.activation is not None
+        events, effects = ([], []) if self._steps is None else self._steps.take_saved()
+        events += [Saved()] * self._unwritten
+        saved = SavedPart(self.folded, self.activation.type.state_version, events, effects)
+        self._unwritten, self.folded, self._base = 0, _NOTHING, None
+        return saved
 
     # For the steps.
 
@@ -249,26 +252,35 @@ class MethodTurn:
             self.save()
 
     def schedule(
-        self, events: Sequence[Event], sends: Sequence[OutboxEntry], perform: Callable[[], None]
+        self,
+        events: Sequence[Event],
+        saved: SavedPart | None,
+        sends: Sequence[OutboxEntry],
+        perform: Callable[[], None],
     ) -> None:
-        """Have a step recorded; `perform` is called when it is durable, behind these sends."""
+        """Have a step recorded; `perform` is called when it is durable, behind these sends.
+
+        Args:
+            events: The step, behind the values and sends that were decided before it.
+            saved: What was saved before those, and is recorded with them.
+            sends: Calls to the same object.
+            perform: Makes the step.
+        """
         start = (self.start_image, self.start_version)
-
-        def leave() -> None:
-            for entry in sends:
-                self._deliver(entry)
-            perform()
-
-        self.partition.journalled.step(
-            self.admitted, events, start, leave if sends else perform, sends
-        )
+        effects = sends if saved is None else [*saved.effects, *sends]
+        leaves = functools.partial(self._leave, effects, perform) if effects else perform
+        self.partition.journalled.step(self.admitted, events, start, leaves, sends, saved)
         self.flush()
+
+    def _leave(self, effects: Sequence[Effect], perform: Callable[[], None]) -> None:
+        for entry in _entries(effects):
+            self._deliver(entry)
+        perform()
 
     def depart(self, effects: Sequence[Effect]) -> None:
         """Let calls leave of which nobody here awaits the answer, once they are durable."""
-        for effect in effects:
-            if isinstance(effect, OutboxEntry):
-                self.partition.hold_all(functools.partial(self._deliver, effect))
+        for entry in _entries(effects):
+            self.partition.hold_all(functools.partial(self._deliver, entry))
 
     def _deliver(self, entry: OutboxEntry) -> None:
         deliver(self._node.performer, self.partition, entry, self._node.flush)
@@ -482,3 +494,7 @@ class MethodTurn:
         sent: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         sent.set_result(Answer(0, Reply(codec.encode(None), None, None)))
         return sent
+
+
+def _entries(effects: Iterable[Effect]) -> list[OutboxEntry]:
+    return [effect for effect in effects if isinstance(effect, OutboxEntry)]

@@ -54,7 +54,7 @@ BUGS = [
         "circle-awaited",
         "A call that its method does not await is taken for what the method waits for.",
         "sdk/perdure/step_future.py",
-        "return bool(self.waiters if self.passed_on is None else self.passed_on.waiters)",
+        "return bool(self.awaited_by)",
         "return True",
         [
             f"{ON_A_NODE}::test_a_call_that_nobody_awaits_keeps_nobody_waiting",

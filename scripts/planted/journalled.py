@@ -11,20 +11,17 @@ CORE = "node/perdure_node/core"
 JOURNALLED = "tests/node/test_journalled.py"
 SECOND = "tests/node/test_second_runs.py"
 ORDERED = "tests/node/test_results_of_steps.py"
+AT_ONCE = "tests/node/test_steps_told_at_once.py"
 PARKED = "tests/node/test_parked_calls.py"
 RETRIES = "tests/node/test_retries.py"
 
 BUGS = [
     Bug(
         "M13",
-        "A method hears the result of a step before that is in the journal.",
+        "What a method does when it has heard the result of a step is recorded without that.",
         f"{NODE}/steps.py",
-        "        turn.partition.journalled.step_done(turn.admitted, step, code, payload, token)\n",
-        "        future = self._waiting.pop(step, None)\n"
-        "        if future is not None and not future.done():\n"
-        "            future.set_result(StepResult(code, payload))\n"
-        "        note = turn.partition.journalled.step_done\n"
-        "        self._loop.call_later(1.0, note, turn.admitted, step, code, payload, token)\n",
+        "        self._values.append(event)\n",
+        "        self._loop.call_later(1.0, self._values.append, event)\n",
         [f"{ORDERED}::test_what_a_step_has_given_is_in_the_journal_before_anything_that_saw_it"],
     ),
     Bug(
@@ -32,7 +29,8 @@ BUGS = [
         "What has seen the result of a step leaves before that result is durable.",
         f"{CORE}/journalled.py",
         "        self._gate.let_out(perform, self._recorder.record)",
-        "        self._gate.let_out(perform, 0 if begun is None else self._recorder.record)",
+        "        first = call.progress is not None and len(call.progress.events) == 1\n"
+        "            self._gate.let_out(perform, self._recorder.record if first else 0)",
         [f"{ORDERED}::test_nothing_that_saw_the_result_of_a_step_leaves_before_that_is_durable"],
     ),
     Bug(
@@ -102,11 +100,40 @@ BUGS = [
     Bug(
         "confirmed-early",
         "The target of a nested call may forget its outcome before the caller has it on disk.",
-        f"{CORE}/journalled.py",
-        "        if token is not None:\n"
-        "            self._gate.let_out(token, self._recorder.record)",
-        "        if token is not None:\n            self._gate.let_out(token, 0)",
+        f"{NODE}/steps.py",
+        "            turn.partition.hold_all(token)\n",
+        "            token()\n",
         [f"{ORDERED}::test_a_target_is_told_to_forget_an_outcome_when_the_caller_has_it_on_disk"],
+    ),
+    Bug(
+        "task-unseen",
+        "A method hears a result at once although a task of its own has not done its part.",
+        f"{NODE}/steps.py",
+        "        if not turn.is_alone and not turn.over:\n",
+        "        if False:\n",
+        [
+            f"{AT_ONCE}"
+            "::test_a_method_that_has_made_a_task_hears_nothing_before_that_has_done_its_part"
+        ],
+    ),
+    Bug(
+        "heard-twice",
+        "A result that was heard before it was in the journal is told again.",
+        f"{CORE}/replay.py",
+        "                if event is self._ahead:\n",
+        "                if False:\n",
+        [f"{AT_ONCE}::test_what_was_heard_ahead_is_not_told_again"],
+    ),
+    Bug(
+        "heard-only",
+        "A result after which the method waits for something else is in no record.",
+        f"{NODE}/steps.py",
+        "            turn.rounds.after(self._go_on)\n        self.record()\n",
+        "            turn.rounds.after(self._go_on)\n",
+        [
+            f"{AT_ONCE}::test_a_result_after_which_the_method_waits_for_something_else"
+            "_is_recorded_by_itself"
+        ],
     ),
     Bug(
         "left-open",

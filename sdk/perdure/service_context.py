@@ -17,11 +17,12 @@ from perdure.context import DurableContext, StepResult, TimerSetting, current_tu
 from perdure.frames import Encoding, Kind
 from perdure.ids import ObjectKey
 from perdure.runtime import current_client
+from perdure.turn import Turn
 
 if TYPE_CHECKING:
     from perdure.client import Answer, Client
 
-__all__ = ["service_context"]
+__all__ = ["service_context", "service_turn"]
 
 
 @contextmanager
@@ -44,11 +45,26 @@ def service_context(
         client: Makes the calls of the service, on the running loop. None: the loop's own.
         chain: The calls that the service runs inside of.
     """
-    token = current_turn.set(_ServiceTurn(service, method, key, attempt, client, chain))
+    loop = asyncio.get_running_loop()
+    turn = service_turn(service, method, key, attempt, client, chain, loop)
+    token = current_turn.set(turn)
     try:
         yield
     finally:
         current_turn.reset(token)
+
+
+def service_turn(
+    service: str,
+    method: str,
+    key: str,
+    attempt: int,
+    client: Client | None,
+    chain: Sequence[Sequence[str]],
+    loop: asyncio.AbstractEventLoop,
+) -> Turn:
+    """Return what `service_context` sets, with the same arguments, on this loop."""
+    return _ServiceTurn(service, method, key, attempt, client, chain, loop)
 
 
 class _ServiceContext(DurableContext):
@@ -85,12 +101,22 @@ class _ServiceTurn:
         attempt: int,
         client: Client | None,
         chain: Sequence[Sequence[str]],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.context: DurableContext = _ServiceContext(service, method, key, attempt)
-        self._name = f"{service}.{method}"
+        self._key = key
+        self._attempt = attempt
+        self._context: DurableContext | None = None
+        self._service = service
+        self._method = method
         self._client = client
         self._chain = chain
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
+
+    @property
+    def context(self) -> DurableContext:
+        if self._context is None:
+            self._context = _ServiceContext(self._service, self._method, self._key, self._attempt)
+        return self._context
 
     @property
     def partition_count(self) -> int | None:
@@ -172,6 +198,6 @@ class _ServiceTurn:
 
     def _refuse(self, what: str) -> NoReturn:
         raise RuntimeError(
-            f"{what} inside of the service {self._name}, which is one step of a method and has "
-            f"none of its own: do it in the method"
+            f"{what} inside of the service {self._service}.{self._method}, which is one step of a "
+            f"method and has none of its own: do it in the method"
         )

@@ -22,6 +22,7 @@ from perdure.errors import ServiceNotFound
 from perdure.hints import did_you_mean
 from perdure.methods import signature_of
 from perdure.values import origin_of
+from perdure.waiting import may_wait
 
 __all__ = ["Retry", "ServiceMethod", "check_no_service", "check_service_name", "find", "register"]
 
@@ -65,6 +66,8 @@ class ServiceMethod(NamedTuple):
     service's class if it has not been made, and raises what its constructor raises."""
     is_async: bool
     """It is a coroutine function. Else it may block, and belongs in a thread."""
+    waits: bool
+    """It may have to wait for something. Else its coroutine ends the first time it is driven."""
 
 
 class _ServiceClass:
@@ -88,6 +91,8 @@ class _Service:
     def __init__(self) -> None:
         self.cls: _ServiceClass | None = None
         self.functions: dict[str, FunctionType] = {}
+        self.found: dict[str, ServiceMethod] = {}
+        """What was asked for by now, until something is defined anew."""
 
     def names(self) -> list[str]:
         return [*self.functions, *(self.cls.methods if self.cls else ())]
@@ -135,17 +140,28 @@ def find(service: str, method: str, others: Iterable[str] = ()) -> ServiceMethod
     Raises:
         ServiceNotFound: There is no such service or method.
     """
-    found = _services.get(service)
-    if found is None:
+    known = _services.get(service)
+    if known is None:
         raise ServiceNotFound(service, method, did_you_mean(service, [*_services, *others]))
-    function = found.functions.get(method)
+    found = known.found.get(method)
+    if found is None:
+        found = known.found[method] = _find(known, service, method)
+    return found
+
+
+def _find(known: _Service, service: str, method: str) -> ServiceMethod:
+    function = known.functions.get(method)
     if function is not None:
-        return ServiceMethod(lambda: function, inspect.iscoroutinefunction(function))
-    made = found.cls
+        return _method(lambda: function, function)
+    made = known.cls
     if made is None or method not in made.methods:
-        raise ServiceNotFound(service, method, did_you_mean(method, found.names()))
-    is_async = inspect.iscoroutinefunction(getattr(made.cls, method))
-    return ServiceMethod(lambda: getattr(made.instance(), method), is_async)
+        raise ServiceNotFound(service, method, did_you_mean(method, known.names()))
+    return _method(lambda: getattr(made.instance(), method), getattr(made.cls, method))
+
+
+def _method(bind: Callable[[], Callable[..., Any]], function: Any) -> ServiceMethod:
+    is_async = inspect.iscoroutinefunction(function)
+    return ServiceMethod(bind, is_async, not is_async or may_wait(function))
 
 
 def check_no_service(name: str, function: FunctionType) -> None:
@@ -200,7 +216,7 @@ def _add_class(name: str, cls: type) -> None:
     for method in made.methods:
         if method in service.functions:
             _check_same(f"methods are named {name}.{method}", service.functions[method], cls)
-    service.cls = made
+    service.cls, service.found = made, {}
     for method in made.methods:
         service.functions.pop(method, None)
 
@@ -214,7 +230,7 @@ def _add_function(name: str, function: FunctionType) -> None:
         earlier = service.cls.cls
     if earlier is not None:
         _check_same(f"methods are named {name}.{method}", earlier, function)
-    service.functions[method] = function
+    service.functions[method], service.found = function, {}
 
 
 def _public_methods(cls: type) -> frozenset[str]:

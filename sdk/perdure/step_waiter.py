@@ -1,10 +1,16 @@
-"""What waits for a step: it knows when a clock, and not the method, has ended the waiting."""
+"""What waits for a step: it knows when a clock, and not the method, has ended the waiting.
+
+It can also wake the task that awaits it at once, which then goes on up to its next wait before
+`wake` returns. A future of asyncio wakes it in a later round of the loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any, Final
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Any, Final, NoReturn
 
 __all__ = ["StepWaiter"]
 
@@ -29,14 +35,61 @@ class StepWaiter(asyncio.Future[None]):
     cannot be seen from here.
     """
 
-    __slots__ = ("timed_out",)
+    __slots__ = ("_wake_up", "timed_out")
 
     timed_out: bool
+    _wake_up: tuple[Callable[[Any], object], Context] | None
+    """The first callback: that of the task that waits. Kept, so that `wake` can call it."""
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self.timed_out = False
         """Whether it was cancelled because some time of the event loop's was over."""
+        self._wake_up = None
+
+    def add_done_callback(
+        self, fn: Callable[[Any], object], /, *, context: Context | None = None
+    ) -> None:
+        """Call this when the waiting is over."""
+        if self._wake_up is None and not self.done():
+            self._wake_up = fn, context or copy_context()
+        else:
+            super().add_done_callback(fn, context=context)
+
+    def remove_done_callback(self, fn: Callable[[Any], object], /) -> int:
+        """Do not call this."""
+        removed = super().remove_done_callback(fn)
+        if self._wake_up is not None and self._wake_up[0] == fn:
+            self._wake_up = None
+            removed += 1
+        return removed
+
+    def wake(self) -> None:
+        """End the waiting, and let the task that waits go on now. No task may run meanwhile."""
+        wake_up, self._wake_up = self._wake_up, None
+        super().set_result(None)
+        if wake_up is not None:
+            callback, context = wake_up
+            try:
+                context.run(callback, self)
+            except (KeyboardInterrupt, SystemExit) as error:
+                # The loop is who has to hear of it.
+                self.get_loop().call_soon(_raise, error)
+
+    def set_result(self, result: None, /) -> None:
+        """End the waiting: the task goes on when the loop comes round."""
+        self._give_back()
+        super().set_result(result)
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        """End the waiting with an error: likewise."""
+        self._give_back()
+        super().set_exception(exception)
+
+    def _give_back(self) -> None:
+        wake_up, self._wake_up = self._wake_up, None
+        if wake_up is not None:
+            super().add_done_callback(wake_up[0], context=wake_up[1])
 
     def cancel(self, msg: Any | None = None) -> bool:
         """End the waiting; see who wants that."""
@@ -45,6 +98,7 @@ class StepWaiter(asyncio.Future[None]):
         while caller is not None and not self.timed_out:
             self.timed_out = caller.f_code in _CLOCKS
             caller = caller.f_back
+        self._give_back()
         return super().cancel(msg)
 
     def refusal(self, label: str) -> RuntimeError:
@@ -54,3 +108,7 @@ class StepWaiter(asyncio.Future[None]):
             f"the wait for it: after a crash the method could not do the same again; "
             f"use perdure.wait_for(step, timeout)"
         )
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

@@ -24,11 +24,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3_600)]
 ORDERS = int(os.environ.get("PERDURE_ORDERS", "60"))
 AT_A_TIME = 100
 ENTRIES = 7
-LIVES = [(1, False), (2, False), (2, True), (3, False), (4, False), (5, False), (5, True),
-         (6, False), (7, False)]  # fmt: skip
+LIVES = [(2, False), (2, True), (5, False), (5, True), (7, False)]
 """The last entry of each life; True: the step has a result, which is not recorded."""
-RESULTS = {3: "charge", 6: "ship"}
-"""The entries that are results of services."""
+RESULTS = {5: "charge", 7: "ship"}
+"""The last entries of records that say what a service has answered."""
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from perdure import DurableContext, DurableObject, durable
 
 @durable.object
 class WitnessedOrder(DurableObject):
-    """One run of `process` has seven entries: save, ask, result, save, ask, result, end."""
+    """One run of `process` has seven entries in three records: save and ask; result, save and ask;
+    result and end."""
 
     def __init__(self, order_id: str) -> None:
         super().__init__(order_id)

@@ -7,7 +7,7 @@ from harness.core import CART, THERE, Core
 from perdure.errors import Code
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
-from perdure_node.core.events import Saved
+from perdure_node.core.events import Done, Saved, Scheduled
 from perdure_node.core.limits import Limits
 from perdure_node.core.reader import NO, YES
 
@@ -149,3 +149,58 @@ def test_a_save_counts_as_use_of_the_object() -> None:
     core.apply()
 
     assert [state.key for state, _ in core.residents.surplus(core.now_ms)] == [COLD]
+
+
+def do_a_step(core: Core, *, ends: bool) -> None:
+    """Let the call that runs make a step, and save; and end if it `ends`."""
+    call = core.running[0]
+    start = ({"n": b"0"}, 1)
+    core.partition.journalled.step(call, [Scheduled(1, "run", "dice", None)], start, "go")
+    core.partition.journalled.step_done(call, 1, 0, b"6")
+    core.partition.journalled.saved(call, {"n": b"half"}, start, 1, [Saved()])
+    if ends:
+        core.returned({"n": b"1"})
+    core.sync()
+
+
+def rows_of_calls(core: Core) -> list[bytes]:
+    return [key for key in core.rows.rows if key[:1] in (b"p", b"e")]
+
+
+def test_the_store_never_hears_of_a_call_with_steps_that_has_ended_before() -> None:
+    core = Core()
+    core.create()
+    core.apply()
+    core.call(2, "long")
+    do_a_step(core, ends=True)
+
+    batch = core.memory.take_batch()
+
+    assert batch is not None
+    assert batch.deletes == []
+    assert not [key for key, _ in batch.puts if key[:1] in (b"p", b"e")]
+
+
+def test_the_store_has_a_call_with_steps_until_it_has_ended() -> None:
+    core = Core()
+    core.create()
+    core.call(2, "long")
+    do_a_step(core, ends=False)
+    core.apply()
+    assert len(rows_of_calls(core)) == 1 + 3
+    core.trim()
+    core.crash()
+    [call] = core.running
+    assert call.progress is not None
+    assert [type(event) for event in call.progress.events] == [Scheduled, Done, Saved]
+
+    core.returned({"n": b"1"})
+    core.call(3, "long")
+    do_a_step(core, ends=True)
+    core.apply()
+
+    assert rows_of_calls(core) == []
+    core.trim()
+    core.crash()
+    assert core.running == []
+    assert core.image() == {"n": b"1"}

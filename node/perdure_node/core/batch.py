@@ -10,7 +10,7 @@ from perdure import codec
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
-from perdure_node.core.events import Chunk, Effect, OutboxEntry, OutboxGone, RunGone
+from perdure_node.core.events import Chunk, Effect, Event, OutboxEntry, OutboxGone, RunGone
 from perdure_node.core.expiry_rows import row_of_end
 from perdure_node.core.run_rows import WORKFLOW
 from perdure_node.core.stream_rows import chunk_key, chunk_prefix, pack_chunk, summary_key
@@ -59,7 +59,9 @@ class BatchBuilder:
         self._large: dict[bytes, bytes] = {}
         self._keyed: dict[bytes, bytes] = {}
         self._others: dict[bytes, bytes] = {}
-        """Events of calls in progress, calls in the outbox, and what is left of runs."""
+        """Calls in the outbox, and what is left of runs."""
+        self._events: dict[ObjectKey, list[tuple[int, int, Event]]] = {}
+        """Of calls in progress: number, time and event."""
         self._of_runs: dict[str, list[bytes]] = {}
         """The keys in `_others` that go with a run."""
         self._cleared: list[bytes] = []
@@ -101,7 +103,10 @@ class BatchBuilder:
         elif leaves.ended:
             self._progress[key] = None
             if key.type != WORKFLOW:
-                self._drop_events(key, leaves.events)
+                self._events.pop(key, None)
+                if key in self._progress_rows:
+                    # Else the store has never heard of the call.
+                    self._deletes += (rows.event_key(key, n) for n in range(leaves.events))
                 return
             ended_ms = codec.decode(commit.values["ended_ms"])
             expires = commit.values.get("expires_ms")
@@ -109,11 +114,10 @@ class BatchBuilder:
             if found is not None:
                 self._put_of_run(key, found, rows.pack_row([leaves.events + len(commit.events)]))
         for number, event in enumerate(commit.events, leaves.events):
-            row_key, row = rows.event_key(key, number), rows.pack_moment(time_ms, event)
             if key.type == WORKFLOW:
-                self._put_of_run(key, row_key, row)
+                self._put_of_run(key, rows.event_key(key, number), rows.pack_moment(time_ms, event))
             else:
-                self._others[row_key] = row
+                self._events.setdefault(key, []).append((number, time_ms, event))
 
     def _put_of_run(self, key: ObjectKey, row_key: bytes, row: bytes) -> None:
         self._others[row_key] = row
@@ -174,10 +178,14 @@ class BatchBuilder:
                 deletes.append(rows.object_key(key))
             else:
                 puts.append((rows.object_key(key), rows.pack_object(state_version, image)))
+        for key, moments in self._events.items():
+            for number, time_ms, event in moments:
+                puts.append((rows.event_key(key, number), rows.pack_moment(time_ms, event)))
         for key, progress in self._progress.items():
             if progress is None:
-                deletes.append(rows.progress_key(key))
-                self._progress_rows.discard(key)
+                if key in self._progress_rows:
+                    deletes.append(rows.progress_key(key))
+                    self._progress_rows.discard(key)
             else:
                 puts.append((rows.progress_key(key), rows.pack_progress(progress)))
                 self._progress_rows.add(key)

@@ -8,7 +8,7 @@ journal, so no finished step is made twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import astuple
 
@@ -19,7 +19,7 @@ from perdure.schedules import TimerSetting
 from perdure_node.core.blames import blamed_since_step, deaths_in, reason_of
 from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Refusal
 from perdure_node.core.commits import Progress
-from perdure_node.core.damage import stops_on_damage
+from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.events import (
     Cancelled,
     Done,
@@ -40,7 +40,20 @@ from perdure_node.core.memory import Memory
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.runs import Runs
 
-__all__ = ["Journalled"]
+__all__ = ["Journalled", "SavedPart"]
+
+
+class SavedPart(NamedTuple):
+    """What a method has saved and goes on after."""
+
+    values: dict[str, bytes]
+    """The attributes that have changed since the last commit."""
+    state_version: int
+    """Of the state now."""
+    events: Sequence[Event]
+    """Steps that are made by this commit (timers, sends), and the `Saved` of it."""
+    effects: Sequence[Effect]
+    """What they do."""
 
 
 class Owner(Protocol):
@@ -116,23 +129,18 @@ class Journalled:
 
         Args:
             call: It runs.
-            values: The attributes that have changed since the last commit.
+            values: As in a `SavedPart`.
             start: The image and the state version with which it began.
-            state_version: Of the state now.
-            events: Steps that are made by this commit (timers, sends), and the `Saved` of it.
-            effects: What they do.
+            state_version: As in a `SavedPart`.
+            events: Likewise.
+            effects: Likewise.
 
         The commit holds the call itself, so that it is finished after a crash and not begun
         anew on top of what it has done already.
         """
-        if self._owner.stopped is not None:
-            return
-        begun, first, more = self._begin(call, start)
-        self._recorder.commit_progress(
-            call, values, state_version, begun, [*first, *events], [*more, *effects]
-        )
+        if self._owner.stopped is None:
+            self._commit(call, start, SavedPart(values, state_version, events, effects), (), ())
 
-    @stops_on_damage
     def step(
         self,
         call: Call,
@@ -140,6 +148,7 @@ class Journalled:
         start: tuple[dict[str, bytes], int],
         perform: object,
         effects: Sequence[Effect] = (),
+        saved: SavedPart | None = None,
     ) -> None:
         """Schedule a step; `perform` is given out when that is durable.
 
@@ -149,20 +158,55 @@ class Journalled:
             start: As for `saved`.
             perform: Opaque; given out by `take_ready`.
             effects: What else the record makes durable: sends that the step must not overtake.
+            saved: What the method has saved before.
         """
         if self._owner.stopped is not None:
             return
-        begun, first, more = self._begin(call, start)
-        self._recorder.commit_events(call, begun, [*first, *events], [*more, *effects])
-        self._gate.let_out(perform, self._recorder.record)
+        try:
+            self._commit(call, start, saved, events, effects)
+        except DamageFound as damage:
+            self.stop_damaged(str(damage))
+        else:
+            self._gate.let_out(perform, self._recorder.record)
+
+    def _commit(
+        self,
+        call: Call,
+        start: tuple[dict[str, bytes], int],
+        saved: SavedPart | None,
+        events: Sequence[Event],
+        effects: Sequence[Effect],
+    ) -> None:
+        begun: Progress | None = None
+        first: Sequence[Event] = ()
+        more: Sequence[Effect] = ()
+        if call.progress is None:
+            begun, first, more = self._begin(call, start)
+        if saved is None:
+            self._recorder.commit_events(call, begun, [*first, *events], [*more, *effects])
+            return
+        self._recorder.commit_progress(
+            call,
+            saved.values,
+            saved.state_version,
+            begun,
+            [*first, *saved.events, *events],
+            [*more, *saved.effects, *effects],
+        )
 
     def step_done(
         self, call: Call, step: int, code: int, payload: bytes, token: object = None
     ) -> None:
         """Note the result of a step. `token`, if any, is given out when that is durable."""
-        self._add(call, Done(step, code, payload))
+        self.happened(call, [Done(step, code, payload)])
         if token is not None:
             self._gate.let_out(token, self._recorder.record)
+
+    @stops_on_damage
+    def happened(self, call: Call, events: Sequence[Event]) -> None:
+        """Note what has happened to a call: it changes no state."""
+        if self._owner.stopped is None and call.progress is not None:
+            self._recorder.commit_events(call, None, events)
 
     def cancelled(self, call: Call, reason: str) -> None:
         """Note that a running call is to end: whatever crashes, it will.
@@ -213,10 +257,8 @@ class Journalled:
         events, effects = self._firings.begun(call) if call.firing else ([], [])
         return call.progress, events, effects
 
-    @stops_on_damage
     def _add(self, call: Call, event: Event) -> None:
-        if self._owner.stopped is None and call.progress is not None:
-            self._recorder.commit_events(call, None, [event])
+        self.happened(call, [event])
 
     # After a crash.
 

@@ -56,6 +56,8 @@ class Replay:
         self._saved = saved
         self.result_bytes = 0
         """Of all results in the journal."""
+        self._ahead: Done | None = None
+        """What the method has heard before it was in the journal."""
         self.grown()
 
     def grown(self) -> None:
@@ -65,8 +67,9 @@ class Replay:
                 self._scheduled[event.step] = event
                 self._highest = max(self._highest, event.step)
             elif isinstance(event, Done):
-                self._done[event.step] = event
-                self.result_bytes += len(event.payload)
+                if event is not self._ahead:
+                    self._done[event.step] = event
+                    self.result_bytes += len(event.payload)
             elif isinstance(event, Saved):
                 self._saves += 1
             elif isinstance(event, Retried):
@@ -126,6 +129,9 @@ class Replay:
                 if event.step > self.asked:
                     return None
                 self._cursor += 1
+                if event is self._ahead:
+                    self._ahead = None
+                    continue
                 return event
             if isinstance(event, Cancelled | Received | Checkpoint):
                 if self.asked < self._passed_step or self._saved < self._passed_saves:
@@ -139,6 +145,18 @@ class Replay:
             self._cursor += 1
         return None
 
+    def hear_ahead(self, event: Done) -> bool:
+        """Take a result that the method is to hear before it is in the journal.
+
+        It is the next event there, whatever the method does when it has heard it. False: there is
+        something that it has not heard yet, or that is not in the journal yet.
+        """
+        if self._cursor < len(self.events) or self._ahead is not None:
+            return False
+        self._ahead = self._done[event.step] = event
+        self.result_bytes += len(event.payload)
+        return True
+
     @property
     def is_behind(self) -> bool:
         """Tell whether the journal has steps that this run has not asked for."""
@@ -146,6 +164,8 @@ class Replay:
 
     def left(self) -> Scheduled | None:
         """Return a step in the journal that this run, which is over, has not asked for."""
+        if self._highest <= self.asked:
+            return None
         later = [number for number in self._scheduled if number > self.asked]
         return self._scheduled[min(later)] if later else None
 

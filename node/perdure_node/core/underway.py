@@ -78,13 +78,16 @@ class Underway:
     def take(self, commit: Commit) -> Leaves | None:
         """Take over a commit. Returns what it leaves in the store beside images; None: nothing."""
         key = commit.key
-        self._take_outbox(commit.effects)
-        leaves = Leaves(0, ended=False) if commit.effects else None
+        leaves = None
+        if commit.effects:
+            self._take_outbox(commit.effects)
+            leaves = Leaves(0, ended=False)
         if key is None:
             return leaves
         if commit.progress is not None:
             replaced = self.progress.get(key)
-            self.progress[key] = commit.progress._replace(events=list(commit.events))
+            request, image, version, _ = commit.progress
+            self.progress[key] = Progress(request, image, version, list(commit.events))
             self._note(commit.events)
             return Leaves(0, ended=False, dropped=len(replaced.events) if replaced else 0)
         progress = self.progress.get(key)
@@ -136,7 +139,7 @@ class Underway:
 
     def _note(self, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, Scheduled) and event.kind == CALL:
+            if type(event) is Scheduled and event.kind == CALL:
                 self._given(event.data[0], event.data[1])
 
     def _given(self, partition: int, sequence: int) -> None:
@@ -147,7 +150,10 @@ class Underway:
 
 def _ends(commit: Commit, progress: Progress) -> bool:
     """Tell whether a commit is the end of the call in progress of its object."""
-    if len(commit.events) == 1 and isinstance(commit.events[0], Ended):
+    if len(commit.events) == 1 and type(commit.events[0]) is Ended:
         return True
-    session, sequence = progress.request[1:3]
-    return any(o.session == session and o.sequence == sequence for o in commit.outcomes)
+    for outcome in commit.outcomes:
+        request = progress.request
+        if outcome.sequence == request[2] and outcome.session == request[1]:
+            return True
+    return False

@@ -17,7 +17,7 @@ from perdure.service_context import service_context
 from perdure.workflows.metadata import StepMetadata, current_step
 from perdure.workflows.steps import StepFunction
 from perdure_node.core.events import Retrying
-from perdure_node.steps import Performer
+from perdure_node.performer import Performer
 
 if TYPE_CHECKING:
     from perdure_node.runs.run_steps import RunSteps

@@ -32,7 +32,7 @@ from perdure_node.core.run import Hear, Run, Wake
 from perdure_node.core.run_rows import CANCELLED, COMPLETED, FAILED, StartPayload
 from perdure_node.retries import failure_of
 from perdure_node.runs.turn import RunTurn
-from perdure_node.turn import Surroundings
+from perdure_node.surroundings import Surroundings
 
 __all__ = ["RunDriver"]
 

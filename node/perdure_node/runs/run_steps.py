@@ -28,10 +28,11 @@ from perdure_node.core.events import (
     Scheduled,
 )
 from perdure_node.core.run_journal import CLAIM, DISPOSE, HOOK, REPLY, claim_name
+from perdure_node.performer import Performer
 from perdure_node.runs.attempts import Attempts
 from perdure_node.runs.hook import RunHook
 from perdure_node.runs.shown import shown_arguments
-from perdure_node.steps import Performer, Steps
+from perdure_node.steps import Steps
 
 if TYPE_CHECKING:
     from perdure_node.runs.turn import RunTurn
@@ -122,6 +123,9 @@ class RunSteps(Steps):
             hook = self.hooks[token] = RunHook(self._turn, token)
         return hook
 
+    def _nothing_runs(self) -> bool:
+        return not self._turn.is_driven and super()._nothing_runs()
+
     @property
     def asked_count(self) -> int:
         """How many steps the run has asked for."""
@@ -156,7 +160,7 @@ class RunSteps(Steps):
             self._attempts.begin(step, function, data)
 
         self._check_same("step", function.name, args, lambda recorded: recorded)
-        future = self._ask("step", function.name, lambda: args, perform)
+        future = self._ask("step", function.name, args, perform)
         if not self._replay.is_done(self._replay.asked):
             # From now on, and not only once it is durable and begins.
             self._working.add(self._replay.asked)
@@ -274,7 +278,7 @@ class RunSteps(Steps):
             self._turn.rewind(step, 1)
             self._start(step, self._run_writing(step, name, function))
 
-        return self._ask("run", name, lambda: None, perform)
+        return self._ask("run", name, None, perform)
 
     async def _run_writing(self, step: int, name: str, function: Callable[[], Any]) -> StepResult:
         turn = self._turn

@@ -24,12 +24,12 @@ from perdure_node.core.partition import Partition
 from perdure_node.core.run import Run
 from perdure_node.core.run_journal import RunJournal
 from perdure_node.core.runs import Runs
-from perdure_node.driving import Driving
 from perdure_node.runs.loop import ForeignAwait, RunLoop
 from perdure_node.runs.run_steps import HOOK_TYPE, RunSteps
 from perdure_node.runs.stream_port import StreamPort
 from perdure_node.signals import CannotGoOn
-from perdure_node.turn import MethodTurn, Surroundings
+from perdure_node.surroundings import Surroundings
+from perdure_node.turn import MethodTurn
 
 if TYPE_CHECKING:
     from perdure_node.runs.driver import RunDriver
@@ -73,11 +73,6 @@ class RunTurn(MethodTurn):
     def runs(self) -> Runs:
         """The rules for the runs of its partition."""
         return self.partition.runs
-
-    @property
-    def driving(self) -> Driving:
-        """Where it is noted when code of the run runs."""
-        return self._node.driving
 
     @property
     def is_driven(self) -> bool:

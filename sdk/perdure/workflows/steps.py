@@ -6,11 +6,9 @@ used up. Whatever happens, the workflow gets one result.
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
 import functools
 import inspect
-import textwrap
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
@@ -21,6 +19,7 @@ from perdure.codec import decode
 from perdure.frames import Reply
 from perdure.methods import Method
 from perdure.schedules import due_at
+from perdure.waiting import may_wait
 from perdure.workflows.functions import check_name, method_of
 from perdure.workflows.turn import current_run
 
@@ -76,7 +75,9 @@ class StepFunction(Generic[_P, _R]):
         self.backoff_s = backoff_s
         self.timeout_s = timeout_s
         self.method: Method = method_of("step", name, function)
-        self.waits = timeout_s is not None or _may_wait(function)
+        self.waits = timeout_s is not None or (
+            inspect.iscoroutinefunction(function) and may_wait(function)
+        )
         """Whether it may have to wait for something."""
         self._label = f"{name}()"
         self.__signature__ = self.method.signature
@@ -206,23 +207,6 @@ def _seconds_until(when: dt.timedelta | dt.datetime | float) -> float:
         now_ms = time.time_ns() // 1_000_000
         return max(0, due_at(when, now_ms) - now_ms) / 1_000
     return max(0.0, when.total_seconds() if isinstance(when, dt.timedelta) else float(when))
-
-
-def _may_wait(function: Callable[..., Any]) -> bool:
-    """Tell whether an async function awaits anything: then it needs a task of its own."""
-    if not inspect.iscoroutinefunction(function):
-        return False
-    if hasattr(function, "__wrapped__"):
-        return True
-    try:
-        [definition] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return True  # Typed at a prompt, or written by a program.
-    waiting = (ast.Await, ast.AsyncFor, ast.AsyncWith)
-    return any(
-        isinstance(node, waiting) or (isinstance(node, ast.comprehension) and node.is_async)
-        for node in ast.walk(definition)
-    )
 
 
 def _value(reply: Reply) -> Any:
