@@ -64,7 +64,8 @@ def watched(
         if waits_for is _NOT_BEGUN:
             factory = loop.get_task_factory()
             if turn.is_alone:
-                loop.set_task_factory(functools.partial(_branch, turn, factory))
+                branch: Any = functools.partial(_branch, turn, factory)
+                loop.set_task_factory(branch)
             try:
                 waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
             except StopIteration as stop:
