@@ -89,13 +89,11 @@ def model_parts(model: Any) -> list[Any]:
     """
     cls = type(model)
     held = model.__dict__
-    for name in cls.model_fields:
-        if name not in held:
-            raise Unstorable(f"{cls.__qualname__} whose field {name!r} is not set")
-    fields = {name: held[name] for name in cls.model_fields}
-    for name in held.keys() - fields.keys():
-        if not isinstance(getattr(cls, name, None), functools.cached_property):
-            raise Unstorable(f"{cls.__qualname__} has no field {name!r} to store it in")
+    # Not `model_fields`, which takes as long as all the rest of this.
+    known = cls.__pydantic_fields__
+    if held.keys() != known.keys():
+        _check_held(cls, held, known)
+    fields = {name: held[name] for name in known}
     was_set = model.__pydantic_fields_set__
     extra, private = model.__pydantic_extra__, model.__pydantic_private__
     if was_set == fields.keys() and not extra and not private:
@@ -103,6 +101,15 @@ def model_parts(model: Any) -> list[Any]:
     # In the order of the fields, as sets have none.
     names = [name for name in (*fields, *(extra or {})) if name in was_set]
     return [fields, names, extra or {}, private or {}]
+
+
+def _check_held(cls: Any, held: dict[str, Any], known: dict[str, Any]) -> None:
+    for name in known:
+        if name not in held:
+            raise Unstorable(f"{cls.__qualname__} whose field {name!r} is not set")
+    for name in held.keys() - known.keys():
+        if not isinstance(getattr(cls, name, None), functools.cached_property):
+            raise Unstorable(f"{cls.__qualname__} has no field {name!r} to store it in")
 
 
 def assemble_model(cls: Any, name: str, parts: list[Any]) -> Any:
@@ -115,23 +122,16 @@ def assemble_model(cls: Any, name: str, parts: list[Any]) -> Any:
     fields, was_set, extra, private = parts if len(parts) == 4 else (*parts, [*parts[0]], {}, {})
     if not (type(was_set) is list and type(extra) is dict and type(private) is dict):
         raise BadPayload(f"{name} is stored as fields, names, extra fields and attributes")
-    left = dict(fields)
-    content: dict[str, Any] = {}
-    for field_name, field in cls.model_fields.items():
-        if field_name in left:
-            content[field_name] = left.pop(field_name)
-        elif field.is_required():
-            raise _missing(name, field_name)
-        else:
-            content[field_name] = field.get_default(
-                call_default_factory=True, validated_data=content
-            )
+    known = cls.__pydantic_fields__
+    if fields.keys() == known.keys():
+        content = {field_name: fields[field_name] for field_name in known}
+    else:
+        content = _completed(known, name, fields)
     takes_extra = cls.model_config.get("extra") == "allow"
-    for unexpected in (
-        *left,
-        *(() if takes_extra else extra),
-        *(private.keys() - cls.__private_attributes__.keys()),
-    ):
+    if not takes_extra:
+        for unexpected in extra:
+            raise _unexpected(name, unexpected)
+    for unexpected in private.keys() - cls.__private_attributes__.keys():
         raise _unexpected(name, unexpected)
     instance = cls.__new__(cls)
     instance.__setstate__(
@@ -143,6 +143,24 @@ def assemble_model(cls: Any, name: str, parts: list[Any]) -> Any:
         }
     )
     return instance
+
+
+def _completed(known: dict[str, Any], name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a model, with the defaults of those that are not stored."""
+    left = dict(fields)
+    content: dict[str, Any] = {}
+    for field_name, field in known.items():
+        if field_name in left:
+            content[field_name] = left.pop(field_name)
+        elif field.is_required():
+            raise _missing(name, field_name)
+        else:
+            content[field_name] = field.get_default(
+                call_default_factory=True, validated_data=content
+            )
+    for unexpected in left:
+        raise _unexpected(name, unexpected)
+    return content
 
 
 def parts_of(value: Any) -> dict[str, Any]:

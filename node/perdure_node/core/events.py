@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from perdure.ids import ObjectKey
 from perdure_node.core.firing import TimerChange, unpack_change
 
@@ -49,7 +51,14 @@ _WAITED_FOR: Final = frozenset((CALL, "read", "service", "run", "sleep", "step")
 """The kinds of steps that end later than they begin."""
 
 
-class Scheduled(NamedTuple):
+class _Recorded(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A base of what is recorded: an array of its fields.
+
+    Runs keep thousands of them, so the collector leaves them alone: they are in no cycles.
+    """
+
+
+class Scheduled(_Recorded, frozen=True):
     """The method has asked for a step. It may have been performed, any number of times."""
 
     step: int
@@ -63,7 +72,7 @@ class Scheduled(NamedTuple):
     tag: str = "s"
 
 
-class Done(NamedTuple):
+class Done(_Recorded, frozen=True):
     """A step has ended. Its result is given to the method when its turn comes."""
 
     step: int
@@ -72,33 +81,33 @@ class Done(NamedTuple):
     tag: str = "d"
 
 
-class Saved(NamedTuple):
+class Saved(_Recorded, frozen=True):
     """A `save()` is committed: a second run skips it."""
 
     tag: str = "v"
 
 
-class Cancelled(NamedTuple):
+class Cancelled(_Recorded, frozen=True):
     """Somebody wants the call to end. Delivered to the method like the result of a step."""
 
     reason: str
     tag: str = "c"
 
 
-class Parked(NamedTuple):
+class Parked(_Recorded, frozen=True):
     """The call does not go on, until an operator decides about it."""
 
     reason: str
     tag: str = "p"
 
 
-class Unparked(NamedTuple):
+class Unparked(_Recorded, frozen=True):
     """An operator has sent the call on its way again."""
 
     tag: str = "u"
 
 
-class Retried(NamedTuple):
+class Retried(_Recorded, frozen=True):
     """The method has raised and is run again, from the start image and with this journal."""
 
     forgotten: list[int]
@@ -106,7 +115,7 @@ class Retried(NamedTuple):
     tag: str = "r"
 
 
-class Fired(NamedTuple):
+class Fired(_Recorded, frozen=True):
     """The call is the firing of a timer, which was this before it fired."""
 
     timer: list[Any]
@@ -114,7 +123,7 @@ class Fired(NamedTuple):
     tag: str = "f"
 
 
-class Blamed(NamedTuple):
+class Blamed(_Recorded, frozen=True):
     """The process has died while it ran the method's code."""
 
     epoch: int
@@ -122,7 +131,7 @@ class Blamed(NamedTuple):
     tag: str = "b"
 
 
-class Received(NamedTuple):
+class Received(_Recorded, frozen=True):
     """A payload for a hook has come. Delivered to the run like the result of a step."""
 
     token: str
@@ -137,7 +146,7 @@ class Received(NamedTuple):
     tag: str = "h"
 
 
-class Answered(NamedTuple):
+class Answered(_Recorded, frozen=True):
     """The senders of some payloads have their answers, and no reply will follow."""
 
     payloads: list[int]
@@ -145,7 +154,7 @@ class Answered(NamedTuple):
     tag: str = "a"
 
 
-class Retrying(NamedTuple):
+class Retrying(_Recorded, frozen=True):
     """An attempt of a step has failed, and there will be another one."""
 
     step: int
@@ -158,7 +167,7 @@ class Retrying(NamedTuple):
     tag: str = "y"
 
 
-class Wrote(NamedTuple):
+class Wrote(_Recorded, frozen=True):
     """An attempt of a step has begun to write to a stream: its chunks are there from now on."""
 
     step: int
@@ -169,7 +178,7 @@ class Wrote(NamedTuple):
     tag: str = "w"
 
 
-class Checkpoint(NamedTuple):
+class Checkpoint(_Recorded, frozen=True):
     """The run goes on with other arguments, and without the events before this one."""
 
     generation: int
@@ -185,14 +194,14 @@ class Checkpoint(NamedTuple):
     tag: str = "k"
 
 
-class Patched(NamedTuple):
+class Patched(_Recorded, frozen=True):
     """The run takes a way that its code did not have at first."""
 
     name: str
     tag: str = "x"
 
 
-class Ended(NamedTuple):
+class Ended(_Recorded, frozen=True):
     """The call is over, and has no outcome that anybody could ask for."""
 
     tag: str = "e"

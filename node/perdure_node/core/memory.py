@@ -14,6 +14,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, cast
 
+import msgspec
+from msgspec.structs import force_setattr
+
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
 from perdure_node.core.batch import Batch, BatchBuilder, Images
@@ -52,8 +55,11 @@ class Keyed(NamedTuple):
     """The record that holds it; `UNRECORDED` while none does."""
 
 
-class _Entry(NamedTuple):
-    """What a record leaves in the store."""
+class _Entry(msgspec.Struct, frozen=True, gc=False):
+    """What a record leaves in the store.
+
+    There are thousands until the store has them, so the collector leaves them alone.
+    """
 
     record: int
     images: Images
@@ -267,9 +273,10 @@ class Memory:
         self._end_calls(outcomes, key, record)
         commit.outcomes.extend(outcomes)
         cast("list[Event]", commit.events).extend(events)
-        cast("list[Effect]", commit.effects).extend(effects)
         self.underway.extend(key, events, effects)
         if effects:
+            # Nearly always there are none: not a list that nobody fills.
+            force_setattr(commit, "effects", [*commit.effects, *effects])
             self._take_effects(effects, key, record)
 
     def _end_calls(self, outcomes: Sequence[Outcome], key: ObjectKey | None, record: int) -> bool:

@@ -121,7 +121,7 @@ class Recorder:
             self._memory.extend_run(opened, events, outcomes, effects, self.record)
             return
         self.commit_run_whole(
-            Commit(key, False, False, 1, {}, [*outcomes], None, [*events], [*effects])
+            Commit(key, False, False, 1, {}, [*outcomes], None, [*events], effects)
         )
 
     def commit_run_whole(self, commit: Commit) -> None:

@@ -6,7 +6,9 @@ Folded from the journal: event by event while the run is here, all at once after
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from msgspec.structs import astuple
 
 from perdure import codec
 from perdure.frames import unpack_reply
@@ -147,6 +149,10 @@ class RunJournal:
             if owner is not None:
                 self.conflicts[token] = owner
                 self.hooks.pop(token, None)
+
+    def rows_of(self, places: Sequence[int]) -> list[list[Any]]:
+        """Return the fields of the payloads at these places, from 1."""
+        return [list(astuple(self.received[place - 1])) for place in places]
 
     def holds(self, token: str, claim: str) -> bool:
         """Tell whether a claim of this run to a token lives."""

@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec.structs import astuple
+
 from perdure import codec
 from perdure.errors import BadPayload, Code
 from perdure.frames import AnswerFrame, Request, pack_reply
@@ -280,4 +282,4 @@ class RunQuestions:
 
 def _plain(event: Any) -> list[Any]:
     """Return the fields of an event as values that travel; entries of the outbox become lists."""
-    return [event.tag, *(list(f) if isinstance(f, tuple) else f for f in event[:-1])]
+    return [event.tag, *(list(f) if isinstance(f, tuple) else f for f in astuple(event)[:-1])]

@@ -338,7 +338,7 @@ class Runs:
             journal.generation + 1,
             [list(hook) for hook in journal.hooks.values()],
             sorted(journal.disposed),
-            [list(journal.received[place - 1]) for place in left],
+            journal.rows_of(left),
             journal.dropped + len(progress.events),
         )
         packed = codec.encode([arguments, None])

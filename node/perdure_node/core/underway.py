@@ -8,7 +8,8 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
@@ -27,7 +28,7 @@ from perdure_node.core.run_rows import WORKFLOW
 __all__ = ["Leaves", "Underway"]
 
 
-class Leaves(NamedTuple):
+class Leaves(msgspec.Struct, frozen=True, gc=False):
     """What `BatchBuilder.add` wants to know of a commit."""
 
     events: int

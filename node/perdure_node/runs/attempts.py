@@ -10,10 +10,10 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from perdure import codec, raised
-from perdure.context import StepResult
+from perdure.context import StepResult, current_turn
 from perdure.errors import Code
 from perdure.frames import pack_error
-from perdure.service_context import service_context
+from perdure.service_context import service_turn
 from perdure.workflows.metadata import StepMetadata, current_step
 from perdure.workflows.steps import StepFunction
 from perdure_node.core.events import Retrying
@@ -91,20 +91,20 @@ class Attempts:
     async def _run(
         self, function: StepFunction[..., Any], data: bytes, metadata: StepMetadata, port: Any
     ) -> Any:
-        """Run one attempt. Returns its result, and when to try again if that is an error."""
+        """Run one attempt, in a context of its own.
+
+        Returns:
+            Its result, and when to try again if that is an error.
+        """
         turn = self._steps.turn
         current_step.set((metadata, port))
+        # What it calls is no step of the run: that could not be found again.
+        key, number, loop = metadata.step_id, metadata.attempt, turn.rounds.loop
+        current_turn.set(
+            service_turn("step", function.name, key, number, turn.client, turn.chain, loop)
+        )
         try:
-            # What it calls is no step of the run: that could not be found again.
-            with service_context(
-                "step",
-                function.name,
-                key=metadata.step_id,
-                attempt=metadata.attempt,
-                client=turn.client,
-                chain=turn.chain,
-            ):
-                payload = codec.encode(await self._call(function, data))
+            payload = codec.encode(await self._call(function, data))
         except codec.NotEncodable as error:
             what = f"the result of the step {function.name}{error.path}"
             return StepResult(*pack_error(Code.RESULT_NOT_STORABLE, (what, error.problem))), None
