@@ -35,6 +35,14 @@ BUGS = [
         [f"{SESSIONS}::test_an_outcome_survives_applying_trimming_and_a_crash"],
     ),
     Bug(
+        "M4",
+        "Whoever opens a partition next does not know which calls have run.",
+        f"{CORE}/memory.py",
+        "            row = self._store.get(rows.session_key(session))\n",
+        "            row = None\n",
+        [f"{SESSIONS}::test_an_outcome_survives_applying_trimming_and_a_crash"],
+    ),
+    Bug(
         "M16",
         "A mailbox has no bound.",
         f"{CORE}/admission.py",
