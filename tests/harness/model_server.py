@@ -9,7 +9,8 @@ again when an answer has been sent whole. Its model says the same to the same co
     anything else          "answer N to: ...", where N counts what the user has said
 
     POST /v1/chat/completions   a request, streamed or not
-    POST /hold                  {"request": number, "chunks": after so many of its answer}
+    POST /hold                  {"request": number, "chunks": after so many of its answer}, or
+                                {"ahead": counted from now on, ...}; answers the number
     GET  /held                  answers whether that request is held, once it is or was released
     POST /release               lets it go
     GET  /ledger                all requests, in order
@@ -91,6 +92,17 @@ class ModelServer:
         """
         self._ask("POST", "/hold", json.dumps({"request": request, "chunks": chunks}).encode())
 
+    def hold_ahead(self, ahead: int, chunks: int) -> int:
+        """Have the answer to a request held that has not come yet; return its number.
+
+        Args:
+            ahead: Counts the requests from now on, from 1. The server counts: others come and
+                are answered while this is asked.
+            chunks: As for `hold`.
+        """
+        wanted = json.dumps({"ahead": ahead, "chunks": chunks}).encode()
+        return int(self._ask("POST", "/hold", wanted))
+
     def wait_until_held(self) -> bool:
         """Return once that request has come so far. False: it was released before."""
         return self._ask("GET", "/held") == b"true"
@@ -164,6 +176,24 @@ class _Server(ThreadingHTTPServer):
         with self.changed:
             asked["finished"] = True
             self._write(asked)
+
+    def hold(self, wanted: dict[str, int]) -> bytes:
+        """Hold that request when it comes, and let go what is held; answer its number."""
+        with self.changed:
+            request = wanted.get("request") or len(self.asked) + wanted["ahead"]
+            self._hold_instead((request, wanted["chunks"]))
+        return str(request).encode()
+
+    def release(self) -> bytes:
+        """Let go what is held; nothing to answer."""
+        with self.changed:
+            self._hold_instead(None)
+        return b""
+
+    def _hold_instead(self, to_hold: tuple[int, int] | None) -> None:
+        self.held = False
+        self.to_hold = to_hold
+        self.changed.notify_all()
 
     def maybe_hold(self, request: int, chunks: int, *, last: bool = False) -> None:
         """Hold an answer here if that was asked for; `last`: it has no more chunks."""
@@ -239,14 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/chat/completions":
             self._complete(json.loads(body))
         else:
-            with self.server.changed:
-                self.server.held = False
-                self.server.to_hold = None
-                if self.path == "/hold":
-                    wanted = json.loads(body)
-                    self.server.to_hold = (wanted["request"], wanted["chunks"])
-                self.server.changed.notify_all()
-            self._answer(b"")
+            hold = self.path == "/hold"
+            self._answer(self.server.hold(json.loads(body)) if hold else self.server.release())
 
     def _complete(self, body: dict[str, Any]) -> None:
         asked = self.server.ask(body)

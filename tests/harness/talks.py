@@ -74,8 +74,8 @@ class Strikes:
     def strike(self, act: Callable[[Talk], bool]) -> None:
         """Wait until some request is half answered, and act; True: that has cut it off."""
         server = self._server
-        request = len(server.ledger()) + self._chance.randrange(1, len(self._talks))
-        server.hold(request, chunks=self._chance.randrange(CHUNKS_MAX))
+        ahead = self._chance.randrange(1, len(self._talks))
+        request = server.hold_ahead(ahead, chunks=self._chance.randrange(CHUNKS_MAX))
         assert server.wait_until_held()
         held = json.dumps(server.ledger()[request - 1]["conversation"])
         talk = next((talk for talk in self._talks if held in talk.requests), None)
