@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.commands import COUNTERS, perdure, printed, refused, wait_for_end
-from harness.processes import Cluster, free_port, running_cluster
+from harness.commands import COUNTERS, perdure, printed, refused
+from harness.processes import READY_S, Cluster, free_port, running_cluster, wait_for_end
 
 pytestmark = pytest.mark.cluster
 
@@ -56,7 +56,7 @@ def test_a_signal_to_the_whole_group_stops_all_cleanly(
         # As the terminal does at Ctrl-C.
         os.killpg(supervisor.pid, number)
 
-        assert supervisor.wait(30) == 0
+        assert supervisor.wait(READY_S) == 0
         wait_for_end(pids)
         assert "Traceback" not in cluster.output()
         assert "killed" not in cluster.output()
@@ -107,6 +107,20 @@ def test_a_node_that_is_killed_comes_back_on_its_port_with_its_data(
         cluster.wait_until_served()
         assert cluster.node_addresses() == before
         assert "was ended by SIGKILL; starts again" in cluster.output()
+        assert cluster.stop() == 0
+
+
+def test_nobody_else_is_given_the_port_of_a_node_that_is_dead(app: Path, tmp_path: Path) -> None:
+    with running_cluster(app, tmp_path / "data", nodes=2) as cluster:
+        address = next(iter(cluster.node_addresses().values()))
+        host, _, port = address.rpartition(":")
+
+        with cluster.without_node(address), socket.socket() as other:
+            with pytest.raises(OSError, match="in use"):
+                other.bind((host, int(port)))
+            with pytest.raises(ConnectionRefusedError):
+                other.connect((host, int(port)))
+
         assert cluster.stop() == 0
 
 
@@ -180,14 +194,14 @@ class Host:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(READY_S)
 
     def log(self) -> str:
         return self._log.read_text()
 
 
 def wait_until_served(folder: Path, hosts: list[Host]) -> None:
-    give_up_s = time.monotonic() + 60
+    give_up_s = time.monotonic() + READY_S
     while perdure("status", cwd=folder).returncode:
         assert time.monotonic() < give_up_s, [host.log() for host in hosts]
         for host in hosts:
@@ -225,13 +239,13 @@ activations_max = 100
 
         again = Host(tmp_path, "node", "--name", "n1", "--init")
         hosts.append(again)
-        assert again.process.wait(30) == 78
+        assert again.process.wait(READY_S) == 78
         assert "start without --init" in again.log()
 
         shutil.rmtree(tmp_path / "data" / "n2")
         lost = Host(tmp_path, "node", "--name", "n2")
         hosts.append(lost)
-        assert lost.process.wait(30) == 78
+        assert lost.process.wait(READY_S) == 78
         assert "n2 is not there: if this node had data there, restore it" in lost.log()
         assert "there is no node 'n9'" in refused("node", "--name", "n9", cwd=tmp_path)
     finally:

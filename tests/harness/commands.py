@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from harness.processes import READY_S
 
 COUNTERS = """
 from perdure import DurableObject, durable
@@ -59,7 +60,7 @@ def perdure(
         text=True,
         cwd=cwd,
         env=environment,
-        timeout=90,
+        timeout=READY_S,
     )
 
 
@@ -77,16 +78,3 @@ def refused(*words: str, address: str | None = None, cwd: Path | None = None) ->
     assert done.stderr.startswith("perdure: ")
     assert done.stderr.count("\n") == 1
     return done.stderr.removeprefix("perdure: ").rstrip()
-
-
-def wait_for_end(pids: list[int]) -> None:
-    """Return once none of these processes lives; they need not be our children."""
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            assert select.select([descriptor], [], [], 30)[0], f"process {pid} lives on"
-        finally:
-            os.close(descriptor)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,20 +20,41 @@ import grpc
 from perdure.ids import ObjectKey, partition_of
 from perdure.wire.v1 import cluster_pb2, cluster_pb2_grpc
 
-READY_S = 60.0
+READY_S = 300.0
+"""Nothing that works takes so long, on a machine however slow and busy."""
 
 SETTINGS = {"PERDURE_RESTART_WAIT_MAX": "0.2"}
 """Tests kill on purpose what works, again and again: there is nothing to wait for."""
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, and that no one else is given by chance.
+
+    It is kept until this process ends: a server may die and come back to it. Whoever is told it
+    can listen there, because servers reuse addresses and this socket does not listen.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    port = int(keeper.getsockname()[1])
+    keeper.detach()
+    return port
 
 
-def describe(address: str, timeout_s: float = 5.0) -> cluster_pb2.Description:
+def wait_for_end(pids: list[int]) -> None:
+    """Return once none of these processes lives; they need not be our children."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            assert select.select([descriptor], [], [], READY_S)[0], f"process {pid} lives on"
+        finally:
+            os.close(descriptor)
+
+
+def describe(address: str, timeout_s: float = READY_S) -> cluster_pb2.Description:
     """Ask a router or a node what it knows."""
     with grpc.insecure_channel(address) as channel:
         stub = cluster_pb2_grpc.ClusterStub(channel)
@@ -79,29 +103,33 @@ class Cluster:
                 env={**os.environ, **self._settings},
                 start_new_session=True,
             )
-        self._described = None
         self.wait_until_served()
         # Until the supervisor has seen it too, it takes deaths for starts that fail.
-        while b"PERDURE_ADDRESS=" not in self._log.read_bytes()[self._log_start_bytes :]:
-            self._check_that_it_lives()
+        self._wait_until("the supervisor has seen nothing", self._has_said_so)
 
     def wait_until_served(self) -> None:
         """Return once every partition is served."""
-        give_up = time.monotonic() + READY_S
-        while time.monotonic() < give_up:
-            description = self._describe_or_none()
-            if description is not None:
-                served = served_partitions(description)
-                if len(served) == description.partition_count > 0:
-                    return
-            self._check_that_it_lives()
-        raise AssertionError(f"not served after {READY_S} s:\n{self.output()}")
+        self._wait_until("not served", self._is_served)
 
-    def _describe_or_none(self) -> cluster_pb2.Description | None:
+    def wait_until_printed(self, text: str) -> None:
+        """Return once a process has printed this: it comes by way of the supervisor."""
+        self._wait_until(f"{text!r} is not printed", lambda: text in self.output())
+
+    def _wait_until(self, what: str, condition: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + READY_S
+        while not condition():
+            assert time.monotonic() < give_up, f"{what} after {READY_S} s:\n{self.output()}"
+            self._check_that_it_lives()
+
+    def _is_served(self) -> bool:
         try:
-            return describe(self.address, timeout_s=1.0)
+            description = describe(self.address, timeout_s=5.0)
         except grpc.RpcError:
-            return None
+            return False
+        if not len(served_partitions(description)) == description.partition_count > 0:
+            return False
+        self._described = description
+        return True
 
     def _check_that_it_lives(self) -> None:
         assert self._supervisor is not None
@@ -110,6 +138,9 @@ class Cluster:
         except subprocess.TimeoutExpired:
             return
         raise AssertionError(f"perdure up has ended:\n{self.output()}")
+
+    def _has_said_so(self) -> bool:
+        return b"PERDURE_ADDRESS=" in self._log.read_bytes()[self._log_start_bytes :]
 
     def output(self) -> str:
         """Return the end of what all the processes have printed."""
@@ -136,36 +167,46 @@ class Cluster:
         return next(a for a in self.node_addresses().values() if a != owner)
 
     def _placement(self) -> cluster_pb2.Description:
-        # It does not change while the same supervisor runs.
-        if self._described is None:
-            self._described = describe(self.address)
+        # It does not change while the same supervisor runs. Asked now, a busy node is left out.
+        assert self._described is not None
         return self._described
 
     def pids(self, module: str) -> list[int]:
         """Return the living processes of one kind: `perdure_node` or `perdure_router`."""
+        return [child for child in self._children() if module in _command(child)]
+
+    def _children(self) -> list[int]:
         assert self._supervisor is not None
         pid = self._supervisor.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children if module in _command(int(child))]
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
     def kill(
         self, module: str, *, only: int | None = None, by: signal.Signals = signal.SIGKILL
     ) -> list[int]:
-        """Signal all processes of one kind, or only one of them by its index."""
+        """Signal all processes of one kind, or only one of them by its index.
+
+        By SIGKILL they have ended when this returns, and are started again by themselves.
+        """
         pids = self.pids(module)
         chosen = pids if only is None or not pids else [pids[only % len(pids)]]
-        for pid in chosen:
-            _kill(pid, by)
+        _signal(chosen, by)
         return chosen
 
     def pid_of_node(self, address: str) -> int:
-        """Return the process of the node that listens there."""
-        (pid,) = [pid for pid in self.pids("perdure_node") if _listens_at(pid, address)]
+        """Return the process of the node that listens there, once there is one."""
+        found: list[int] = []
+
+        def is_found() -> bool:
+            found[:] = [pid for pid in self.pids("perdure_node") if _listens_at(pid, address)]
+            return bool(found)
+
+        self._wait_until(f"no node at {address}", is_found)
+        (pid,) = found
         return pid
 
     def kill_node(self, address: str) -> None:
         """Kill -9 the node that listens there. It is started again by itself."""
-        _kill(self.pid_of_node(address))
+        _signal([self.pid_of_node(address)])
 
     @contextmanager
     def without_node(self, address: str) -> Iterator[None]:
@@ -186,17 +227,20 @@ class Cluster:
         # A stopped supervisor starts nothing again.
         self._supervisor.send_signal(signal.SIGSTOP)
         try:
-            _kill(pid)
+            _signal([pid])
             yield
         finally:
             self._supervisor.send_signal(signal.SIGCONT)
         self.wait_until_served()
 
     def kill_all(self) -> None:
-        """Kill -9 the whole process group."""
+        """Kill -9 the whole process group, and wait for its end."""
         assert self._supervisor is not None
+        servers = self._children()
         os.killpg(self._supervisor.pid, signal.SIGKILL)
         self._supervisor.wait()
+        # Until then they hold their ports and data.
+        wait_for_end(servers)
         self._supervisor = None
 
     def restart_after_kill(self) -> None:
@@ -209,7 +253,7 @@ class Cluster:
         assert self._supervisor is not None
         self._supervisor.send_signal(signal.SIGTERM)
         try:
-            return self._supervisor.wait(timeout=30)
+            return self._supervisor.wait(timeout=READY_S)
         finally:
             self._supervisor = None
 
@@ -243,17 +287,18 @@ def rss_bytes(pid: int) -> int:
 def _command(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-    except FileNotFoundError:
-        return []
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # It has ended; of one that nobody has waited for, nothing is left to read.
 
 
 def _listens_at(pid: int, address: str) -> bool:
-    command = _command(pid)
-    return command[command.index("--listen") + 1] == address
+    return ("--listen", address) in itertools.pairwise(_command(pid))
 
 
-def _kill(pid: int, by: signal.Signals = signal.SIGKILL) -> None:
-    try:
-        os.kill(pid, by)
-    except ProcessLookupError:
-        return  # It has ended by itself in the meantime.
+def _signal(pids: list[int], by: signal.Signals = signal.SIGKILL) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # It may have ended by itself.
+            os.kill(pid, by)
+    if by is signal.SIGKILL:
+        # Until then it is there for whoever looks, and its port for whoever connects.
+        wait_for_end(pids)

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 
 from perdure.cli.connection import Connection, RequestFailed
 from perdure.cli.failure import CommandFailed
+from perdure.cli.held_ports import HeldPorts
 from perdure.cli.plan import open_plan
 from perdure.cli.printing import served_partitions
-from perdure.cli.servers import free_addresses
 from perdure.cli.supervisor import Supervisor
 from perdure.cli.up import cluster_programs
 from perdure.config import Config
@@ -98,9 +98,10 @@ async def own_cluster(
         CommandFailed: It does not start.
     """
     lock = DirectoryLock(folder, make=True)
+    ports = HeldPorts()
     try:
         plan = open_plan(folder, nodes, config.partitions)
-        [address, *listen] = free_addresses(1 + nodes)
+        [address, *listen] = ports.find(1 + nodes)
         addresses = dict(zip(plan.nodes, listen, strict=True))
         groups = cluster_programs(config, app, folder, plan, address, addresses)
         if not router:
@@ -121,6 +122,7 @@ async def own_cluster(
             await asyncio.wait([running])
             supervisor.kill()
     finally:
+        ports.close()
         lock.close()
 
 

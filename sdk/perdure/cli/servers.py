@@ -7,7 +7,6 @@ this package, not the other way round.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ __all__ = [
     "NodeProcess",
     "RouterProcess",
     "become",
-    "free_addresses",
-    "is_free",
     "node_command",
     "node_of",
     "router_command",
@@ -145,32 +142,6 @@ def server_environment() -> dict[str, str]:
     # What an app prints is to be seen when it is printed.
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
-
-
-def free_addresses(count: int) -> list[str]:
-    """Return addresses on this machine where nobody listens now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-def is_free(address: str) -> bool:
-    """Tell whether a server could listen at an address of this machine."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        # Else the closed connections of an earlier server would count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-            probe.listen()
-        except OSError:
-            return False
-    return True
 
 
 def _python(module: str) -> list[str]:

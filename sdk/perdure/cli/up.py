@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from perdure.cli.child import Program
 from perdure.cli.failure import CommandFailed
+from perdure.cli.held_ports import HeldPorts
 from perdure.cli.plan import ClusterPlan, open_plan
 from perdure.cli.servers import (
     NodeProcess,
     RouterProcess,
-    free_addresses,
-    is_free,
     node_command,
     router_command,
     server_environment,
@@ -51,16 +50,18 @@ def run_cluster(config: Config, node_count: int | None, port: int) -> int:
     directory = (config.data or DATA_DIRECTORY).absolute()
     address = f"127.0.0.1:{port}"
     lock = DirectoryLock(directory, make=True)
+    ports = HeldPorts()
     try:
         plan = open_plan(directory, node_count, config.partitions)
-        if not is_free(address):
+        if not ports.keep(address):
             raise CommandFailed(
                 f"the port {port} is in use: stop what listens there, or give another --port"
             )
-        nodes = dict(zip(plan.nodes, free_addresses(len(plan.nodes)), strict=True))
+        nodes = dict(zip(plan.nodes, ports.find(len(plan.nodes)), strict=True))
         groups = cluster_programs(config, config.app, directory, plan, address, nodes)
         return asyncio.run(_run(groups, address))
     finally:
+        ports.close()
         lock.close()
 
 
