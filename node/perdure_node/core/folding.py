@@ -12,7 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from perdure.ids import ObjectKey
@@ -59,31 +59,28 @@ def replay_all(memory: Memory, first: int, bodies: Sequence[bytes | None]) -> No
         bodies: Of it and of those that follow it. None: an owner's claim.
     """
     fold = _Fold(memory.progress)
+    takes = fold.takes
     latest_ms = size = 0
     record = first - 1
-    for time_ms, commits in unpack_records(bodies):
+    for body, (time_ms, commits) in zip(bodies, unpack_records(bodies), strict=True):
         record += 1
-        body = bodies[record - first]
         bytes = len(body) if body is not None else 0
-        folded = 0
-        for commit in commits:
-            if not fold.takes(commit):
+        for at, commit in enumerate(commits):
+            if not takes(commit):
+                memory.replay(record, latest_ms, fold.take(), size)
+                memory.replay(record, time_ms, with_types(commits[at:]), bytes)
+                size = 0
                 break
-            folded += 1
-        if folded == len(commits):
+        else:
             size += bytes
             latest_ms = max(latest_ms, time_ms)
-            continue
-        memory.replay(record, latest_ms, fold.take(), size)
-        memory.replay(record, time_ms, with_types(commits[folded:]), bytes)
-        size = 0
     memory.replay(record, latest_ms, fold.take(), size)
 
 
 class _Fold:
     """Commits that are folded."""
 
-    def __init__(self, underway: Container[ObjectKey]) -> None:
+    def __init__(self, underway: Mapping[ObjectKey, object]) -> None:
         """Begin with none.
 
         Args:
@@ -102,7 +99,7 @@ class _Fold:
             return False
         outcomes = commit.outcomes
         if key is not None:
-            if key in self._underway:
+            if self._underway and key in self._underway:
                 return False
             for outcome in outcomes:
                 if outcome.key is not None:

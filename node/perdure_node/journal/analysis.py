@@ -176,9 +176,11 @@ def judge(scans: Sequence[Scan], mark: Mark | None) -> Verdict:
     for index, group in groups:
         if not group.intact:
             damage.append(f"group {group.number} in segment {scans[index].number} is damaged")
-        for partition, last in group.lasts:
+        # Later groups have later records.
+        segment_lasts[index].update(group.lasts)
+    for of_segment in segment_lasts:
+        for partition, last in of_segment.items():
             lasts[partition] = max(last, lasts.get(partition, 0))
-            segment_lasts[index][partition] = last
 
     missing = _missing(groups, scans, proven)
     if mark is None and scans and scans[0].first_group is None and groups:
