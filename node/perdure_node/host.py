@@ -46,7 +46,8 @@ def open_store(path: Path, resources: StoreResources, *, new: bool) -> Store:
     Raises:
         StoreDamaged: It is missing, or cannot be opened.
     """
-    if new and not path.exists():
+    # A directory without it was left by a process that died before it had made the store.
+    if new and not (path / "CURRENT").exists():
         return Store.create(path, resources)
     return Store.open(path, resources)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
-from perdure.errors import DataLoss, NotOwner
+from perdure.errors import DataLoss, DiskFull, NotOwner
 from perdure_node.catalog import Types
 from perdure_node.clock import Clock
 from perdure_node.core.blames import Driven
@@ -14,12 +17,17 @@ from perdure_node.core.residents import Residents
 from perdure_node.host import Damaged, Host, open_store
 from perdure_node.identity import NEW, OPEN, Identity
 from perdure_node.journal.node_journal import NodeJournal
+from perdure_node.journal.segments import is_full
 from perdure_node.settings import NodeSettings
 from perdure_node.store import Store, StoreDamaged, StoreFull, StoreResources
 
 __all__ = ["Hosts"]
 
 _log = logging.getLogger("perdure.node")
+
+_NEW_STORE_BYTES: Final = 1 << 20
+"""What has to be free before a store is made. It takes a tenth of that, but an attempt that fails
+leaves files behind: one after the other, they would take whatever room comes."""
 
 
 class Hosts:
@@ -56,6 +64,8 @@ class Hosts:
         self._draining = False
         self._paused = False
         self._room = True
+        self._lacks_room = False
+        """There was none to open a partition, and that was said."""
         (settings.data / "partitions").mkdir(mode=0o700, exist_ok=True)
 
     def __iter__(self) -> Iterator[Host]:
@@ -67,6 +77,7 @@ class Hosts:
         Raises:
             NotOwner: It is not this node's.
             DataLoss: It is damaged.
+            DiskFull: There is no room for what it takes to open it.
         """
         host = self._open.get(number)
         if host is not None:
@@ -74,14 +85,23 @@ class Hosts:
         if number not in self.states:
             raise NotOwner(number, self.epoch)
         if number not in self.damaged:
-            host = self._open_one(number)
+            try:
+                host = self._open_one(number)
+            except (StoreFull, OSError) as error:
+                if isinstance(error, OSError) and not is_full(error):
+                    raise
+                if not self._lacks_room:
+                    self._lacks_room = True
+                    _log.warning("there is no room to open partition %d: %s", number, error)
+                raise DiskFull(1.0) from error
+            self._lacks_room = False
             if host is not None:
                 return host
         raise DataLoss(number, self.damaged[number])
 
-    def is_open(self, number: int) -> bool:
-        """Tell whether calls for a partition are served without opening it first."""
-        return number in self._open
+    def is_served(self, number: int) -> bool:
+        """Tell whether calls for a partition are served: it is open, or has nothing to read."""
+        return number in self._open or self.states[number] == NEW
 
     @property
     def unopened(self) -> list[int]:
@@ -98,14 +118,13 @@ class Hosts:
         """Return the partition that an object's memory belongs to."""
         return next(host for host in self if host.partition.memory is memory)
 
-    def open_all(self) -> None:
-        """Open every partition. Damaged ones are noted, and stay closed."""
-        new = [number for number, state in self.states.items() if state == NEW]
-        stores = {n: open_store(self.path(n), self._resources, new=True) for n in new}
-        self._identity.mark_open(new)
-        self.states.update(dict.fromkeys(new, OPEN))
-        for number in sorted(self.states):
-            self._open_one(number, stores.get(number))
+    def open_known(self) -> None:
+        """Open every partition that has data. Damaged ones are noted, and stay closed.
+
+        The others get a store when they are called for the first time: it takes a dozen syncs.
+        """
+        for number in sorted(self.unopened):
+            self._open_one(number)
 
     def open_store_again(self, number: int) -> Store:
         """Open the store of a partition that has just been closed."""
@@ -156,27 +175,11 @@ class Hosts:
         """Return an error's text without the machine's paths."""
         return str(error).replace(f"{self._settings.data}/", "")
 
-    def _open_one(self, number: int, store: Store | None = None) -> Host | None:
+    def _open_one(self, number: int) -> Host | None:
         try:
-            if store is None:
-                new = self.states[number] == NEW
-                store = open_store(self.path(number), self._resources, new=new)
-                if new:
-                    self._identity.mark_open([number])
-                    self.states[number] = OPEN
-            host = Host(
-                number,
-                self.epoch,
-                store,
-                self._journal.log(number, after=store.applied),
-                catalog=self._types,
-                residents=self._residents,
-                limits=self._settings.limits,
-                clock=self._clock,
-                server=self._settings.name,
-                on_work=self._on_work,
-                on_durable=self._on_durable,
-            )
+            with contextlib.ExitStack() as undo:
+                host = self._made(number, undo)
+                undo.pop_all()
         except Damaged as error:
             self.damaged[number] = self._for_callers(error)
             _log.error("partition %d is damaged and stays closed: %s", number, error)
@@ -193,3 +196,36 @@ class Hosts:
         self._on_open(host)
         self._on_work(host)
         return host
+
+    def _made(self, number: int, undo: contextlib.ExitStack) -> Host:
+        new = self.states[number] == NEW
+        if new and not self._has_room():
+            raise StoreFull(f"a new store takes {_NEW_STORE_BYTES >> 20} MB")
+        store = open_store(self.path(number), self._resources, new=new)
+        undo.callback(_let_go, store)
+        if new:
+            self._identity.mark_open([number])
+            self.states[number] = OPEN
+        return Host(
+            number,
+            self.epoch,
+            store,
+            self._journal.log(number, after=store.applied),
+            catalog=self._types,
+            residents=self._residents,
+            limits=self._settings.limits,
+            clock=self._clock,
+            server=self._settings.name,
+            on_work=self._on_work,
+            on_durable=self._on_durable,
+        )
+
+    def _has_room(self) -> bool:
+        disk = os.statvfs(self._settings.data)
+        return disk.f_bavail * disk.f_frsize >= _NEW_STORE_BYTES
+
+
+def _let_go(store: Store) -> None:
+    """Close a store that is not served, so that it can be opened again."""
+    with contextlib.suppress(StoreFull, StoreDamaged):
+        store.close()

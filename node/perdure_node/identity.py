@@ -111,8 +111,14 @@ class Identity:
         assert marked.keys() <= self._partitions.keys()
         if marked.items() <= self._partitions.items():
             return
+        before = dict(self._partitions)
         self._partitions |= marked
-        self._write()
+        try:
+            self._write()
+        except BaseException:
+            # The next one who says so has to write it.
+            self._partitions = before
+            raise
 
     def rise_above(self, epoch: int) -> None:
         """Make the epoch durably higher than one that the directory's journal tells of.

@@ -19,6 +19,7 @@ from perdure.errors import (
     Code,
     ConfigError,
     DataLoss,
+    DiskFull,
     NotOwner,
     OutcomeUnknown,
     PerdureError,
@@ -161,7 +162,7 @@ class Node:
             driving = self._driving = Driving.open(settings.data, identity.epoch)
             self._hosts.driven = driving.last
             if not settings.lazy:
-                self._hosts.open_all()
+                self._hosts.open_known()
             undo.pop_all()
         self.client = Client(LocalTransport(self, self._elsewhere()))
         self._services = Services(settings.services, self.client, clock=self._clock)
@@ -185,7 +186,7 @@ class Node:
 
     async def _blame(self, driven: Driven) -> None:
         """Make durable which call the last process has died with, before anything runs again."""
-        with contextlib.suppress(NotOwner, DataLoss):
+        with contextlib.suppress(NotOwner, DataLoss, DiskFull):
             host = self._hosts.find(driven.partition)
             id = CallId(driven.session, driven.partition, driven.sequence)
             _log.warning("the process before this one has ended while call %s ran", id)

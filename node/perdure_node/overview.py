@@ -90,7 +90,7 @@ class Overview:
     def _state(self, number: int) -> str:
         if self._hosts.is_damaged(number):
             return "damaged"
-        return "serving" if self._hosts.is_open(number) or self._settings.lazy else "opening"
+        return "serving" if self._hosts.is_served(number) or self._settings.lazy else "opening"
 
     def fill(
         self,

@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from perdure.errors import DataLoss
+from perdure.errors import DataLoss, DiskFull
 from perdure_node.clock import Clock
 from perdure_node.core.events import OutboxEntry
 from perdure_node.core.partition import Partition
@@ -137,7 +137,7 @@ class Upkeep:
             # Short programs do without: they end sooner.
             await asyncio.sleep(_OPEN_REST_S)
         for number in self._hosts.unopened:
-            with contextlib.suppress(DataLoss, StoreFull):
+            with contextlib.suppress(DataLoss, DiskFull):
                 self._hosts.find(number)
             await asyncio.sleep(0)
 
@@ -174,7 +174,7 @@ class Upkeep:
         there_is_room = True
         for number in self._journal.unopened:
             # Nobody has called it since the start, but the journal is kept for it.
-            with contextlib.suppress(DataLoss):
+            with contextlib.suppress(DataLoss, DiskFull):
                 self._hosts.find(number)
                 await asyncio.sleep(0)
         for host in self._hosts:

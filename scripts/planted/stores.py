@@ -106,8 +106,8 @@ BUGS = [
         "store-made",
         "A store that is lost is made anew, and passes for an empty partition.",
         f"{NODE}/host.py",
-        "    if new and not path.exists():",
-        "    if not path.exists():",
+        "    if new and not (path / ",
+        "    if not (path / ",
         [f"{SLOW_DISK}::test_a_missing_store_stops_its_partition_alone"],
     ),
 ]

@@ -142,6 +142,26 @@ async def test_a_missing_store_stops_its_partition_alone(tmp_path: Path) -> None
 
 
 @on_loop
+async def test_a_partition_gets_its_store_when_it_is_called_for_the_first_time(
+    tmp_path: Path,
+) -> None:
+    partition = partition_of(ObjectKey("Tally", "x"), 4)
+    async with running(settings(tmp_path)) as (node, caller):
+        description = await node.describe()
+        assert [p.state for p in description.nodes[0].partitions] == ["serving"] * 4
+        assert list((tmp_path / "partitions").iterdir()) == []
+        # So far came a process before this one, which then died.
+        (tmp_path / "partitions" / str(partition)).mkdir()
+
+        await caller.create("Tally")
+        assert await caller.call("Tally", "add") == 1
+
+    async with running(settings(tmp_path)) as (_, caller):
+        assert await caller.call("Tally", "add") == 2
+    assert [path.name for path in (tmp_path / "partitions").iterdir()] == [str(partition)]
+
+
+@on_loop
 async def test_an_empty_directory_is_not_served_in_place_of_lost_data(tmp_path: Path) -> None:
     data = tmp_path / "n1"
     async with running(settings(data)) as (_, caller):

@@ -76,8 +76,11 @@ async def test_a_node_refuses_calls_and_reads_of_partitions_that_are_not_its_own
             assert ask(node, key, Kind.CALL, "add") == refused
             with pytest.raises(NotOwner):
                 await node.list(partition, TYPE, "", "", 10)
+        own = [key for key in keys if partition_of(key, 16) in node.owned]
+        for key in own:
+            ask(node, key, Kind.EXISTS)
         stores = {int(path.name) for path in (tmp_path / "partitions").iterdir()}
-        assert stores == set(node.welcome().owned)
+        assert stores == {partition_of(key, 16) for key in own}
 
 
 @on_loop
