@@ -34,7 +34,7 @@ _POSITIONAL: Final = (
 )
 _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _ARGUMENT: Final = re.compile(r"\[0\]\[(\d+)\](.*)|\[1\]\['(\w+)'\](.*)", re.DOTALL)
-_UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(\w+)'")
+_UNEXPECTED: Final = re.compile(r".*unexpected keyword argument '(\w+)'")
 _CONTEXT_NAME: Final = re.compile(r"(?:\w+\s*\.\s*)*DurableContext")
 _OPTIONAL: Final = re.compile(r"(?:\w+\s*\.\s*)*(?:Optional|Union)\s*\[(.*)\]", re.DOTALL)
 _MUTABLE: Final = (list, dict, set, bytearray, collections.deque)
@@ -201,10 +201,11 @@ class Method:
     def bad_arguments(self, error: TypeError) -> BadArguments:
         """Return what to raise for arguments that do not fit: Python's words, and a hint."""
         text = str(error)
-        match = _UNEXPECTED.search(text)
-        if match and "Did you mean" not in text:
+        match = _UNEXPECTED.match(text)
+        if match:
             names = [p.name for p in self.signature.parameters.values() if p.kind in _BY_NAME]
-            text += did_you_mean(match[1], names)
+            # Python has a guess of its own from 3.13 on, in other words than all our hints.
+            text = match[0] + did_you_mean(match[1], names)
         return BadArguments(text)
 
     def _bad_argument(self, error: NotEncodable) -> BadArguments:
