@@ -14,9 +14,10 @@ from typing import Any
 
 import grpc
 import pytest
+from harness.app import until_entered
 from harness.bad_inputs import EXHAUSTED, MIB, TABLE, bomb, nested
-from harness.processes import Cluster, rss_bytes, running_cluster
-from harness.raw import GET, GET_OR_CREATE, RawClient, refused, request
+from harness.processes import READY_S, Cluster, rss_bytes, running_cluster
+from harness.raw import GET, GET_OR_CREATE, RawClient, refused, request, told
 
 pytestmark = pytest.mark.cluster
 
@@ -160,13 +161,13 @@ def test_a_call_whose_deadline_passes_while_it_waits_does_not_run(
     door = tmp_path / "door"
     server.client.ask("Gate", gate, operation=GET_OR_CREATE)
     inside = server.client.stub.Call.future(request("Gate", gate, "wait_for", [str(door)]))
+    until_entered(door)
 
-    with pytest.raises(grpc.RpcError) as caught:
-        server.client.ask("Gate", gate, "pass_by", timeout_s=0.3)
+    how = told(server.client, "Gate", gate, "pass_by", timeout_s=0.3)
     door.touch()
 
-    assert refused(caught.value).status == "DEADLINE_EXCEEDED"
-    assert json.loads(inside.result(timeout=30).result.data) == 1
+    assert how.status == "DEADLINE_EXCEEDED"
+    assert json.loads(inside.result(timeout=READY_S).result.data) == 1
     assert server.client.ask("Gate", gate, "pass_by") == 2
     server.client.channel.close()
 
@@ -201,6 +202,7 @@ def test_a_full_mailbox_refuses_at_once_and_says_when_to_try_again(
     with RawClient(address) as client:
         client.ask("Gate", gate, operation=GET_OR_CREATE)
         inside = client.stub.Call.future(request("Gate", gate, "wait_for", [str(door)]))
+        until_entered(door)
         waiting = [
             client.stub.Call.future(request("Gate", gate, "pass_by"))
             for _ in range(3 * MAILBOX_CALLS_MAX)
@@ -223,7 +225,7 @@ def done_first(calls: list[Any]) -> Iterator[Any]:
     for call in calls:
         call.add_done_callback(ended.put)
     for _ in calls:
-        yield ended.get(timeout=30)
+        yield ended.get(timeout=READY_S)
 
 
 @pytest.mark.parametrize("kind", ["perdure_router", "perdure_node"])

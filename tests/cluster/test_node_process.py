@@ -13,7 +13,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from harness.processes import describe, free_port
+from harness.app import until_entered
+from harness.processes import READY_S, describe, free_port
 from harness.raw import GET_OR_CREATE, RawClient, request
 
 pytestmark = pytest.mark.cluster
@@ -65,7 +66,7 @@ class NodeProcess:
         """Start it, and give the process and a client; kill it in the end if it still runs."""
         process = subprocess.Popen(self.command(self.port))
         try:
-            describe(f"127.0.0.1:{self.port}", timeout_s=30)
+            describe(f"127.0.0.1:{self.port}", timeout_s=READY_S)
             with RawClient(f"127.0.0.1:{self.port}") as client:
                 yield process, client
         finally:
@@ -85,6 +86,7 @@ def test_a_node_that_is_told_to_end_answers_the_calls_that_are_there_and_exits_w
     with node.running() as (process, client):
         client.ask("Gate", "g", operation=GET_OR_CREATE)
         inside = client.stub.Call.future(request("Gate", "g", "wait_for", [str(door)]))
+        until_entered(door)
         client.ask("TestCounter", "c", operation=GET_OR_CREATE)
 
         process.send_signal(signal.SIGTERM)
@@ -94,8 +96,8 @@ def test_a_node_that_is_told_to_end_answers_the_calls_that_are_there_and_exits_w
         door.touch()
 
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert json.loads(inside.result(timeout=30).result.data) == 1
-        assert process.wait(30) == 0
+        assert json.loads(inside.result(timeout=READY_S).result.data) == 1
+        assert process.wait(READY_S) == 0
 
 
 def test_a_node_whose_disk_fails_acknowledges_nothing_more_and_exits_with_70(
@@ -111,7 +113,7 @@ def test_a_node_whose_disk_fails_acknowledges_nothing_more_and_exits_with_70(
             client.ask("TestCounter", "c", "add", [1])
 
         assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS)
-        assert process.wait(30) == 70
+        assert process.wait(READY_S) == 70
 
     os.remove(node.broken)
     with node.running() as (_, client):
@@ -124,7 +126,7 @@ def test_a_second_process_on_the_same_data_is_refused_and_the_first_serves_on(
 ) -> None:
     with node.running() as (_, client):
         second = subprocess.run(
-            node.command(free_port()), stderr=subprocess.PIPE, timeout=30, check=False
+            node.command(free_port()), stderr=subprocess.PIPE, timeout=READY_S, check=False
         )
 
         assert second.returncode != 0
@@ -136,7 +138,7 @@ def test_a_second_process_on_the_same_port_is_refused(node: NodeProcess, tmp_pat
     other = NodeProcess(tmp_path / "other")
     with node.running() as (_, client):
         second = subprocess.run(
-            other.command(node.port), stderr=subprocess.PIPE, timeout=30, check=False
+            other.command(node.port), stderr=subprocess.PIPE, timeout=READY_S, check=False
         )
 
         assert second.returncode != 0

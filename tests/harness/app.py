@@ -155,14 +155,16 @@ class Sink(DurableObject):
 
 @durable.object
 class Gate(DurableObject):
-    """Stays in a method until a file appears, or for so long."""
+    """Stays in a method until a file appears, or for so long; `until_entered` waits for that."""
 
     def __init__(self, gate_id: str) -> None:
         super().__init__(gate_id)
         self.passed = 0
 
-    async def wait_for(self, file: str, at_most_s: float = 60.0) -> int:
+    async def wait_for(self, file: str, at_most_s: float = 600.0) -> int:
         end = time.monotonic() + at_most_s
+        if Path(file).parent.is_dir():  # Else nobody waits for that.
+            _entered(file).touch()
         while not Path(file).exists() and time.monotonic() < end:
             await asyncio.sleep(0.01)
         self.passed += 1
@@ -171,6 +173,25 @@ class Gate(DurableObject):
     async def pass_by(self) -> int:
         self.passed += 1
         return self.passed
+
+
+def until_entered(file: Path) -> None:
+    """Return once somebody is in the method that waits for that file; forget it."""
+    while not has_entered(file):
+        time.sleep(0.01)
+
+
+def has_entered(file: Path) -> bool:
+    """Tell whether somebody is in the method that waits for that file; forget it."""
+    entered = _entered(str(file))
+    if not entered.exists():
+        return False
+    entered.unlink()
+    return True
+
+
+def _entered(file: str) -> Path:
+    return Path(f"{file}.entered")
 
 
 @dataclass(frozen=True)

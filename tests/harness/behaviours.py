@@ -23,7 +23,6 @@ from harness.app import (
     Caller,
     Colour,
     Draft,
-    Gate,
     NamedOtherwise,
     Point,
     Register,
@@ -33,7 +32,6 @@ from harness.app import (
 
 from perdure import (
     CallCycle,
-    DeadlineExceeded,
     KeyReused,
     NotLoaded,
     ObjectNotFound,
@@ -371,17 +369,6 @@ async def a_key_makes_two_calls_one(restart: Restart) -> None:
 
 
 @behaviour
-async def a_caller_that_gives_up_does_not_cancel_the_method(restart: Restart) -> None:
-    gate = await Gate.get_or_create("given-up")
-    hurried = durable.options(gate, timeout=0.2)
-    with raises(DeadlineExceeded):
-        await hurried.wait_for("/nonexistent/file", 1.0)
-    assert await gate.pass_by() == 2
-    await restart()
-    assert await gate.pass_by() == 3
-
-
-@behaviour
 async def large_attributes_are_left_out_of_handles(restart: Restart) -> None:
     box: Any = await Box.get_or_create("large")
     await box.put("large", "x" * 100_000)
@@ -444,16 +431,6 @@ async def what_on_activate_changes_is_committed_with_the_first_call(restart: Res
     assert sleeper.woken == second
     await restart()
     assert (await Sleeper.get_or_create("woken")).woken >= second
-
-
-@behaviour
-async def calls_to_different_objects_run_at_the_same_time(restart: Restart) -> None:
-    gates = [await Gate.get_or_create(f"abreast-{number}") for number in range(8)]
-    began = asyncio.get_running_loop().time()
-    assert await asyncio.gather(*(gate.wait_for("/nonexistent/file", 1.0) for gate in gates))
-    assert asyncio.get_running_loop().time() - began < 4.0
-    await restart()
-    assert await asyncio.gather(*(gate.pass_by() for gate in gates)) == [2] * 8
 
 
 @behaviour

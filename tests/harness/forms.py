@@ -9,7 +9,8 @@ import asyncio
 import json
 import traceback
 
-import harness.stories  # noqa: F401  (adds its behaviours to the others)
+import harness.gate_behaviours
+import harness.stories  # noqa: F401  (both add their behaviours to the others)
 from harness.behaviours import BEHAVIOURS, Behaviour
 from harness.processes import Cluster
 

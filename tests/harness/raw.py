@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
+from harness.processes import READY_S
 
 from perdure.wire.v1 import calls_pb2, calls_pb2_grpc
 
@@ -60,7 +61,7 @@ class RawClient:
         operation: Any = calls_pb2.OPERATION_UNSPECIFIED,
         text: str | bytes | None = None,
         key: str | None = None,
-        timeout_s: float | None = 30.0,
+        timeout_s: float | None = READY_S,
     ) -> Any:
         """Make a call and return its result; `text` is JSON that is sent as it stands."""
         return json.loads(
@@ -83,12 +84,29 @@ class RawClient:
         call = self.channel.unary_unary(path)
         answer: bytes = call(
             message,
-            timeout=30.0,
+            timeout=READY_S,
             metadata=[*metadata],
             compression=compression,
             wait_for_ready=True,
         )
         return answer
+
+
+def told(client: RawClient, *words: Any, timeout_s: float, **more: Any) -> Refused:
+    """Make a call that waits in vain, and return what a server says of it before its deadline.
+
+    A machine that is busy says nothing in time: then it gets twice the time. Whoever has heard
+    knows that the calls before have ended too, because they had less time.
+    """
+    while True:
+        try:
+            client.ask(*words, timeout_s=timeout_s, **more)
+        except grpc.RpcError as error:
+            if (how := refused(error)).reason:
+                return how
+        else:
+            raise AssertionError("the call was answered")
+        timeout_s *= 2
 
 
 def request(
