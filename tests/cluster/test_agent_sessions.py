@@ -16,7 +16,7 @@ from harness.talks import Strikes, Talk
 import perdure
 from perdure import get_run, resume_hook, start
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_800)]
 
 KILLS = 4
 TALKS = 4
@@ -85,6 +85,7 @@ async def go_through_kills(cluster: Cluster, server: ModelServer) -> None:
     for kill in range(KILLS):
         strike = functools.partial(kill_one, cluster, everything=kill % 2 == 1)
         await asyncio.to_thread(strikes.strike, strike)
+    strikes.end()
     readers = await talking
 
     assert strikes.problems(KILLS) == []

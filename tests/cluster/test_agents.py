@@ -115,6 +115,7 @@ async def talk_through_kills(cluster: Cluster, server: ModelServer, folder: Path
         victim = VICTIMS[kill % len(VICTIMS)]
         strike = functools.partial(kill_one, cluster, victim)
         await asyncio.to_thread(strikes.strike, strike)
+    strikes.end()
     await talking
 
     assert strikes.problems(KILLS) == []

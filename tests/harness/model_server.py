@@ -11,6 +11,7 @@ again when an answer has been sent whole. Its model says the same to the same co
     POST /v1/chat/completions   a request, streamed or not
     POST /hold                  {"request": number, "chunks": after so many of its answer}, or
                                 {"ahead": counted from now on, ...}; answers the number
+                                What comes while it is held is kept back
     GET  /held                  answers whether that request is held, once it is or was released
     POST /release               lets it go
     GET  /ledger                all requests, in order
@@ -30,7 +31,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypedDict
 
-READY_S = 60.0
+READY_S = 300.0
 
 
 class Asked(TypedDict):
@@ -199,9 +200,11 @@ class _Server(ThreadingHTTPServer):
         """Hold an answer here if that was asked for; `last`: it has no more chunks."""
         with self.changed:
             to_hold = self.to_hold
-            if to_hold is None or request != to_hold[0]:
+            if to_hold is None:
                 return
-            if chunks == to_hold[1] or (last and chunks < to_hold[1]):
+            if request != to_hold[0]:
+                self.changed.wait_for(lambda: not self.held or self.to_hold is not to_hold)
+            elif chunks == to_hold[1] or (last and chunks < to_hold[1]):
                 self.held = True
                 self.changed.notify_all()
                 self.changed.wait_for(lambda: self.to_hold is not to_hold)

@@ -62,7 +62,11 @@ class Talk:
 
 
 class Strikes:
-    """Strikes while some answer is on its way, and knows which were cut off."""
+    """Strikes while some answer is on its way, and knows which were cut off.
+
+    The server keeps back what is asked meanwhile: so no conversation is over before the last
+    strike, however long one takes.
+    """
 
     def __init__(self, server: ModelServer, talks: list[Talk], seed: int) -> None:
         self.cut_off: Counter[str] = Counter()
@@ -72,7 +76,10 @@ class Strikes:
         self._chance = random.Random(seed)
 
     def strike(self, act: Callable[[Talk], bool]) -> None:
-        """Wait until some request is half answered, and act; True: that has cut it off."""
+        """Wait until some request is half answered, and act; True: that has cut it off.
+
+        All is let go by the next strike, or by `end`.
+        """
         server = self._server
         ahead = self._chance.randrange(1, len(self._talks))
         request = server.hold_ahead(ahead, chunks=self._chance.randrange(CHUNKS_MAX))
@@ -81,7 +88,10 @@ class Strikes:
         talk = next((talk for talk in self._talks if held in talk.requests), None)
         assert talk is not None, held
         self.cut_off[held] += act(talk)
-        server.release()
+
+    def end(self) -> None:
+        """Let all go: no strike follows."""
+        self._server.release()
 
     def problems(self, kills: int) -> list[str]:
         """Say what was asked too often, or not often enough."""
