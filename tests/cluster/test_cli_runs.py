@@ -248,6 +248,8 @@ def test_runs_are_listed_in_order_page_by_page_and_by_how_they_stand(app: Path, 
 def test_a_run_is_woken_and_a_run_is_ended(app: Path, at: str) -> None:
     begin(app, at, "sleeper", "wake-1")
     begin(app, at, "sleeper", "cancel-1")
+    while not show(at, "wake-1")["waits_for"]:
+        pass
 
     text = printed("runs", "wake", "wake-1", address=at)
     assert text == "the run wake-1 sleeps no longer\n"
