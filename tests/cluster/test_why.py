@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from harness.commands import perdure, printed, refused
-from harness.processes import Cluster, describe, running_cluster, served_partitions
+from harness.processes import READY_S, Cluster, describe, running_cluster, served_partitions
 
 from perdure.ids import ObjectKey, partition_of
 
@@ -88,7 +88,8 @@ def cluster(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @contextmanager
 def calling(at: str, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Make a call that takes as long as the block, or longer."""
-    command = [sys.executable, "-m", "perdure.cli.main", "call", *words, "--address", at]
+    command = [sys.executable, "-m", "perdure.cli.main", "call", *words]
+    command += ["--address", at, "--timeout", str(READY_S)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -139,8 +140,8 @@ def test_a_blocked_object_names_its_call_its_step_and_who_waits(
             assert listed(at, "--parked") == []
 
             (folder / "d1").touch()
-            assert first.communicate(timeout=30)[0] == "12\n"
-            assert second.communicate(timeout=30)[0] == "13\n"
+            assert first.communicate(timeout=READY_S)[0] == "12\n"
+            assert second.communicate(timeout=READY_S)[0] == "13\n"
     assert why(at, "Stuck/s1")["state"] == "idle"
 
 
@@ -168,7 +169,7 @@ def test_a_call_that_waits_for_another_object_says_whom_to_look_at_next(
             why_when(at, "Stuck/asked", "blocked")
             text = printed("why", "Stuck/asks", address=at)
             (folder / "d2").touch()
-            assert (first.wait(30), second.wait(30)) == (0, 0)
+            assert (first.wait(READY_S), second.wait(READY_S)) == (0, 0)
 
     assert "at step 1 (call Stuck[asked].add) for" in text
     assert "perdure why Stuck/asked" in text
@@ -245,7 +246,7 @@ def test_a_parked_call_is_retried_or_dropped(cluster: Cluster, folder: Path) -> 
 
         (folder / "mind").write_text("one")
         printed("calls", "retry", "Stuck/p1", address=at)
-        assert why(at, "Stuck/p1")["state"] == "running"
+        why_when(at, "Stuck/p1", "running")
         (folder / "mind-door").touch()
         assert printed("call", "Stuck/p1", "add", address=at) == "3\n"
     assert listed(at, "--parked") == []
@@ -257,7 +258,7 @@ def test_a_running_call_is_cancelled_by_its_id(cluster: Cluster) -> None:
     with calling(at, "Stuck/c1", "pass_door", "door=never") as caller:
         id = why_when(at, "Stuck/c1", "running")["running"][0]["call_id"]
         printed("calls", "cancel", id, "--object", "Stuck/c1", address=at)
-        assert "cancelled" in caller.communicate(timeout=30)[1]
+        assert "cancelled" in caller.communicate(timeout=READY_S)[1]
     assert printed("call", "Stuck/c1", "add", address=at) == "3\n"
 
 
