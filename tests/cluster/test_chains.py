@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 from harness.chains import ChainLink, Company, Staffer
-from harness.processes import Cluster, running_cluster
+from harness.processes import READY_S, Cluster, running_cluster
 from harness.witness import Fate, Witness, running_witness
 
 import perdure
 from perdure import CallCycle, durable
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_200)]
 
 HARNESS = Path(__file__).parents[1] / "harness"
 CHAINS = 20
@@ -89,7 +89,7 @@ def on_cluster(cluster: Cluster, work: Callable[[], Awaitable[None]]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that others do."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(READY_S):
         while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.02)
 

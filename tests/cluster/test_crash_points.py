@@ -16,6 +16,7 @@ import pytest
 from harness.crash_points import AT_WORK, IN_RECOVERY
 from harness.errands import ErrandBook, Errands
 from harness.lives import Lives, lives_of
+from harness.processes import READY_S
 from harness.witness import Witness, running_witness
 
 import perdure
@@ -71,7 +72,7 @@ class Callers:
         number, id = caller, errands.object_id
         while not self.stopped:
             number += CALLERS
-            keyed = durable.options(errands, key=f"k{number}", timeout=120)
+            keyed = durable.options(errands, key=f"k{number}", timeout=READY_S)
             if number % 5:
                 method, noted = keyed.add, self.added[id]
             else:
@@ -110,7 +111,7 @@ def differences(what: str, held: list[Any], wanted: list[Any]) -> list[str]:
 async def until_quiet(callers: Callers, witness: Witness) -> list[str]:
     """Return the problems that are still there when nothing is under way any more."""
     found: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(READY_S):
         while found := await callers.problems(witness):
             if not all("lost" in problem for problem in found):
                 break  # What is there will not go away.

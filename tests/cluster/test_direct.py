@@ -16,7 +16,7 @@ import pytest
 from harness.app import Ledger
 from harness.history import Told
 from harness.kill_rounds import Round
-from harness.processes import Cluster, running_cluster
+from harness.processes import READY_S, Cluster, running_cluster
 from harness.proxy import Proxy
 
 import perdure
@@ -24,7 +24,7 @@ from perdure import runtime
 from perdure.grpc_transport import GrpcTransport
 from perdure.routing.direct import DirectTransport
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_800)]
 
 APP = Path(__file__).parents[1] / "harness" / "app.py"
 ROUNDS = int(os.environ.get("PERDURE_KILL_ROUNDS", "5"))
@@ -252,7 +252,7 @@ def test_a_program_without_a_loop_calls_any_node_by_a_setting(
             capture_output=True,
             text=True,
             env=environment,
-            timeout=60,
+            timeout=READY_S,
         )
 
     assert (done.returncode, done.stdout.strip()) == (0, "20"), done.stderr

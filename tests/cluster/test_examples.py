@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.processes import Cluster, running_cluster
+from harness.processes import READY_S, Cluster, running_cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -31,7 +31,7 @@ def run(name: str, folder: Path, address: str | None = None) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=READY_S,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     return ran.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness.processes import running_cluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_200)]
 
 ROOT = Path(__file__).parents[2]
 

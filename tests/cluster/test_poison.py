@@ -16,7 +16,7 @@ from harness.processes import Cluster, running_cluster
 import perdure
 from perdure import CallRejected, OutcomeUnknown, Parked, Poisoned, durable
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_800)]
 
 BYSTANDERS = 24
 PATIENT_S = 150.0

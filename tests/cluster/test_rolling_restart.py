@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from harness.processes import Cluster, running_cluster
+from harness.processes import READY_S, Cluster, running_cluster
 
 from perdure import codec
 from perdure.client import Client
@@ -29,7 +29,7 @@ def end_politely(cluster: Cluster, module: str, index: int) -> None:
     ending = os.pidfd_open(cluster.pids(module)[index])
     try:
         signal.pidfd_send_signal(ending, signal.SIGTERM)
-        ended, _, _ = select.select([ending], [], [], 30)
+        ended, _, _ = select.select([ending], [], [], READY_S)
     finally:
         os.close(ending)
     assert ended, cluster.output()

@@ -19,7 +19,7 @@ import pytest
 from harness.forms import Outcomes, names, run_all
 from harness.processes import running_cluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_200)]
 
 FORMS = ("embedded", "one node", "three nodes, killed between calls")
 

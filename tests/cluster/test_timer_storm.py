@@ -28,7 +28,7 @@ AT_ONCE = 64
 HEALED_S = 60.0
 LATE_P99_MS = 1_000
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_200)]
 
 Outage = tuple[str, int, int]
 """Which node did not serve, from when to when."""

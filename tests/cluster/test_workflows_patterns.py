@@ -16,7 +16,7 @@ import perdure
 from perdure import get_run, resume_hook, start
 from perdure.runtime import current_client
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_200)]
 
 APP = Path(__file__).parents[1] / "harness" / "flow_app.py"
 

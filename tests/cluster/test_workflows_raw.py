@@ -14,7 +14,7 @@ from harness.flows import fresh
 from harness.processes import Cluster, running_cluster
 from harness.raw import NOTIFY, RESULT, RESUME, START, RawClient, Refused, refused
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_200)]
 
 APP = Path(__file__).parents[1] / "harness" / "flow_app.py"
 

@@ -25,7 +25,7 @@ import perdure
 from perdure import StreamReset, get_run, resume_hook, start
 from perdure.runtime import current_client
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_800)]
 
 APP = Path(__file__).parents[1] / "harness" / "flow_storm.py"
 RUNS = int(os.environ.get("PERDURE_RUNS", "100"))

@@ -8,7 +8,7 @@ import signal
 
 from harness.app import Ledger
 from harness.history import Entry, History, Told
-from harness.processes import Cluster
+from harness.processes import READY_S, Cluster
 
 from perdure import CallRejected, OutcomeUnknown, durable
 
@@ -45,8 +45,8 @@ class Round:
         patient = caller % IMPATIENT_EVERY != 0
         for burst in range(BURSTS):
             ledger = self.chance.choice(ledgers)
-            if not patient:
-                ledger = durable.options(ledger, timeout=IMPATIENT_TIMEOUT_S)
+            timeout_s = READY_S if patient else IMPATIENT_TIMEOUT_S
+            ledger = durable.options(ledger, timeout=timeout_s)
             numbers = range(burst * BURST_CALLS, (burst + 1) * BURST_CALLS)
             calls = [(number, ledger.append(caller, number)) for number in numbers]
             for number, call in calls:

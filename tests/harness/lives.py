@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.processes import free_port
+from harness.processes import READY_S, free_port
 
 NURSERY = Path(__file__).with_name("nursery.py")
 
@@ -78,12 +78,12 @@ class Lives:
         self._pid = 0
         return status
 
-    async def end_of(self, arm: str = "", *words: Any, longest_s: float = 20.0) -> None:
+    async def end_of(self, arm: str = "", *words: Any, longest_s: float = READY_S) -> None:
         """Begin a life and wait until it has killed itself."""
         self.begin(arm, *words)
         await self.death(f"{arm} {words}", longest_s=longest_s)
 
-    async def death(self, what: str, *, longest_s: float = 20.0) -> None:
+    async def death(self, what: str, *, longest_s: float = READY_S) -> None:
         """Wait until the life has killed itself."""
         end = asyncio.create_task(asyncio.to_thread(self.ended))
         done, _ = await asyncio.wait([end], timeout=longest_s)

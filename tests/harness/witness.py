@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypedDict
 
-READY_S = 20.0
+READY_S = 300.0
 
 
 class Fate(TypedDict, total=False):

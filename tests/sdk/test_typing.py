@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).parent / "typing"
 RIGHT, WRONG = FOLDER / "right.py", FOLDER / "wrong.py"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 
 def run(*command: str) -> str:
