@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from perdure import codec, jsonvalue
 from perdure.context import current_turn
@@ -27,8 +27,9 @@ from perdure.errors import (
 )
 from perdure.frames import Encoding, Kind, pack_error
 from perdure.objects import Method, ObjectType, find_type
-from perdure_node.activation import Activation, activate, changed_attributes
+from perdure_node.activation import Activation, changed_attributes
 from perdure_node.arguments import arguments_of
+from perdure_node.awakening import activation_of, is_awake, note_uncommitted, wake
 from perdure_node.clock import Clock
 from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.cancelling import Stop
@@ -36,7 +37,7 @@ from perdure_node.core.events import Effect
 from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.driving import Driving
-from perdure_node.inlining import never_waits
+from perdure_node.inlining import Waits, waits_of
 from perdure_node.method_task import MethodTask, run_to_its_end, watched
 from perdure_node.performer import Performer
 from perdure_node.retries import Retries, failure_of
@@ -44,6 +45,7 @@ from perdure_node.rounds import Rounds
 from perdure_node.runs.driver import RunDriver
 from perdure_node.signals import CannotGoOn
 from perdure_node.steps import QUIET_ROUNDS
+from perdure_node.stepwise import Stepwise
 from perdure_node.surroundings import Surroundings
 from perdure_node.turn import MethodTurn
 
@@ -79,6 +81,10 @@ class Executor:
         self._tasks: dict[MethodTask, MethodTurn] = {}
         self._shared: dict[Call, MethodTurn] = {}
         self._at_once: dict[Method, bool] = {}
+        self._only_steps: set[Method] = set()
+        """Methods that wait for nothing but steps."""
+        self.stepwise: set[Stepwise] = set()
+        """Runs of them that wait."""
         self._closing = False
         self._retries = Retries(limits, self.run)
         self.runs = RunDriver(self._node)
@@ -118,10 +124,17 @@ class Executor:
             return
         at_once = self._at_once.get(method)
         if at_once is None:
-            at_once = not method.is_async or never_waits(object_type.cls, method.function)
-            self._at_once[method] = at_once
-        if at_once and (not object_type.has_on_activate or _is_awake(call, object_type)):
+            at_once = self._look_at(method, object_type)
+        if at_once and (not object_type.has_on_activate or is_awake(call, object_type)):
             self._run_at_once(turn, object_type, args, kwargs)
+        elif (
+            method in self._only_steps
+            and call.progress is None
+            and turn.cancelled is None
+            and (not object_type.has_on_activate or is_awake(call, object_type))
+        ):
+            context = copy_context()
+            context.run(self._run_stepwise, context, turn, object_type, args, kwargs)
         else:
             whole = partial(self._invoke, turn, object_type, args, kwargs)
             self._start(self._conclude(turn, whole), turn)
@@ -151,14 +164,33 @@ class Executor:
         call.state.forget_instance()
         what = f"{call.key}.{call.request.method}"
         self._end(turn, *pack_error(Code.CANCELLED, (what, stop.reason)), {})
-        if turn.task is not None:
+        if turn.stepwise is not None:
+            turn.stepwise.into_task()
+            # Soon, because one that has not begun would not get to its own end.
+            self._loop.call_soon(cast("MethodTask", turn.task).end)
+        elif turn.task is not None:
             turn.task.end()
+
+    def _look_at(self, method: Method, object_type: ObjectType) -> bool:
+        """Find out what a method waits for. Returns whether it is run at once."""
+        waits = Waits.NEVER
+        if method.is_async:
+            waits = waits_of(object_type.cls, method.function)
+        if waits is Waits.FOR_STEPS:
+            self._only_steps.add(method)
+        at_once = self._at_once[method] = waits is Waits.NEVER
+        return at_once
 
     async def close(self) -> None:
         """End the methods that still run, as a crash would: they go on after the next start."""
         self._closing = True
         self._retries.close()
         self.runs.close()
+        for method in list(self.stepwise):
+            method.into_task()
+        if self._tasks:
+            # Those that have not begun would not get to their own ends.
+            await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task, turn in self._tasks.items():
             # It cleans up for a stop that its object knows nothing of: none of that counts.
@@ -170,7 +202,7 @@ class Executor:
     @property
     def running(self) -> int:
         """Methods that wait for something."""
-        return len(self._tasks)
+        return len(self._tasks) + len(self.stepwise)
 
     def _refuse(self, turn: MethodTurn, error: Exception) -> None:
         """End a call whose arguments are none for its method."""
@@ -216,7 +248,7 @@ class Executor:
             activation = Activation(object_type, object_type.new(call.key.id))
             turn.activation = activation
             activation.instance._perdure_turn = turn
-            await self._wake(turn, activation)
+            await wake(turn, activation)
             # What `on_activate` has saved is part of the creation.
             activation.seen.clear()
             values = changed_attributes(activation, call.key, {}, 0)
@@ -251,10 +283,10 @@ class Executor:
         assert method is not None
         token = current_turn.set(turn)
         try:
-            activation = self._activation(turn, object_type)
+            activation = activation_of(turn, object_type)
             if activation.pending:
                 activation.pending = False
-                self._note_uncommitted(turn, activation)
+                note_uncommitted(turn, activation)
             context: Any = turn.context if method.context_parameter is not None else None
             result = method.invoke(activation.instance, context, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
@@ -272,11 +304,52 @@ class Executor:
                 return
             payload, values = self._returned(turn, result)
         except BaseException as error:
-            self._raised(turn, error)
+            self.raised(turn, error)
             return
         finally:
             current_turn.reset(token)
         self._end(turn, 0, payload, values, object_type.state_version)
+
+    def _run_stepwise(
+        self,
+        context: Context,
+        turn: MethodTurn,
+        object_type: ObjectType,
+        args: list[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Run a call whose method is expected to wait for its steps and for nothing else."""
+        current_turn.set(turn)
+        method = turn.method
+        assert method is not None
+        try:
+            activation = activation_of(turn, object_type)
+            if activation.pending:
+                activation.pending = False
+                note_uncommitted(turn, activation)
+            given: Any = turn.context if method.context_parameter is not None else None
+            coroutine = method.invoke(activation.instance, given, args, kwargs)
+        except BaseException as error:
+            self.raised(turn, error)
+            return
+        Stepwise(self, turn, coroutine, context).go_on()
+
+    def go_on_in_task(self, turn: MethodTurn, rest: Callable[[], Awaitable[Any]]) -> None:
+        """Run the rest of a method in a task of its own, and end its call."""
+        self._start(self._conclude(turn, rest), turn)
+
+    def returned(self, turn: MethodTurn, result: object) -> None:
+        """End a call whose method has returned, when all that it has begun is over."""
+        try:
+            if turn.has_steps and turn.steps.finished() is not None:
+                self.go_on_in_task(turn, partial(_given, result))
+                return
+            payload, values = self._returned(turn, result)
+        except BaseException as error:
+            self.raised(turn, error)
+            return
+        assert turn.activation is not None
+        self._end(turn, 0, payload, values, turn.activation.type.state_version)
 
     async def _conclude(self, turn: MethodTurn, go_on: Callable[[], Awaitable[Any]]) -> None:
         """Run a method, or the rest of it, to its end; and then all that it has begun."""
@@ -286,7 +359,7 @@ class Executor:
                 await open_steps
             payload, values = self._returned(turn, result)
         except BaseException as error:
-            self._raised(turn, error)
+            self.raised(turn, error)
             return
         assert turn.activation is not None
         self._end(turn, 0, payload, values, turn.activation.type.state_version)
@@ -297,12 +370,12 @@ class Executor:
         state, method = turn.admitted.state, turn.method
         assert state is not None
         assert method is not None
-        activation = self._activation(turn, object_type)
+        activation = activation_of(turn, object_type)
         while activation.pending:
-            await self._wake(turn, activation)
+            await wake(turn, activation)
             if state.instance is not activation:
                 # Another call was waking it, and has failed.
-                activation = self._activation(turn, object_type)
+                activation = activation_of(turn, object_type)
         context: Any = turn.context if method.context_parameter is not None else None
         result = method.invoke(activation.instance, context, args, kwargs)
         if method.is_async or isinstance(result, Coroutine):
@@ -320,7 +393,7 @@ class Executor:
         values = self._unchanged(turn) if call.shared else turn.changes()
         return payload, {**turn.folded, **values} if turn.folded else values
 
-    def _raised(self, turn: MethodTurn, error: BaseException) -> None:
+    def raised(self, turn: MethodTurn, error: BaseException) -> None:
         """End a call whose method has raised, or has left what cannot be stored."""
         if turn.over or self._closing:
             return  # It was killed, or goes on after the next start.
@@ -385,59 +458,6 @@ class Executor:
 
     # Steps of a run.
 
-    def _activation(self, turn: MethodTurn, object_type: ObjectType) -> Activation:
-        call = turn.admitted
-        state = call.state
-        assert state is not None
-        activation: Activation | None = state.instance
-        if activation is None or activation.type is not object_type or call.progress is not None:
-            if call.progress is None:
-                activation = activate(
-                    object_type, state.key, state.state_version, state.image or {}
-                )
-            else:
-                # A second run begins where the first one did, which is not what is committed.
-                began = call.progress
-                activation = activate(
-                    object_type, state.key, began.start_version, began.start_image
-                )
-                activation.seen.clear()
-            state.instance = activation
-        turn.activation = activation
-        activation.instance._perdure_turn = turn
-        return activation
-
-    async def _wake(self, turn: MethodTurn, activation: Activation) -> None:
-        """Run `on_activate`, in the turn of the first call; shared ones beside it wait.
-
-        When it fails for another call, the activation is still pending.
-        """
-        if not activation.type.has_on_activate:
-            activation.pending = False
-        elif activation.waking is not None:
-            await asyncio.shield(activation.waking)
-            if activation.pending:
-                return
-        else:
-            activation.waking = self._loop.create_future()
-            turn.waking = True
-            try:
-                hook = activation.instance.on_activate()  # type: ignore[attr-defined]
-                await watched(hook, turn)
-                activation.pending = False
-            finally:
-                turn.waking = False
-                activation.waking.set_result(None)
-        self._note_uncommitted(turn, activation)
-
-    @staticmethod
-    def _note_uncommitted(turn: MethodTurn, activation: Activation) -> None:
-        """Keep apart what an activation has changed from what a shared method changes."""
-        if turn.admitted.shared and activation.uncommitted is None:
-            activation.uncommitted = turn.changes()
-            # They are still to be committed, so they must be found again.
-            activation.seen.clear()
-
     def _unchanged(self, turn: MethodTurn) -> dict[str, bytes]:
         """Check that a shared call has changed nothing."""
         activation = turn.activation
@@ -463,13 +483,6 @@ class Executor:
             what = f"{call.key}.{call.request.method}()"
             raise ResultTooLarge(what, len(payload), self._result_bytes_max)
         return payload
-
-
-def _is_awake(call: Call, object_type: ObjectType) -> bool:
-    """Tell whether the object's `on_activate` has run."""
-    state = call.state
-    activation: Activation | None = None if state is None else state.instance
-    return activation is not None and not activation.pending and activation.type is object_type
 
 
 async def _given(result: object) -> object:

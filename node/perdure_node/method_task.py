@@ -13,7 +13,7 @@ from perdure.context import current_turn
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
 
-__all__ = ["MethodTask", "run_to_its_end", "watched"]
+__all__ = ["MethodTask", "driven_once", "run_to_its_end", "watched"]
 
 _NOT_BEGUN: Final = object()
 
@@ -44,6 +44,28 @@ def run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> No
     finally:
         current_turn.reset(token)
     raise AssertionError(f"{coroutine} waits")
+
+
+def driven_once(coroutine: Coroutine[Any, Any, Any], turn: MethodTurn) -> Any:
+    """Drive a method up to its next wait, and tell its turn when it makes tasks.
+
+    Returns:
+        What it has yielded.
+
+    Raises:
+        StopIteration: It has returned.
+        BaseException: Whatever it has raised.
+    """
+    if not turn.is_alone:
+        return coroutine.send(None)
+    loop = turn.rounds.loop
+    factory = loop.get_task_factory()
+    branch: Any = functools.partial(_branch, turn, factory)
+    loop.set_task_factory(branch)
+    try:
+        return coroutine.send(None)
+    finally:
+        loop.set_task_factory(factory)
 
 
 @types.coroutine

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from perdure import codec
 from perdure.client import Answer
 from perdure.context import DurableContext, StepResult, TimerSetting
-from perdure.errors import TooManyTimers
 from perdure.frames import Encoding, Kind, Reply
 from perdure.ids import ObjectKey, partition_of
 from perdure.objects import Method
-from perdure.sent import SENT
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.core.calls import Call
 from perdure_node.core.chains import chain_inside
 from perdure_node.core.events import Effect, Event, OutboxEntry, Saved
-from perdure_node.core.firing import TimerChange
 from perdure_node.core.firings import id_of
 from perdure_node.core.journalled import SavedPart
 from perdure_node.core.limits import Limits
@@ -29,6 +26,7 @@ from perdure_node.core.reader import READS
 from perdure_node.delivery import arrived, deliver
 from perdure_node.driving import DrivenCoroutine, Driving
 from perdure_node.method_task import MethodTask
+from perdure_node.method_timers import cancel_timer, set_timer, timers_of
 from perdure_node.rounds import Rounds
 from perdure_node.signals import CannotGoOn, OwnershipLost
 from perdure_node.step_answer import answer_of
@@ -37,6 +35,7 @@ from perdure_node.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from perdure.client import Client
+    from perdure_node.stepwise import Stepwise
 
 __all__ = ["MethodTurn"]
 
@@ -88,7 +87,11 @@ class MethodTurn:
     given_up = False
     """The method has raised, and the call is to run again in another turn."""
     task: MethodTask | None = None
-    """What the method runs in, once it has waited for something."""
+    """What the method runs in, once it has waited for something else than its steps."""
+    stepwise: Stepwise | None = None
+    """What wakes it, while it waits for a step and has no task."""
+    is_noted = False
+    """It is noted already that its code runs."""
     waits_for: Any = None
     """What the method has yielded to its task, while it waits."""
     is_alone = True
@@ -223,6 +226,11 @@ class MethodTurn:
             self.has_steps = True
         return self._steps
 
+    @property
+    def pending(self) -> list[Effect]:
+        """What is made with the next commit of the state."""
+        return [] if self._steps is None else self._steps.pending
+
     def awaits(self, step: int) -> bool:
         """Tell whether the method waits for a step that has no result."""
         return self._steps is not None and self._steps.awaits(step)
@@ -305,6 +313,8 @@ class MethodTurn:
         if self.task is not None:
             # Soon, because one that has not begun would not get to its own end.
             asyncio.get_running_loop().call_soon(self.task.cancel)
+        elif self.stepwise is not None and self.waits_for is not None:
+            self.stepwise.into_task()
 
     def give_up(self) -> None:
         """Take word that the method has raised, and will be run again in another turn."""
@@ -441,42 +451,15 @@ class MethodTurn:
         Raises:
             TooManyTimers: The object has as many as it may have.
         """
-        memory, key = self.partition.memory, self.admitted.key
-
-        def make() -> tuple[None, TimerChange]:
-            limit = self.limits.timers_per_object_max
-            # All of them are looked at only where it may be too many.
-            if memory.timers.count_of(key) + self.steps.pending_count >= limit:
-                known = {known.name for known in self.timers()}
-                if timer.name not in known and len(known) >= limit:
-                    raise TooManyTimers(str(key), limit)
-            generation = memory.timers.new_generation(self.partition.record)
-            return None, TimerChange(timer.name, timer._replace(generation=generation))
-
-        self.steps.commit_with("timer", timer.name, make)
+        set_timer(self, timer)
 
     def cancel_timer(self, name: str) -> bool:
         """See `context.Turn`."""
-
-        def make() -> tuple[bool, TimerChange]:
-            known = self.partition.memory.timers.get(self.admitted.key, name)
-            for effect in self.steps.pending:
-                if isinstance(effect, TimerChange) and effect.name == name:
-                    known = effect.timer
-            return known is not None, TimerChange(name, None)
-
-        return bool(self.steps.commit_with("cancel", name, make))
+        return cancel_timer(self, name)
 
     def timers(self) -> list[TimerSetting]:
         """See `context.Turn`."""
-        known = {t.name: t for t in self.partition.memory.timers.of(self.admitted.key)}
-        for effect in self._steps.pending if self._steps is not None else ():
-            if isinstance(effect, TimerChange):
-                if effect.timer is None:
-                    known.pop(effect.name, None)
-                else:
-                    known[effect.name] = effect.timer
-        return [known[name] for name in sorted(known) if not name.startswith(SENT)]
+        return timers_of(self)
 
     def send(
         self, target: ObjectKey, method: str, arguments: bytes, due_ms: int, key: str | None

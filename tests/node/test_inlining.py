@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from asyncio import current_task
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from perdure import DurableObject
-from perdure_node.inlining import never_waits
+from perdure import DurableContext, DurableObject, ctx
+from perdure_node.inlining import Waits, waits_of
 
 
 def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,6 +57,37 @@ class Sample(DurableObject):
 
         self.task = inner
 
+    async def steps(self, ctx: DurableContext) -> int:
+        self.n = await ctx.call("some", "service") + await ctx.run("some", len, "text")
+        await self.save()
+        return self.n
+
+    async def steps_of_the_running_call(self) -> None:
+        await ctx.sleep(1)
+
+    async def has_steps_made_elsewhere(self, context: DurableContext) -> None:
+        await self.steps(context)
+
+    async def asks_what_is_no_context(self, ctx: Any) -> None:
+        await ctx.call("some", "service")
+
+    async def waits_for_what_it_has(self, ctx: DurableContext) -> None:
+        step = ctx.sleep(1)
+        await step
+
+    async def asks_for_its_task(self, ctx: DurableContext) -> object:
+        await ctx.sleep(1)
+        return asyncio.current_task()
+
+    async def has_another_ask_for_its_task(self, ctx: DurableContext) -> None:
+        await ctx.sleep(1)
+        await ctx.run("task", lambda: [current_task()])
+
+    async def imports(self, ctx: DurableContext) -> None:
+        import json
+
+        await ctx.run("text", json.dumps, 1)
+
     @decorated
     async def is_decorated(self) -> None:
         await self.save()
@@ -63,7 +95,12 @@ class Sample(DurableObject):
 
 @pytest.mark.parametrize("name", ["plain", "saves", "calls_itself"])
 def test_a_method_that_awaits_only_save_and_its_like_never_waits(name: str) -> None:
-    assert never_waits(Sample, getattr(Sample, name))
+    assert waits_of(Sample, getattr(Sample, name)) is Waits.NEVER
+
+
+@pytest.mark.parametrize("name", ["steps", "steps_of_the_running_call", "has_steps_made_elsewhere"])
+def test_a_method_that_awaits_steps_of_its_context_too_waits_for_nothing_else(name: str) -> None:
+    assert waits_of(Sample, getattr(Sample, name)) is Waits.FOR_STEPS
 
 
 @pytest.mark.parametrize(
@@ -76,7 +113,12 @@ def test_a_method_that_awaits_only_save_and_its_like_never_waits(name: str) -> N
         "comprehends",
         "defines_another",
         "is_decorated",
+        "asks_what_is_no_context",
+        "waits_for_what_it_has",
+        "asks_for_its_task",
+        "has_another_ask_for_its_task",
+        "imports",
     ],
 )
-def test_any_other_async_method_may_wait(name: str) -> None:
-    assert not never_waits(Sample, getattr(Sample, name))
+def test_any_other_async_method_may_wait_for_anything(name: str) -> None:
+    assert waits_of(Sample, getattr(Sample, name)) is Waits.AT_WILL
