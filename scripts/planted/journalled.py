@@ -84,7 +84,7 @@ BUGS = [
     Bug(
         "start-image",
         "A second run begins on what the first one has saved.",
-        f"{NODE}/execution.py",
+        f"{NODE}/awakening.py",
         "object_type, state.key, began.start_version, began.start_image",
         "object_type, state.key, began.start_version, state.image or {}",
         [f"{JOURNALLED}::test_saves_and_service_calls_are_skipped_by_a_second_run"],
