@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 from perdure import CallCycle, DurableContext, DurableObject, NotStarted, durable
 
 
@@ -29,10 +32,17 @@ class ChainLink(DurableObject):
         self.begun.append(len(rest))
         await durable.ref(ChainLink, rest[0]).circle(rest[1:])
 
-    async def cross(self, ctx: DurableContext, other: str) -> tuple[str, float]:
-        """Call an object that does the same to this one; return how that ended, after how long."""
+    async def cross(
+        self, ctx: DurableContext, other: str, folder: str | None = None
+    ) -> tuple[str, float]:
+        """Call an object that does the same to this one; return how that ended, after how long.
+
+        With a folder, each has begun before one of them calls.
+        """
         self.begun.append(0)
         await self.save()
+        if folder is not None:
+            await ctx.run("meet", lambda: _meet(Path(folder), self.object_id, other))
         await ctx.sleep(0.3)
         began = ctx.now()
         try:
@@ -47,6 +57,12 @@ class ChainLink(DurableObject):
     async def touch(self) -> int:
         self.touched += 1
         return self.touched
+
+
+async def _meet(folder: Path, mine: str, other: str) -> None:
+    (folder / mine).touch()
+    while not (folder / other).exists():
+        await asyncio.sleep(0.005)
 
 
 @durable.object
