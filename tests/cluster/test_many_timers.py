@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from harness.busy import how_busy
 from harness.processes import Cluster, rss_bytes, running_cluster
 from harness.storm_app import StormBell
 
@@ -51,7 +52,8 @@ def test_timers_that_are_not_due_cost_hardly_any_memory_and_no_time_at_the_start
         cluster.stop()
         stopped_s = start(cluster)
         full_bytes = rss(cluster)
-        late_ms = asyncio.run(fire_one(cluster))
+        with how_busy(tmp_path) as busy:
+            late_ms = asyncio.run(fire_one(cluster))
 
         print(f"\n{TIMERS} timers were set in {setting_s:.1f} s")
         print(f"start: empty {empty_s:.1f} s, after kill -9 {killed_s:.1f} s", end=", ")
@@ -60,7 +62,7 @@ def test_timers_that_are_not_due_cost_hardly_any_memory_and_no_time_at_the_start
         print(f"after a start {full_bytes >> 20} MiB; a new timer was {late_ms} ms late")
         assert stopped_s - empty_s < START_GROWTH_S_MAX
         assert full_bytes - empty_bytes < RSS_GROWTH_BYTES_MAX
-        assert 0 <= late_ms < LATE_MS_MAX
+        assert 0 <= late_ms < LATE_MS_MAX + busy.longest_ms
 
 
 def start(cluster: Cluster) -> float:

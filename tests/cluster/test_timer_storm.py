@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.processes import Cluster, running_cluster
+from harness.busy import Busy, how_busy
+from harness.processes import READY_S, Cluster, running_cluster
 from harness.storm_app import SENT_EVERY, StormBell
 
 import perdure
@@ -23,10 +24,11 @@ OBJECTS = 1_000 if FULL else 100
 SPAN_MS = 30_000 if FULL else 8_000
 KILL_EVERY_S = 3.0
 SETTING_PER_S = 2_500
-"""How many timers are surely set in a second, so that the first is due when all are."""
+"""How many timers are set in a second, so that the first is due when all are."""
 AT_ONCE = 64
-HEALED_S = 60.0
+HEALED_S = READY_S
 LATE_P99_MS = 1_000
+"""Where nothing else keeps the machine busy."""
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_200)]
 
@@ -41,11 +43,11 @@ def now_ms() -> int:
 class Storm:
     """The timers, the kills, and what came of them."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, lead_ms: int) -> None:
         self.cluster = cluster
         self.chance = random.Random(TIMERS)
-        self.ids = [f"bell-{k}" for k in range(OBJECTS)]
-        self.start_ms = now_ms() + 2_000 + TIMERS * 1_000 // SETTING_PER_S
+        self.ids = [f"bell-{k}-{lead_ms}" for k in range(OBJECTS)]
+        self.start_ms = now_ms() + lead_ms
         self.planned: dict[str, list[tuple[int, int]]] = {id: [] for id in self.ids}
         for number in range(TIMERS):
             due_ms = self.start_ms + self.chance.randrange(SPAN_MS)
@@ -57,14 +59,16 @@ class Storm:
     def hearer_of(self, id: str) -> str:
         return self.ids[(self.ids.index(id) + 1) % OBJECTS]
 
-    async def set_all(self) -> None:
+    async def set_all(self) -> bool:
+        """Set all timers; False: it has taken so long that some are due already."""
+
         async def set_those_of(id: str) -> None:
             async with self._few:
                 bell = await StormBell.get_or_create(id)
                 await bell.plan(self.planned[id], self.hearer_of(id))
 
         await asyncio.gather(*(set_those_of(id) for id in self.ids))
-        assert now_ms() < self.start_ms, "the machine is too slow: they are due before they are set"
+        return now_ms() < self.start_ms
 
     async def kill_until_over(self) -> None:
         addresses = sorted(set(self.owners.values()))
@@ -93,7 +97,7 @@ class Storm:
                 return
         raise AssertionError(f"{fired} of {TIMERS} have fired, {heard} of {wanted} were heard")
 
-    async def check(self) -> None:
+    async def check(self, busy: Busy) -> None:
         """See that each had its effects once and that none was early or, on the whole, late."""
         calm: list[int] = []
         all_late: list[int] = []
@@ -109,9 +113,10 @@ class Storm:
                 if not self._in_outage(self.owners[id], due[number], late_ms):
                     calm.append(late_ms)
         self._report(sorted(calm), sorted(all_late))
+        print(f"the machine itself was up to {busy.longest_ms} ms late")
         assert min(all_late) >= 0
         assert len(calm) > TIMERS // 4
-        assert percentile(sorted(calm), 99) < LATE_P99_MS
+        assert percentile(sorted(calm), 99) < LATE_P99_MS + busy.longest_ms
 
     def _in_outage(self, owner: str, due_ms: int, late_ms: int) -> bool:
         return any(
@@ -134,15 +139,16 @@ def percentile(ordered: list[int], percent: int) -> int:
 
 def test_every_timer_fires_once_and_in_time_while_nodes_are_killed(tmp_path: Path) -> None:
     app = Path(__file__).parents[1] / "harness" / "storm_app.py"
-    with running_cluster(app, tmp_path / "data") as cluster:
-        asyncio.run(play(cluster))
+    with running_cluster(app, tmp_path / "data") as cluster, how_busy(tmp_path) as busy:
+        asyncio.run(play(cluster, busy))
 
 
-async def play(cluster: Cluster) -> None:
+async def play(cluster: Cluster, busy: Busy) -> None:
     await perdure.connect(cluster.address)
-    storm = Storm(cluster)
-    await storm.set_all()
+    lead_ms = 2_000 + TIMERS * 1_000 // SETTING_PER_S
+    while not await (storm := Storm(cluster, lead_ms)).set_all():
+        lead_ms *= 2
     await storm.kill_until_over()
     assert len(storm.outages) >= 2
     await storm.until_all_have_fired()
-    await storm.check()
+    await storm.check(busy)
