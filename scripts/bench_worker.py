@@ -20,6 +20,7 @@ from typing import Any
 import grpc.aio
 import uvloop
 from echo_client import echo_client
+from measured_app import MeasuredParcel
 from measuring import Cost, Round, closed_loop, in_step, repeated
 from rocksdict import Options, Rdict, WriteOptions
 
@@ -53,6 +54,20 @@ async def sessions(options: argparse.Namespace, cost: Cost) -> Round:
     count = len(counters)
     loop = in_step if options.in_step else closed_loop
     return await loop(lambda number: counters[number * STRIDE % count].add(1), *_how(options), cost)
+
+
+async def parcels(options: argparse.Namespace, cost: Cost) -> Round:
+    """Call objects of 300 bytes, which are as far apart as `--apart` says."""
+    await perdure.connect(options.address)
+    handles: list[MeasuredParcel] = []
+    for first in range(0, options.objects, AT_ONCE):
+        ids = range(first, min(first + AT_ONCE, options.objects))
+        made = (MeasuredParcel.get_or_create(f"parcel-{n * options.apart}") for n in ids)
+        handles += await asyncio.gather(*made)
+    count = len(handles)
+    return await closed_loop(
+        lambda number: handles[number * STRIDE % count].add(1), *_how(options), cost
+    )
 
 
 async def streams(options: argparse.Namespace, cost: Cost) -> Round:
@@ -154,6 +169,7 @@ async def rocksdb(options: argparse.Namespace, cost: Cost) -> Round:
 
 WAYS: dict[str, Callable[[argparse.Namespace, Cost], Awaitable[Round]]] = {
     "sessions": sessions,
+    "parcels": parcels,
     "streams": streams,
     "unary": unary,
     "echo": echo,
@@ -184,6 +200,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--warm-up", type=float, default=1.0, help="seconds that do not count")
+    parser.add_argument("--apart", type=int, default=1, help="of parcels")
     parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--in-step", action="store_true", help="wait for all, then go on")
     parser.add_argument("--data", type=Path, help="else the folder for temporary files")

@@ -16,7 +16,7 @@ from typing import Any
 STOP_S = 30.0
 PORTS = range(20_000, 32_000)
 
-_LAUNCH = """
+LAUNCH = """
 import os, sys
 from perdure.process import die_with
 die_with(int(sys.argv[1]))
@@ -33,7 +33,7 @@ def started(
     stdout: int | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a program, and end it afterwards."""
-    launch = [sys.executable, "-c", _LAUNCH, str(os.getpid()), *command]
+    launch = [sys.executable, "-c", LAUNCH, str(os.getpid()), *command]
     merged = {**os.environ, **(environment or {})}
     with subprocess.Popen(launch, env=merged, stdout=stdout, text=True) as process:
         try:
