@@ -8,6 +8,7 @@ __all__ = ["BUGS"]
 
 CORE = "node/perdure_node/core"
 EXPIRY = "tests/node/test_run_expiry.py"
+ANSWERS = "tests/node/test_run_answers.py"
 REPLAYS = "tests/workflows/test_nondeterminism.py"
 RETENTION = "tests/workflows/test_retention.py"
 
@@ -92,5 +93,21 @@ BUGS = [
         "_LOOKS: Final = 200",
         "_LOOKS: Final = 1 << 30",
         ["tests/node/test_run_lists.py::test_what_is_rare_is_found_in_many_short_answers"],
+    ),
+    Bug(
+        "bad-news-early",
+        "That a run has gone is told before that is durable.",
+        f"{CORE}/run_questions.py",
+        "self._gate.answer([copy], None, *not_found, self._recorder.last)",
+        "self._gate.answer([copy], None, *not_found)",
+        [f"{ANSWERS}::test_that_a_run_has_gone_is_told_once_no_crash_can_bring_it_back"],
+    ),
+    Bug(
+        "refusal-early",
+        "Who resumes a run that has ended is refused before its end is durable.",
+        f"{CORE}/runs.py",
+        "end_unrun(call, *pack_error(*refusal), self._recorder.last)",
+        "end_unrun(call, *pack_error(*refusal))",
+        [f"{ANSWERS}::test_that_a_run_has_ended_is_told_to_its_callers_once_that_is_durable"],
     ),
 ]

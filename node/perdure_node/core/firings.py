@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind, Request
+from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
 from perdure.sent import SENT, name_of_sent, sender_of
@@ -73,7 +73,8 @@ class Firings:
             self._gate.refuse(copy, Refusal(Code.MALFORMED, (text,)))
             return
         if state is None or state.image is None:
-            self._gate.refuse(copy, Refusal(Code.OBJECT_NOT_FOUND, tuple(call.key)))
+            not_found = pack_error(Code.OBJECT_NOT_FOUND, tuple(call.key))
+            self._gate.answer([copy], None, *not_found, memory.last_record_of(call.key))
             return
         if memory.timers.count_of(call.key) >= self._limits.timers_per_object_max:
             args = (f"timers of {call.key}", self._limits.retry_after_s)

@@ -388,9 +388,16 @@ class Partition:
         if call.state is None and call.request.chain:
             self._nested.watch(call)
 
-    def end_unrun(self, call: Call, code: int, payload: bytes) -> None:
-        """Answer a call that did not run. A late copy of it gets the same answer."""
-        self._starter.end_unrun(call, code, payload)
+    def end_unrun(self, call: Call, code: int, payload: bytes, record: int = 0) -> None:
+        """Answer a call that did not run. A late copy of it gets the same answer.
+
+        Args:
+            call: It.
+            code: What its caller is told.
+            payload: Likewise.
+            record: The last one that the answer tells of; 0: of none.
+        """
+        self._starter.end_unrun(call, code, payload, record)
 
     def end_unstarted(self, call: Call, code: int, payload: bytes) -> bool:
         """End a call that holds its object, and whose method has not begun. False: it has."""

@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 
 from perdure import codec
 from perdure.errors import BadPayload, Code
-from perdure.frames import AnswerFrame, Request, pack_reply
+from perdure.frames import AnswerFrame, Request, pack_error, pack_reply
 from perdure.ids import ObjectKey
 from perdure_node.core.calls import Answer, Catalog, Copy, Refusal
 from perdure_node.core.cancelling import Stop
@@ -90,7 +90,8 @@ class RunQuestions:
         state = self._memory.state(key)
         if state is not None and state.image is not None:
             return RunRow.of(state.image)
-        self._gate.refuse(copy, Refusal(Code.RUN_NOT_FOUND, (key.id,)))
+        not_found = pack_error(Code.RUN_NOT_FOUND, (key.id,))
+        self._gate.answer([copy], None, *not_found, self._recorder.last)
         return None
 
     def _status(self, key: ObjectKey, copy: Copy) -> None:

@@ -55,7 +55,7 @@ class Owner(Protocol):
         """Let a call wait for its turn."""
         ...
 
-    def end_unrun(self, call: Call, code: int, payload: bytes) -> None:
+    def end_unrun(self, call: Call, code: int, payload: bytes, record: int = 0) -> None:
         """Refuse a call for good."""
         ...
 
@@ -226,7 +226,7 @@ class Runs:
                 self._gate.refuse(copy, refusal)
         else:
             # A late copy must get the same answer, whatever the run does meanwhile.
-            self._owner.end_unrun(call, *pack_error(*refusal))
+            self._owner.end_unrun(call, *pack_error(*refusal), self._recorder.last)
 
     def cancel(self, key: ObjectKey, reason: str) -> Run | None:
         """Note that a run is to end. Returns it; None: it has ended, or is told already."""

@@ -79,7 +79,8 @@ class Starter:
             if call.target.made_by_calls:
                 state = None
             elif not call.target.stateless and call.progress is None:
-                self.end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), state=state)
+                record = 0 if state is None else state.last_record
+                self.end_unrun(call, *pack_error(Code.OBJECT_NOT_FOUND, call.key), record)
                 return
             # It is not among the partition's objects: nothing of it is to be found or stored.
             image: dict[str, bytes] | None = None if call.target.made_by_calls else {}
@@ -106,19 +107,16 @@ class Starter:
         self._recorder.commit_deletion(call, state, outcome_of(call, 0, payload))
         self._gate.answer(call.copies, None, 0, payload, self._recorder.record)
 
-    def end_unrun(
-        self, call: Call, code: int, payload: bytes, state: ObjectState | None = None
-    ) -> None:
-        """Answer a call that did not run. A late copy of it gets the same answer."""
-        record = 0 if state is None else state.last_record
+    def end_unrun(self, call: Call, code: int, payload: bytes, record: int = 0) -> None:
+        """Answer a call that did not run, once `record` is durable."""
         self._recorder.mark(call, code, payload, record)
         if is_partition_session(call.request.session):
             # It is part of its caller's journal: it must not be taken back by a crash.
             self._recorder.flush_marks()
             record = self._recorder.record
         self._keys.give_up(call)
-        self._gate.answer(call.copies, state, code, payload, record)
-        self._end_followers(call, code, payload, 0)
+        self._gate.answer(call.copies, None, code, payload, record)
+        self._end_followers(call, code, payload, record)
 
     def release(self, call: Call) -> None:
         """Let the object of a run go that has ended."""
