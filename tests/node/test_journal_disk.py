@@ -456,3 +456,19 @@ def test_a_slow_disk_holds_nothing_up_but_its_own_answers(tmp_path: Path) -> Non
         assert run.runner.run(work()) == 1_001
         assert log.durable == 1
         gate.open.set()
+
+
+def test_closing_starts_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = JournalRun(tmp_path / "journal")
+    run.commit((0, b"written"))
+    run.log(0).append(b"not even flushed")
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as ending:
+        # As Python 3.12 does once the process ends.
+        ending.setattr(threading.Thread, "start", refuse)
+        run.close()
+
+    assert read_all(tmp_path / "journal", range(1)) == {0: [b"written", b"not even flushed"]}

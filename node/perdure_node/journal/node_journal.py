@@ -143,6 +143,7 @@ class NodeJournal:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to make records durable. `on_durable` is called on this loop."""
         self._loop = loop
+        self._stopped: asyncio.Future[OSError | None] = loop.create_future()
         self._writer.start(_ToLoop(loop, self))
 
     def log(self, partition: int, after: int = 0) -> NodeLog:
@@ -250,6 +251,11 @@ class NodeJournal:
             self._idle.set()
         self._on_fatal(error)
 
+    def stopped(self, error: OSError | None) -> None:
+        """Take word that the writer has let go of all files. Called by it, on the loop."""
+        if not self._stopped.done():
+            self._stopped.set_result(error)
+
     def trimmed(self) -> None:
         """Delete the segments that nobody needs any more. For `NodeLog` only."""
         free: list[int] = []
@@ -273,13 +279,21 @@ class NodeJournal:
         return log is None or log.first <= last
 
     async def close(self) -> None:
-        """Make everything appended durable, as far as there is room, and release the files."""
-        if self._loop is not None:
-            self._idle = asyncio.Event()
-            self.flush()
-            if self._on_its_way is not None and not (self._batch_waits or self._failed):
-                await self._idle.wait()
-        await asyncio.to_thread(self._writer.stop)
+        """Make everything appended durable, as far as there is room, and release the files.
+
+        Raises:
+            OSError: The disk fails as they are released.
+        """
+        if self._loop is None:
+            self._writer.join()
+            return
+        self._idle = asyncio.Event()
+        self.flush()
+        if self._on_its_way is not None and not (self._batch_waits or self._failed):
+            await self._idle.wait()
+        self._writer.stop()
+        if (error := await self._stopped) is not None:
+            raise error
 
     def abandon(self) -> None:
         """Release the files, from any thread, when the loop has ended without `close`.
@@ -288,7 +302,7 @@ class NodeJournal:
         as the disk does.
         """
         self._failed = True
-        self._writer.stop()
+        self._writer.join()
 
 
 class _ToLoop:
@@ -306,6 +320,9 @@ class _ToLoop:
 
     def failed(self, error: BaseException) -> None:
         self._call(self._journal.failed, error)
+
+    def stopped(self, error: OSError | None) -> None:
+        self._call(self._journal.stopped, error)
 
     def _call(self, what: Callable[..., None], *arguments: object) -> None:
         try:

@@ -74,6 +74,10 @@ class Reports(Protocol):
         """The disk has failed: the thread ends, and nothing becomes durable any more."""
         ...
 
+    def stopped(self, error: OSError | None) -> None:
+        """The thread ends, and all files are released, or (`error`) could not be."""
+        ...
+
 
 class Writer:
     """Owns the segment that is written and the next one. Its work is in its own thread.
@@ -128,11 +132,33 @@ class Writer:
     def stop(self) -> None:
         """End after the work handed over, except what waits for room, and release all files.
 
-        Blocks as long as the disk does.
+        `Reports.stopped` tells when that is done. The thread does it, and no other is started:
+        from Python 3.12 on none can be while the process ends.
         """
         self._queue.put(None)
-        if self._thread is not None:
+
+    def join(self) -> None:
+        """Stop, and return once that is done. Blocks as long as the disk does."""
+        self.stop()
+        if self._thread is None:
+            self._release()
+        else:
             self._thread.join()
+
+    def _run(self) -> None:
+        assert self._reports is not None
+        try:
+            self._work()
+        except BaseException as error:
+            self._reports.failed(error)
+        try:
+            self._release()
+        except OSError as error:
+            self._reports.stopped(error)
+        else:
+            self._reports.stopped(None)
+
+    def _release(self) -> None:
         self._preparer.shutdown()
         if self._preparation is not None and self._preparation.exception() is None:
             self._next = self._preparation.result()
@@ -141,13 +167,6 @@ class Writer:
         if self._present is not None:
             self._present.close()
         self._mark.close()
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:
-            assert self._reports is not None
-            self._reports.failed(error)
 
     def _work(self) -> None:
         assert self._reports is not None
