@@ -100,7 +100,10 @@ BUGS = [
         f"{CORE}/run_questions.py",
         "self._gate.answer([copy], None, *not_found, self._recorder.last)",
         "self._gate.answer([copy], None, *not_found)",
-        [f"{ANSWERS}::test_that_a_run_has_gone_is_told_once_no_crash_can_bring_it_back"],
+        [
+            f"{ANSWERS}::test_that_a_run_has_gone_is_told_once_no_crash_can_bring_it_back",
+            f"{ANSWERS}::test_nothing_that_was_told_of_a_run_is_taken_back",
+        ],
     ),
     Bug(
         "refusal-early",

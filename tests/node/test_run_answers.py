@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from harness.core import HERE
 from harness.run_world import RETENTION_MS, RunWorld, key_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from perdure import codec
 from perdure.errors import Code
@@ -26,9 +28,9 @@ def codes(world: RunWorld) -> list[int]:
     return [code for _, code, _ in world.answers()]
 
 
-def ended(world: RunWorld) -> RunWorld:
+def ended(world: RunWorld, id: str = "r1") -> RunWorld:
     """Let a run be there whose time is over."""
-    world.whole("r1")
+    world.whole(id)
     world.wall_ms += RETENTION_MS
     world.answers()
     return world
@@ -88,3 +90,58 @@ def test_that_an_object_has_gone_is_told_to_senders_once_that_is_durable() -> No
     assert codes(world) == []
     world.sync()
     assert sorted(codes(world)) == [0, Code.OBJECT_NOT_FOUND]
+
+
+STAGES = {None: 0, "running": 1, "completed": 2}
+GONE = 3
+ACTS = ("begin", "end", "sweep", "ask", "write", "sync", "apply", "crash", "crash later", "time")
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(st.tuples(st.sampled_from(ACTS), st.sampled_from(["r1", "r2"])), max_size=40),
+)
+def test_nothing_that_was_told_of_a_run_is_taken_back(story: list[tuple[str, str]]) -> None:
+    world = ended(RunWorld(), "r2")
+    asked: dict[int, str] = {}
+    told = {"r1": 0, "r2": STAGES["completed"]}
+    begun = {"r2"}
+
+    def hear() -> None:
+        for number, code, payload in world.answers():
+            if number not in asked:
+                continue
+            id = asked.pop(number)
+            found = STAGES[None if code else codec.decode(payload)["status"]]
+            stage = GONE if told[id] and not found else found
+            assert stage >= told[id], (id, stage)
+            told[id] = stage
+
+    for act, id in story:
+        running = key_of(id) in world.partition.runs.live
+        if act == "begin" and id not in begun:
+            begun.add(id)
+            world.begin(id)
+        elif act == "end" and running:
+            world.end(id)
+        elif act == "sweep":
+            world.sweep()
+        elif act == "ask":
+            number = world.call(0, "status", kind=Kind.ASK, target=key_of(id))
+            asked[number] = id
+        elif act in ("write", "sync", "apply"):
+            getattr(world, act)()
+        elif act.startswith("crash"):
+            hear()
+            world.crash(keep_written=act == "crash later")
+            asked.clear()
+            begun = {id for id in begun if told[id] or world.status(id) is not None}
+        elif act == "time":
+            world.wall_ms += RETENTION_MS
+        hear()
+    for id in told:
+        world.sync()
+        world.crash()
+        asked[world.call(0, "status", kind=Kind.ASK, target=key_of(id))] = id
+        world.sync()
+        hear()
