@@ -8,16 +8,16 @@ remote server would. It keeps its place among the service's concurrent attempts 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure import codec, raised
 from perdure.context import StepResult, current_turn
-from perdure.service_context import service_context, service_turn
+from perdure.service_context import ServiceTurn, service_context
 from perdure.services import Retry, ServiceMethod
 from perdure_node.service_attempt import Again, Attempt, answered, failed
 
@@ -93,31 +93,16 @@ class PythonServices:
             chain: The calls that the step is inside of.
             loop: The one that runs here.
         """
+        service, name, payload, key, number, _ = attempt
+        turn = ServiceTurn(service, name, key, number, self._client, chain, loop)
         try:
-            value = contextvars.copy_context().run(self._drive, attempt, method, chain, loop)
+            value = copy_context().run(_drive, method.bind, payload, turn)
             return answered(attempt, value, self._bytes_max)
         except BaseException as error:
             # SystemExit too, as in `attempt`.
             if isinstance(error, Retry):
                 return Again("Retry", str(error), error.after_s or 0.0)
             return _raised(attempt, error)
-
-    def _drive(
-        self,
-        attempt: Attempt,
-        method: ServiceMethod,
-        chain: Sequence[Sequence[str]],
-        loop: asyncio.AbstractEventLoop,
-    ) -> Any:
-        service, name, payload, key, number, _ = attempt
-        current_turn.set(service_turn(service, name, key, number, self._client, chain, loop))
-        function = method.bind()
-        coroutine = function() if payload is None else function(codec.decode(payload))
-        try:
-            coroutine.send(None)
-        except StopIteration as stop:
-            return stop.value
-        raise AssertionError(f"{attempt} waits")
 
     async def _call(
         self,
@@ -143,6 +128,17 @@ class PythonServices:
             return await value if inspect.isawaitable(value) else value
 
 
+def _drive(bind: Callable[[], Callable[..., Any]], payload: bytes | None, turn: ServiceTurn) -> Any:
+    current_turn.set(turn)
+    function = bind()
+    coroutine = function() if payload is None else function(codec.decode(payload))
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError(f"{function} waits")
+
+
 class _Running:
     """One attempt's place: given back once the attempt has ended, and its thread if it has one."""
 
@@ -159,7 +155,7 @@ class _Running:
         """Call a function in a thread of its own, which no shutdown waits for."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        context = contextvars.copy_context()
+        context = copy_context()
 
         def deliver(value: Any, error: BaseException | None) -> None:
             self.ended()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from perdure import services
 from perdure.context import StepResult
@@ -98,11 +98,11 @@ class Services:
                 return self.call(service, method, payload, key, 1, chain=chain)
             places = self._places.get(service)
             if not found.waits and (places is None or not places.locked()):
-                current = Attempt(service, method, payload, key, 1, settings.timeout_s)
-                result = self._python.attempt_at_once(current, found, chain, loop)
-                if isinstance(result, StepResult):
+                attempt = Attempt(service, method, payload, key, 1, settings.timeout_s)
+                result = self._python.attempt_at_once(attempt, found, chain, loop)
+                if type(result) is StepResult:
                     return result
-                ended = result
+                ended = cast("Again", result)
         return self.call(service, method, payload, key, 1, chain=chain, ended=ended)
 
     async def call(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["CannotGoOn", "OwnershipLost"]
+from perdure.errors import Code
+from perdure.frames import pack_error
+
+__all__ = ["CannotGoOn", "OwnershipLost", "other_step"]
 
 
 class OwnershipLost(BaseException):
@@ -24,3 +27,17 @@ class CannotGoOn(BaseException):
         self.code = code
         self.payload = payload
         self.reason = reason
+
+
+def other_step(what: str, step: int, recorded: str, asked: str) -> CannotGoOn:
+    """Return what is raised inside a method that asks for another step.
+
+    Args:
+        what: The method, for people.
+        step: The number of the step.
+        recorded: What the journal has under that number.
+        asked: What the method asks for.
+    """
+    code, payload = pack_error(Code.NON_DETERMINISTIC, (what, step, recorded, asked))
+    text = f"step {step} is {recorded} in the journal, and this code asks for {asked}"
+    return CannotGoOn(code, payload, text)

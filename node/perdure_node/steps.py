@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from perdure import codec, raised
-from perdure.context import StepResult, current_turn
+from perdure import codec
+from perdure.context import StepResult
 from perdure.errors import Code, TooManySteps
 from perdure.frames import Kind, pack_error
 from perdure.ids import ObjectKey
@@ -23,7 +22,8 @@ from perdure.step_waiter import StepWaiter
 from perdure_node.core.events import CALL, Cancelled, Done, Effect, Event, OutboxEntry, Scheduled
 from perdure_node.core.replay import Mismatch, Replay
 from perdure_node.performer import Performer
-from perdure_node.signals import CannotGoOn
+from perdure_node.run_function import run_function
+from perdure_node.signals import CannotGoOn, other_step
 
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
@@ -53,6 +53,7 @@ class Steps:
         self._turn = turn
         self._performer = performer
         self._loop = turn.rounds.loop
+        self._limits = turn.limits
         self._replay = Replay([] if progress is None else progress.events, saves)
         self._waiting: dict[int, StepFuture[StepResult]] = {}
         self._calls: dict[int, OutboxEntry] = {}
@@ -113,28 +114,29 @@ class Steps:
         return self._ask("service", f"{service}.{method}", data, self._perform_service)
 
     def _perform_service(self, step: int, data: Any) -> None:
-        turn = self._turn
+        turn, driving = self._turn, self._turn.driving
         # Not the caller's key: other objects and methods may be called with the same.
         key = f"{turn.context.call_id}/{step}"
-        at_once = self._nothing_runs()
-        driving = turn.driving
         name, method, payload = data
+        at_once = self._nothing_runs()
         outer = driving.outer()
         driving.begin(turn.partition.number, turn.admitted)
+        turn.is_noted = True
         try:
             work = self._performer.service(name, method, payload, key, turn.chain, at_once=at_once)
+            if type(work) is StepResult:
+                self._ended(step, work, nothing_runs=True)
+            else:
+                self._start(step, cast("Coroutine[Any, Any, StepResult]", work))
         finally:
+            turn.is_noted = False
             driving.end(outer)
-        if type(work) is StepResult:
-            self._ended(step, work)
-        else:
-            self._start(step, cast("Coroutine[Any, Any, StepResult]", work))
 
     def run(self, name: str, function: Callable[[], Any]) -> asyncio.Future[StepResult]:
         """Run a function."""
 
         def perform(step: int, _: Any) -> None:
-            self._start(step, self._run(function))
+            self._start(step, run_function(self._turn, function))
 
         return self._ask("run", name, None, perform)
 
@@ -201,17 +203,12 @@ class Steps:
             What is made with its last commit, which an exception undoes; and its calls to other
             objects of which nobody awaits the answer, which are on their way.
         """
+        calls, unasked = [*self._calls.values()], self._unasked.values()
         if self._turn.killed:
             # The calls that it waits for end too. That is on its way until they have.
-            calls = [*self.open_calls(), *self._unasked.values()]
-            return [call._replace(kind=int(Kind.CANCEL)) for call in calls], []
+            return [c._replace(kind=int(Kind.CANCEL)) for c in (*calls, *unasked)], []
         pending = self._pending[: self._kept] if failed else self._pending
-        made = [*(effect for _, effect in pending), *self._unasked.values()]
-        return made, self.open_calls()
-
-    def open_calls(self) -> list[OutboxEntry]:
-        """Return the calls to other objects that are not answered."""
-        return list(self._calls.values())
+        return [*[effect for _, effect in pending], *unasked], calls
 
     def saved(self) -> bool:
         """Note a `save()`. False: the journal has it already."""
@@ -234,10 +231,12 @@ class Steps:
 
     def take_saved(self) -> tuple[list[Event], list[Effect]]:
         """Return what the record of a `save()` takes along, and forget it."""
+        events, self._values = self._values, []
+        if not self._kept:
+            return events, []
         taken, self._pending = self._pending[: self._kept], self._pending[self._kept :]
         self._kept = 0
-        events, self._values = [*self._values, *(event for event, _ in taken)], []
-        return events, [effect for _, effect in taken]
+        return [*events, *(event for event, _ in taken)], [effect for _, effect in taken]
 
     def _take_sends_to(self, target: ObjectKey) -> list[tuple[Event, OutboxEntry]]:
         """Return what waits to be sent to an object, and forget it: a call must not overtake it.
@@ -323,28 +322,17 @@ class Steps:
         made: Any,
         perform: Callable[[int, Any], None],
     ) -> StepFuture[StepResult]:
-        turn = self._turn
         step, recorded = self._number(kind, name)
         future: StepFuture[StepResult] = StepFuture(loop=self._loop)
         self._waiting[step] = future
         self.asked[step] = self._loop.time()
         if recorded is None:
-            saved = turn.take_saved()
             if kind in _HELD_OPEN:
                 # From now on, and not only once it is durable and begins.
                 self._working.add(step)
-            events, self._values = self._values, []
-            sends: list[OutboxEntry] = []
-            if kind == CALL:
-                sequence = turn.partition.memory.underway.next_sequence(made.partition)
-                self._calls[step] = made = made._replace(sequence=sequence)
-                for event, entry in self._take_sends_to(made.target):
-                    events.append(event)
-                    sends.append(entry)
-            events.append(Scheduled(step, kind, name, made))
-            turn.schedule(events, saved, sends, functools.partial(perform, step, made))
-            self.grown()
-        elif step not in self._in_flight and not self._replay.is_done(step):
+            self._schedule(step, kind, name, made, perform)
+            return future
+        if step not in self._in_flight and not self._replay.is_done(step):
             if kind == CALL:
                 self._calls[step] = self._unasked.pop(step)
             if kind in _HELD_OPEN:
@@ -353,8 +341,32 @@ class Steps:
         self.pump()
         return future
 
+    def _schedule(
+        self, step: int, kind: str, name: str, made: Any, perform: Callable[[int, Any], None]
+    ) -> None:
+        """Record a step that no earlier run has asked for. It is performed when that is durable."""
+        turn = self._turn
+        saved = turn.take_saved()
+        events, self._values = self._values, []
+        sends: list[OutboxEntry] = []
+        if kind == CALL:
+            sequence = turn.partition.memory.underway.next_sequence(made.partition)
+            self._calls[step] = made = made._replace(sequence=sequence)
+            for event, entry in self._take_sends_to(made.target):
+                events.append(event)
+                sends.append(entry)
+        scheduled = Scheduled(step, kind, name, made)
+        events.append(scheduled)
+        turn.schedule(events, saved, sends, functools.partial(perform, step, made))
+        progress = turn.admitted.progress
+        if progress is not None:
+            self._replay.events = progress.events
+            count = len(events) if saved is None else len(events) + len(saved.events)
+            if not self._replay.follow(scheduled, count):
+                self.pump()
+
     def _number(self, kind: str, name: str) -> tuple[int, Scheduled | None]:
-        turn, limits, replay = self._turn, self._turn.limits, self._replay
+        turn, limits, replay = self._turn, self._limits, self._replay
         turn.check_step()
         if replay.asked >= limits.steps_max:
             raise TooManySteps(turn.what, "steps", limits.steps_max)
@@ -367,42 +379,17 @@ class Steps:
 
     def _other(self, step: int, recorded: str, asked: str) -> CannotGoOn:
         turn = self._turn
-        args = (turn.what, step, recorded, asked)
-        code, payload = pack_error(Code.NON_DETERMINISTIC, args)
-        text = f"step {step} is {recorded} in the journal, and this code asks for {asked}"
-        error = CannotGoOn(code, payload, text)
-        turn.broken = error
+        turn.broken = error = other_step(turn.what, step, recorded, asked)
         return error
 
     def _start(self, step: int, work: Coroutine[Any, Any, StepResult]) -> None:
         self._performer.start(self._turn.driven(work), functools.partial(self._ended, step))
 
-    def _ended(self, step: int, result: StepResult) -> None:
+    def _ended(self, step: int, result: StepResult, *, nothing_runs: bool = False) -> None:
         self._working.discard(step)
-        self._done(step, *result)
-        if not self._working and self._finished is not None and not self._finished.done():
+        self._done(step, *result, nothing_runs=nothing_runs)
+        if self._finished is not None and not self._working and not self._finished.done():
             self._finished.set_result(None)
-
-    async def _run(self, function: Callable[[], Any]) -> StepResult:
-        turn = self._turn
-        # A step inside of a step could not be found again.
-        current_turn.set(None)
-        try:
-            result = function()
-            if inspect.isawaitable(result):
-                result = await result
-            return StepResult(0, codec.encode(result))
-        except codec.NotEncodable as error:
-            args = (f"{turn.what}: the result of ctx.run{error.path}", error.problem)
-            return StepResult(*pack_error(Code.RESULT_NOT_STORABLE, args))
-        except Exception as error:
-            packed = raised.pack_exception(
-                error,
-                object=str(turn.admitted.key),
-                method=turn.admitted.request.method,
-                call_id=turn.context.call_id,
-            )
-            return StepResult(int(Code.RAISED), packed)
 
     def _read(self, step: int, future: asyncio.Future[StepResult]) -> None:
         if not future.cancelled():  # Else the node closes.
@@ -423,17 +410,28 @@ class Steps:
             self._done(step, *future.result(), confirm)
 
     def _done(
-        self, step: int, code: int, payload: bytes, token: Callable[[], None] | None = None
+        self,
+        step: int,
+        code: int,
+        payload: bytes,
+        token: Callable[[], None] | None = None,
+        *,
+        nothing_runs: bool = False,
     ) -> None:
+        """Take the result of a step; the caller may know that `_nothing_runs`."""
         turn = self._turn
         if turn.over or turn.partition.stopped is not None:
             return
-        limit = turn.limits.result_bytes_max
+        limit = self._limits.result_bytes_max
         if len(payload) > limit:
             what = f"{turn.what}: the result of a step"
             code, payload = pack_error(Code.RESULT_TOO_LARGE, (what, len(payload), limit))
         waiter = self._sole_waiter(step)
-        if waiter is not None and self._replay.hear_ahead(event := Done(step, code, payload)):
+        if (
+            waiter is not None
+            and (nothing_runs or self._nothing_runs())
+            and self._replay.hear_ahead(event := Done(step, code, payload))
+        ):
             self._tell_at_once(waiter, event, token)
             return
         turn.partition.journalled.step_done(turn.admitted, step, code, payload, token)
@@ -448,18 +446,18 @@ class Steps:
         ended. So there is nothing that rounds of the loop could bring about; callbacks that it has
         given to the loop have run, because the loop has come round while the step became durable.
         """
-        turn = self._turn
-        waiter, future = turn.waits_for, self._waiting.get(step)
+        turn, waiting = self._turn, self._waiting
+        waiter = turn.waits_for
         if (
-            future is None
-            or type(waiter) is not StepWaiter
+            type(waiter) is not StepWaiter
+            or len(waiting) != 1
             or not turn.is_alone
             or not self._quiet
-            or len(self._waiting) != 1
-            or future.done()
             or waiter.done()
-            or not self._nothing_runs()
         ):
+            return None
+        future = waiting.get(step)
+        if future is None or future.done():
             return None
         awaited_by = future.awaited_by
         return waiter if len(awaited_by) == 1 and awaited_by[0] is waiter else None

@@ -46,6 +46,9 @@ _log = logging.getLogger("perdure.node")
 
 _BESIDE: Final = frozenset((Kind.CANCEL, Kind.ASK))
 
+# Members of an enum cost ten times as much to look up.
+_CALL: Final = int(Kind.CALL)
+
 _NOTHING: Final[dict[str, bytes]] = {}
 """Never changed."""
 
@@ -67,8 +70,6 @@ class MethodTurn:
     """A shared call beside this one has changed the state under it."""
     waking = False
     """`on_activate` runs."""
-    _base: tuple[dict[str, bytes], int] | None = None
-    """Image and size as of the last `save()`, while that is not in a record."""
     _unwritten = 0
     """How many `save()` are not in a record yet."""
     _context: DurableContext | None = None
@@ -174,27 +175,23 @@ class MethodTurn:
         self._unwritten += 1
         changed = self.changes()
         if changed:
-            state = self.admitted.state
-            assert state is not None
-            base, size = self._base or (state.image or _NOTHING, state.size)
-            size += sum(len(v) - len(base.get(k, b"")) for k, v in changed.items())
-            self._base = {**base, **changed}, size
-            self.folded = {**self.folded, **changed}
+            self.folded = {**self.folded, **changed} if self.folded else changed
 
     def changes(self) -> dict[str, bytes]:
         """Return what differs from the last commit, or from the last `save()` after it."""
         activation, call = self.activation, self.admitted
         assert activation is not None
-        if self._base is not None:
-            return changed_attributes(activation, call.key, *self._base)
-        state = call.state
+        state, folded = call.state, self.folded
         assert state is not None
-        return changed_attributes(activation, call.key, state.image or _NOTHING, state.size)
+        base, size = state.image or _NOTHING, state.size
+        if folded:
+            size += sum(len(value) - len(base.get(name, b"")) for name, value in folded.items())
+            base = {**base, **folded}
+        return changed_attributes(activation, call.key, base, size)
 
     def suspended(self) -> None:
         """The method waits for something: what it has saved gets a record now."""
-        saved = self.take_saved()
-        if saved is not None:
+        if self._unwritten and (saved := self.take_saved()) is not None:
             start = (self.start_image, self.start_version)
             self.partition.journalled.saved(
                 self.admitted, saved.values, start, saved.state_version, saved.events, saved.effects
@@ -207,13 +204,13 @@ class MethodTurn:
 
     def take_saved(self) -> SavedPart | None:
         """Return what was saved and is in no record yet, and forget it; None: nothing."""
-        if not self._unwritten or self.admitted.request.kind != Kind.CALL:
+        if not self._unwritten or self.admitted.request.kind != _CALL:
             return None
         assert self.activation is not None
         events, effects = ([], []) if self._steps is None else self._steps.take_saved()
         events += [Saved()] * self._unwritten
         saved = SavedPart(self.folded, self.activation.type.state_version, events, effects)
-        self._unwritten, self.folded, self._base = 0, _NOTHING, None
+        self._unwritten, self.folded = 0, _NOTHING
         return saved
 
     # For the steps.
@@ -253,8 +250,10 @@ class MethodTurn:
             raise OwnershipLost(self.partition.stopped.code.name)
         if self.over or self.given_up:
             raise RuntimeError("a step after the call was over: await it in the method")
-        self._refuse_effects()
-        if self.admitted.target.deferred:
+        call = self.admitted
+        if call.shared or self.waking:
+            self._refuse_effects()
+        if call.target.deferred:
             # What leaves must not depend on what a crash could take back. Changed or not: a second
             # run counts saves, and finds its changes committed.
             self.save()
@@ -274,11 +273,14 @@ class MethodTurn:
             sends: Calls to the same object.
             perform: Makes the step.
         """
-        start = (self.start_image, self.start_version)
-        effects = sends if saved is None else [*saved.effects, *sends]
+        partition = self.partition
+        effects: Sequence[Effect] = sends
+        if saved is not None and saved.effects:
+            effects = [*saved.effects, *sends]
         leaves = functools.partial(self._leave, effects, perform) if effects else perform
-        self.partition.journalled.step(self.admitted, events, start, leaves, sends, saved)
-        self.flush()
+        start = (self.start_image, self.start_version)
+        partition.journalled.step(self.admitted, events, start, leaves, sends, saved)
+        self._node.flush(partition)
 
     def _leave(self, effects: Sequence[Effect], perform: Callable[[], None]) -> None:
         for entry in _entries(effects):

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, NoReturn
 
 from perdure.call import Call
 from perdure.codec import NotEncodable, decode, encode
 from perdure.errors import BadArguments
 from perdure.frames import Reply
-from perdure.turn import StepResult, Turn
-
-if TYPE_CHECKING:
-    from perdure.answers import Answer
+from perdure.turn import Turn
 
 __all__ = ["FUNCTIONS", "NOTHING", "call_service", "run", "sleep"]
 
@@ -35,13 +32,12 @@ FUNCTIONS: Final[dict[str, Callable[..., Call[Any]]]] = {}
 
 def call_service(turn: Turn | None, service: str, method: str, payload: object) -> Call[Any]:
     """Call a service, as a step where there is a turn; see `DurableContext.call`."""
-    label = f"ctx.call({service!r}, {method!r})"
-    for what, name in (("service", service), ("method", method)):
-        if type(name) is not str:
-            raise TypeError(f"ctx.call: the name of a {what} is a str, not {type(name).__name__}")
-    function = FUNCTIONS.get(service)
-    if function is not None and method == "call":
+    if type(service) is not str or type(method) is not str:
+        _refuse_name(service, method)
+    if service in FUNCTIONS and method == "call":
+        function = FUNCTIONS[service]
         return function() if payload is NOTHING else function(payload)
+    label = _label_of(service, method)
     try:
         packed = None if payload is NOTHING else encode(payload)
     except NotEncodable as error:
@@ -51,6 +47,16 @@ def call_service(turn: Turn | None, service: str, method: str, payload: object) 
 
         return _step(label, unrecorded.call_service(service, method, packed), _value)
     return _step(label, turn.service(service, method, packed), _value)
+
+
+def _refuse_name(service: object, method: object) -> NoReturn:
+    what, name = ("method", method) if type(service) is str else ("service", service)
+    raise TypeError(f"ctx.call: the name of a {what} is a str, not {type(name).__name__}")
+
+
+@functools.lru_cache(maxsize=1_024)
+def _label_of(service: str, method: str) -> str:
+    return f"ctx.call({service!r}, {method!r})"
 
 
 def run(
@@ -81,11 +87,9 @@ def sleep(turn: Turn, until_ms: int) -> Call[None]:
     return _step("ctx.sleep()", turn.sleep(until_ms), _none)
 
 
-def _step(
-    label: str, future: asyncio.Future[StepResult], read: Callable[[Reply], Any]
-) -> Call[Any]:
+def _step(label: str, future: Any, read: Callable[[Reply], Any]) -> Call[Any]:
     # A step's result has what a Call wants of an answer: the code and the reply.
-    return Call(label, cast("asyncio.Future[Answer]", future), read)
+    return Call(label, future, read)
 
 
 def _value(reply: Reply) -> Any:

@@ -89,9 +89,10 @@ class Call(Coroutine[Any, Any, _R_co]):
     def __await__(self) -> Generator[Any, None, _R_co]:
         """Wait for the answer; return the result or raise the error."""
         if not self._future.done():
-            assert self._waiters is not None
+            waiters = self._waiters
+            assert waiters is not None
             waiter = self._waiter()
-            self._waiters.append(waiter)
+            waiters.append(waiter)
             try:
                 yield from waiter
             except asyncio.CancelledError:
@@ -149,13 +150,16 @@ class Call(Coroutine[Any, Any, _R_co]):
         return None
 
     def _waiter(self) -> asyncio.Future[None]:
-        loop = self._future.get_loop()
-        # A client's calls know nothing of a journal. What a turn has sent is a step in it.
-        if current_turn.get() is None or isinstance(self._future, PendingAnswer):
-            return loop.create_future()
-        if type(self._future) is StepFuture and self._waiters is not None:
-            self._future.waiters = self._waiters
-        return StepWaiter(loop=loop)
+        future = self._future
+        if type(future) is StepFuture:
+            if self._waiters is not None:
+                future.waiters = self._waiters
+        elif isinstance(future, PendingAnswer):
+            # A client's calls know nothing of a journal. What a turn has sent is a step in it.
+            return future.get_loop().create_future()
+        if current_turn.get() is None:
+            return future.get_loop().create_future()
+        return StepWaiter(loop=future.get_loop())
 
     def _driver(self, task: asyncio.Task[Any] | None) -> Generator[Any, None, _R_co]:
         if self._drivers is None:
@@ -189,7 +193,8 @@ class Call(Coroutine[Any, Any, _R_co]):
                 waiter.set_result(None)
 
     def _outcome(self) -> _R_co:
-        self._settle(self._future)
+        if self._waiters is not None:
+            self._settle(self._future)
         if self._unseen is not None:
             self._unseen.seen = True
             self._unseen = None

@@ -17,12 +17,11 @@ from perdure.context import DurableContext, StepResult, TimerSetting, current_tu
 from perdure.frames import Encoding, Kind
 from perdure.ids import ObjectKey
 from perdure.runtime import current_client
-from perdure.turn import Turn
 
 if TYPE_CHECKING:
     from perdure.client import Answer, Client
 
-__all__ = ["service_context", "service_turn"]
+__all__ = ["ServiceTurn", "service_context"]
 
 
 @contextmanager
@@ -46,25 +45,12 @@ def service_context(
         chain: The calls that the service runs inside of.
     """
     loop = asyncio.get_running_loop()
-    turn = service_turn(service, method, key, attempt, client, chain, loop)
+    turn = ServiceTurn(service, method, key, attempt, client, chain, loop)
     token = current_turn.set(turn)
     try:
         yield
     finally:
         current_turn.reset(token)
-
-
-def service_turn(
-    service: str,
-    method: str,
-    key: str,
-    attempt: int,
-    client: Client | None,
-    chain: Sequence[Sequence[str]],
-    loop: asyncio.AbstractEventLoop,
-) -> Turn:
-    """Return what `service_context` sets, with the same arguments, on this loop."""
-    return _ServiceTurn(service, method, key, attempt, client, chain, loop)
 
 
 class _ServiceContext(DurableContext):
@@ -90,8 +76,10 @@ class _ServiceContext(DurableContext):
         return self._service_logger
 
 
-class _ServiceTurn:
-    """A `Turn` without an object."""
+class ServiceTurn:
+    """A `Turn` without an object: what `service_context` sets, with the same arguments."""
+
+    _context: DurableContext | None = None
 
     def __init__(
         self,
@@ -105,7 +93,6 @@ class _ServiceTurn:
     ) -> None:
         self._key = key
         self._attempt = attempt
-        self._context: DurableContext | None = None
         self._service = service
         self._method = method
         self._client = client
@@ -114,12 +101,14 @@ class _ServiceTurn:
 
     @property
     def context(self) -> DurableContext:
+        """See `context.Turn`."""
         if self._context is None:
             self._context = _ServiceContext(self._service, self._method, self._key, self._attempt)
         return self._context
 
     @property
     def partition_count(self) -> int | None:
+        """See `context.Turn`."""
         return self._caller().partition_count
 
     def _caller(self) -> Client:
@@ -140,6 +129,7 @@ class _ServiceTurn:
         have: tuple[int, int] | None = None,
         partition: int | None = None,
     ) -> asyncio.Future[Answer]:
+        """See `context.Turn`."""
         return self._caller().call(
             target,
             kind,
@@ -154,9 +144,11 @@ class _ServiceTurn:
         )
 
     def value(self, name: str, make: Callable[[], bytes]) -> bytes:  # noqa: ARG002 - nothing is kept
+        """See `context.Turn`."""
         return make()
 
     def save(self) -> None:
+        """See `context.Turn`."""
         self._refuse("save()")
 
     def service(
@@ -165,6 +157,7 @@ class _ServiceTurn:
         method: str,  # noqa: ARG002
         payload: bytes | None,  # noqa: ARG002
     ) -> asyncio.Future[StepResult]:
+        """See `context.Turn`."""
         self._refuse(f"a call of the service {service}")
 
     def run_step(
@@ -172,18 +165,23 @@ class _ServiceTurn:
         name: str,
         function: Callable[[], Any],  # noqa: ARG002
     ) -> asyncio.Future[StepResult]:
+        """See `context.Turn`."""
         self._refuse(f"ctx.run({name!r})")
 
     def sleep(self, until_ms: int) -> asyncio.Future[StepResult]:  # noqa: ARG002
+        """See `context.Turn`."""
         self._refuse("ctx.sleep")
 
     def set_timer(self, timer: TimerSetting) -> None:
+        """See `context.Turn`."""
         self._refuse(f"the timer {timer.name!r}")
 
     def cancel_timer(self, name: str) -> bool:
+        """See `context.Turn`."""
         self._refuse(f"the timer {name!r}")
 
     def timers(self) -> list[TimerSetting]:
+        """See `context.Turn`."""
         self._refuse("ctx.timers")
 
     def send(
@@ -194,6 +192,7 @@ class _ServiceTurn:
         due_ms: int,  # noqa: ARG002
         key: str | None,  # noqa: ARG002
     ) -> asyncio.Future[Answer]:
+        """See `context.Turn`."""
         self._refuse(f"a send to {target}.{method}")
 
     def _refuse(self, what: str) -> NoReturn:

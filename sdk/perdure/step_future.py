@@ -14,19 +14,13 @@ T = TypeVar("T")
 class StepFuture(asyncio.Future[T]):
     """A future for what a turn was asked for."""
 
-    __slots__ = ("pass_on", "passed_on", "waiters")
-
-    waiters: Sequence[asyncio.Future[None]]
+    # Not in an `__init__`: most futures change one of them.
+    waiters: Sequence[asyncio.Future[None]] = ()
     """Who awaits it now: the list of the `Call` that has it, from its first await on."""
-    passed_on: StepFuture[Any] | None
+    passed_on: StepFuture[Any] | None = None
     """What gets its result as soon as it has one, and is awaited in its place."""
     pass_on: Callable[[asyncio.Future[T]], None]
     """Gives it that result."""
-
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.waiters = ()
-        self.passed_on = None
 
     @property
     def awaited_by(self) -> Sequence[asyncio.Future[None]]:

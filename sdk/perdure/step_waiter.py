@@ -35,17 +35,11 @@ class StepWaiter(asyncio.Future[None]):
     cannot be seen from here.
     """
 
-    __slots__ = ("_wake_up", "timed_out")
-
-    timed_out: bool
-    _wake_up: tuple[Callable[[Any], object], Context] | None
+    # Not in an `__init__`: it would cost more than the rest.
+    timed_out = False
+    """Whether it was cancelled because some time of the event loop's was over."""
+    _wake_up: tuple[Callable[[Any], object], Context] | None = None
     """The first callback: that of the task that waits. Kept, so that `wake` can call it."""
-
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.timed_out = False
-        """Whether it was cancelled because some time of the event loop's was over."""
-        self._wake_up = None
 
     def add_done_callback(
         self, fn: Callable[[Any], object], /, *, context: Context | None = None

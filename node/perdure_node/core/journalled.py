@@ -178,21 +178,18 @@ class Journalled:
         effects: Sequence[Effect],
     ) -> None:
         begun: Progress | None = None
-        first: Sequence[Event] = ()
-        more: Sequence[Effect] = ()
+        if saved is not None:
+            events, effects = [*saved.events, *events], [*saved.effects, *effects]
         if call.progress is None:
             begun, first, more = self._begin(call, start)
+            if first or more:
+                events, effects = [*first, *events], [*more, *effects]
         if saved is None:
-            self._recorder.commit_events(call, begun, [*first, *events], [*more, *effects])
-            return
-        self._recorder.commit_progress(
-            call,
-            saved.values,
-            saved.state_version,
-            begun,
-            [*first, *saved.events, *events],
-            [*more, *saved.effects, *effects],
-        )
+            self._recorder.commit_events(call, begun, events, effects)
+        else:
+            self._recorder.commit_progress(
+                call, saved.values, saved.state_version, begun, events, effects
+            )
 
     def step_done(
         self, call: Call, step: int, code: int, payload: bytes, token: object = None

@@ -87,7 +87,8 @@ class Recorder:
                 # Outcomes end a call in progress, so those of earlier calls go before it.
                 self._add(Commit(call.key, False, False, state_version, {}, outcomes, None))
         self._add(Commit(call.key, False, False, state_version, values, [], begun, events, effects))
-        self._went_on(call)
+        if begun is not None:
+            self._went_on(call)
 
     def commit_events(
         self,
@@ -104,7 +105,8 @@ class Recorder:
         state = call.state
         version = 1 if state is None else state.state_version
         self._add(Commit(call.key, False, False, version, {}, [], begun, events, effects))
-        self._went_on(call)
+        if begun is not None:
+            self._went_on(call)
 
     def commit_run(
         self,

@@ -58,7 +58,8 @@ class Replay:
         """Of all results in the journal."""
         self._ahead: Done | None = None
         """What the method has heard before it was in the journal."""
-        self.grown()
+        if events:
+            self.grown()
 
     def grown(self) -> None:
         """Take note of events added to the journal."""
@@ -78,6 +79,25 @@ class Replay:
                     self._done.pop(step, None)
         self._seen = len(self.events)
 
+    def follow(self, step: Scheduled, count: int) -> bool:
+        """Pass what this run itself has added to the journal, unless there is more than that.
+
+        Args:
+            step: What it has asked for: the last of it.
+            count: How many events that is: what it has heard ahead, decided and saved before.
+
+        Returns:
+            False when there is something in the journal that it has to hear: see `next`.
+        """
+        length = len(self.events)
+        if self._cursor != length - count or self._seen != self._cursor:
+            self.grown()
+            return False
+        self._scheduled[step.step] = step
+        self._seen = self._cursor = length
+        self._ahead = None
+        return True
+
     def ask(self, kind: str, name: str) -> tuple[int, Scheduled | None]:
         """Number a step that the method asks for.
 
@@ -87,11 +107,11 @@ class Replay:
         Raises:
             Mismatch: The journal has another step under that number.
         """
-        self.asked += 1
-        recorded = self._scheduled.get(self.asked)
+        self.asked = step = self.asked + 1
+        recorded = self._scheduled.get(step)
         if recorded is not None and (recorded.kind, recorded.name) != (kind, name):
-            raise Mismatch(self.asked, _text(recorded.kind, recorded.name), _text(kind, name))
-        return self.asked, recorded
+            raise Mismatch(step, _text(recorded.kind, recorded.name), _text(kind, name))
+        return step, recorded
 
     @property
     def coming(self) -> Scheduled | None:

@@ -78,30 +78,31 @@ class Underway:
 
     def take(self, commit: Commit) -> Leaves | None:
         """Take over a commit. Returns what it leaves in the store beside images; None: nothing."""
-        key = commit.key
+        key, events = commit.key, commit.events
         leaves = None
         if commit.effects:
             self._take_outbox(commit.effects)
             leaves = Leaves(0, ended=False)
         if key is None:
             return leaves
-        if commit.progress is not None:
+        begun = commit.progress
+        if begun is not None:
             replaced = self.progress.get(key)
-            request, image, version, _ = commit.progress
-            self.progress[key] = Progress(request, image, version, list(commit.events))
-            self._note(commit.events)
+            request, image, version, _ = begun
+            self.progress[key] = Progress(request, image, version, [*events])
+            self._note(events)
             return Leaves(0, ended=False, dropped=len(replaced.events) if replaced else 0)
         progress = self.progress.get(key)
         if progress is None:
             return leaves
         before = len(progress.events)
-        if _ends(commit, progress):
+        if (commit.outcomes or len(events) == 1) and _ends(commit, progress):
             del self.progress[key]
             journal = progress.events if key.type == WORKFLOW else ()
             return Leaves(before, ended=True, journal=journal)
-        if commit.events:
-            progress.events.extend(commit.events)
-            self._note(commit.events)
+        if events:
+            progress.events.extend(events)
+            self._note(events)
             return Leaves(before, ended=False)
         return leaves
 

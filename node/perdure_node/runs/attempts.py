@@ -13,7 +13,7 @@ from perdure import codec, raised
 from perdure.context import StepResult, current_turn
 from perdure.errors import Code
 from perdure.frames import pack_error
-from perdure.service_context import service_turn
+from perdure.service_context import ServiceTurn
 from perdure.workflows.metadata import StepMetadata, current_step
 from perdure.workflows.steps import StepFunction
 from perdure_node.core.events import Retrying
@@ -101,7 +101,7 @@ class Attempts:
         # What it calls is no step of the run: that could not be found again.
         key, number, loop = metadata.step_id, metadata.attempt, turn.rounds.loop
         current_turn.set(
-            service_turn("step", function.name, key, number, turn.client, turn.chain, loop)
+            ServiceTurn("step", function.name, key, number, turn.client, turn.chain, loop)
         )
         try:
             payload = codec.encode(await self._call(function, data))

@@ -29,6 +29,7 @@ from perdure_node.core.events import (
 )
 from perdure_node.core.run_journal import CLAIM, DISPOSE, HOOK, REPLY, claim_name
 from perdure_node.performer import Performer
+from perdure_node.run_function import run_function
 from perdure_node.runs.attempts import Attempts
 from perdure_node.runs.hook import RunHook
 from perdure_node.runs.shown import shown_arguments
@@ -285,7 +286,7 @@ class RunSteps(Steps):
         id = f"{turn.context.call_id}/{step}"
         metadata = StepMetadata(id, name, 1, self._performer.wall_ms())
         current_step.set((metadata, turn.stream_port(step, 1)))
-        return await self._run(function)
+        return await run_function(turn, function)
 
     def patched(self, name: str) -> bool:
         """Tell whether the run takes a way that its code did not have at first."""
@@ -340,9 +341,22 @@ class RunSteps(Steps):
             self._done(step, 0, codec.encode(None))
         return len(sleeping)
 
+    def _schedule(
+        self, step: int, kind: str, name: str, made: Any, perform: Callable[[int, Any], None]
+    ) -> None:
+        super()._schedule(step, kind, name, made, perform)
+        # What asks is not the run's code, if it asks for what a hook needs.
+        self.pump()
+
     def _done(
-        self, step: int, code: int, payload: bytes, token: Callable[[], None] | None = None
+        self,
+        step: int,
+        code: int,
+        payload: bytes,
+        token: Callable[[], None] | None = None,
+        *,
+        nothing_runs: bool = False,
     ) -> None:
         # A sleep that somebody has ended is over again when its time comes.
         if not self._replay.is_done(step):
-            super()._done(step, code, payload, token)
+            super()._done(step, code, payload, token, nothing_runs=nothing_runs)
