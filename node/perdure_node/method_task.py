@@ -6,14 +6,14 @@ import asyncio
 import functools
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from perdure.context import current_turn
 
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
 
-__all__ = ["MethodTask", "driven_once", "run_to_its_end", "watched"]
+__all__ = ["MethodTask", "branch", "run_to_its_end", "watched"]
 
 _NOT_BEGUN: Final = object()
 
@@ -46,28 +46,6 @@ def run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> No
     raise AssertionError(f"{coroutine} waits")
 
 
-def driven_once(coroutine: Coroutine[Any, Any, Any], turn: MethodTurn) -> Any:
-    """Drive a method up to its next wait, and tell its turn when it makes tasks.
-
-    Returns:
-        What it has yielded.
-
-    Raises:
-        StopIteration: It has returned.
-        BaseException: Whatever it has raised.
-    """
-    if not turn.is_alone:
-        return coroutine.send(None)
-    loop = turn.rounds.loop
-    factory = loop.get_task_factory()
-    branch: Any = functools.partial(_branch, turn, factory)
-    loop.set_task_factory(branch)
-    try:
-        return coroutine.send(None)
-    finally:
-        loop.set_task_factory(factory)
-
-
 @types.coroutine
 def watched(
     coroutine: Coroutine[Any, Any, Any], turn: MethodTurn, waits_for: Any = _NOT_BEGUN
@@ -86,8 +64,7 @@ def watched(
         if waits_for is _NOT_BEGUN:
             factory = loop.get_task_factory()
             if turn.is_alone:
-                branch: Any = functools.partial(_branch, turn, factory)
-                loop.set_task_factory(branch)
+                loop.set_task_factory(cast("Any", functools.partial(branch, turn, factory)))
             try:
                 waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
             except StopIteration as stop:
@@ -105,7 +82,7 @@ def watched(
         waits_for = _NOT_BEGUN
 
 
-def _branch(
+def branch(
     turn: MethodTurn,
     factory: Callable[..., Any] | None,
     loop: asyncio.AbstractEventLoop,

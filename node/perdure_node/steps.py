@@ -41,6 +41,12 @@ _HELD_OPEN: Final = frozenset(("run", "service"))
 class Steps:
     """The steps of one run."""
 
+    # Not in `__init__`: many runs change none of them.
+    _finished: asyncio.Future[None] | None = None
+    _quiet = _fresh = True
+    _kept = 0
+    """How many of `_pending` were asked for before the last `save()`: an exception leaves them."""
+
     def __init__(self, turn: MethodTurn, performer: Performer, saves: int = 0) -> None:
         """Begin.
 
@@ -70,12 +76,8 @@ class Steps:
         """Other steps that are being performed, and have to end before the method does."""
         self.asked: dict[int, float] = {}
         """When this run asked for steps: the time of the loop."""
-        self._finished: asyncio.Future[None] | None = None
-        self._quiet = self._fresh = True
         self._pending: list[tuple[Event, Effect]] = []
         """Made with the next commit of the state: sends, timers."""
-        self._kept = 0
-        """How many of them were asked for before the last `save()`: an exception leaves them."""
         self._values: list[Event] = []
         """Made with the next record, whatever it is: values that were decided."""
 

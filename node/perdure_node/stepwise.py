@@ -14,7 +14,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perdure.step_waiter import StepWaiter
-from perdure_node.method_task import driven_once, watched
+from perdure_node.method_task import branch, watched
 
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
@@ -44,7 +44,7 @@ class Runner(Protocol):
 class Stepwise:
     """One run of such a method, from its first wait to its end."""
 
-    __slots__ = ("_context", "_coroutine", "_runner", "_turn", "_waiter")
+    __slots__ = ("_context", "_coroutine", "_loop", "_runner", "_turn", "_waiter")
 
     def __init__(
         self,
@@ -63,15 +63,23 @@ class Stepwise:
         """
         self._runner = runner
         self._turn = turn
+        self._loop = turn.rounds.loop
         self._coroutine = coroutine
         self._context = context
         self._waiter: StepWaiter | None = None
 
     def go_on(self) -> None:
         """Drive the method up to its next wait, or to its end. It is noted that its code runs."""
-        turn = self._turn
+        turn, loop = self._turn, self._loop
+        factory = loop.get_task_factory()
+        # So that it is seen when the method makes tasks.
+        noticed: Any = functools.partial(branch, turn, factory)
+        loop.set_task_factory(noticed)
         try:
-            waits_for = driven_once(self._coroutine, turn)
+            try:
+                waits_for = self._coroutine.send(None)
+            finally:
+                loop.set_task_factory(factory)
         except StopIteration as stop:
             self._leave()
             self._runner.returned(turn, stop.value)
@@ -79,7 +87,8 @@ class Stepwise:
             self._leave()
             self._runner.raised(turn, error)
         else:
-            turn.suspended()
+            if turn.unwritten:
+                turn.suspended()
             if type(waits_for) is StepWaiter and turn.cancelled is None:
                 if self._waiter is None:
                     self._runner.stepwise.add(self)

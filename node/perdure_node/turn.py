@@ -70,7 +70,7 @@ class MethodTurn:
     """A shared call beside this one has changed the state under it."""
     waking = False
     """`on_activate` runs."""
-    _unwritten = 0
+    unwritten = 0
     """How many `save()` are not in a record yet."""
     _context: DurableContext | None = None
     steps_type: type[Steps] = Steps
@@ -172,7 +172,7 @@ class MethodTurn:
         if self._steps is not None and not self._steps.saved():
             # It is in the journal already, and is not made again by this run.
             return
-        self._unwritten += 1
+        self.unwritten += 1
         changed = self.changes()
         if changed:
             self.folded = {**self.folded, **changed} if self.folded else changed
@@ -191,7 +191,7 @@ class MethodTurn:
 
     def suspended(self) -> None:
         """The method waits for something: what it has saved gets a record now."""
-        if self._unwritten and (saved := self.take_saved()) is not None:
+        if self.unwritten and (saved := self.take_saved()) is not None:
             start = (self.start_image, self.start_version)
             self.partition.journalled.saved(
                 self.admitted, saved.values, start, saved.state_version, saved.events, saved.effects
@@ -204,13 +204,13 @@ class MethodTurn:
 
     def take_saved(self) -> SavedPart | None:
         """Return what was saved and is in no record yet, and forget it; None: nothing."""
-        if not self._unwritten or self.admitted.request.kind != _CALL:
+        if not self.unwritten or self.admitted.request.kind != _CALL:
             return None
         assert self.activation is not None
         events, effects = ([], []) if self._steps is None else self._steps.take_saved()
-        events += [Saved()] * self._unwritten
+        events += [Saved()] * self.unwritten
         saved = SavedPart(self.folded, self.activation.type.state_version, events, effects)
-        self._unwritten, self.folded = 0, _NOTHING
+        self.unwritten, self.folded = 0, _NOTHING
         return saved
 
     # For the steps.

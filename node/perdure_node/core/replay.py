@@ -34,6 +34,24 @@ class Mismatch(Exception):
 class Replay:
     """One run of one call's method. The journal grows while the method runs."""
 
+    # Not in `__init__`: many runs change few of them.
+    asked = 0
+    """Steps that this run has asked for."""
+    result_bytes = 0
+    """Of all results in the journal."""
+    _cursor = 0
+    """Of the next event that may have to be delivered."""
+    _seen = 0
+    """How many events have been taken note of."""
+    _highest = 0
+    """The highest step in the journal, if an earlier run has asked for it."""
+    _passed_step = _passed_saves = 0
+    """What an earlier run has done, up to the cursor: its highest step, and how many saves."""
+    _saves = 0
+    """How many saves of an earlier run are in the journal."""
+    _ahead: Done | None = None
+    """What the method has heard before it was in the journal."""
+
     def __init__(self, events: list[Event], saved: int = 0) -> None:
         """Begin a run.
 
@@ -42,22 +60,10 @@ class Replay:
             saved: How many `save()` this run has made by now.
         """
         self.events = events
-        self._cursor = 0
-        """Of the next event that may have to be delivered."""
+        self._history = len(events)
+        self._saved = saved
         self._scheduled: dict[int, Scheduled] = {}
         self._done: dict[int, Done] = {}
-        self._saves = 0
-        self._passed_step = self._passed_saves = 0
-        """What the journal has, up to the cursor: the highest step, and how many saves."""
-        self._seen = self._highest = 0
-        self._history = len(events)
-        self.asked = 0
-        """Steps that this run has asked for."""
-        self._saved = saved
-        self.result_bytes = 0
-        """Of all results in the journal."""
-        self._ahead: Done | None = None
-        """What the method has heard before it was in the journal."""
         if events:
             self.grown()
 
