@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from harness.bombs import Bomb, Bystander, Waiter
-from harness.processes import Cluster, running_cluster
+from harness.processes import READY_S, Cluster, running_cluster
 
 import perdure
 from perdure import CallRejected, OutcomeUnknown, Parked, Poisoned, durable
@@ -19,7 +19,7 @@ from perdure import CallRejected, OutcomeUnknown, Parked, Poisoned, durable
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_800)]
 
 BYSTANDERS = 24
-PATIENT_S = 150.0
+PATIENT_S = READY_S
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,7 @@ class Load:
         self.failed = 0
         self._stopped = False
 
-    async def call(self, number: int) -> None:
-        bystander = await Bystander.get_or_create(f"b{number}")
+    async def call(self, bystander: Bystander) -> None:
         while not self._stopped:
             try:
                 await bystander.add()
@@ -48,9 +47,10 @@ class Load:
 
     @asynccontextmanager
     async def running(self) -> Any:
+        bystanders = [await Bystander.get_or_create(f"b{n}") for n in range(BYSTANDERS)]
         async with asyncio.TaskGroup() as group:
-            for number in range(BYSTANDERS):
-                group.create_task(self.call(number))
+            for bystander in bystanders:
+                group.create_task(self.call(bystander))
             try:
                 yield
             finally:

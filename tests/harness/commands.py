@@ -64,16 +64,27 @@ def perdure(
     )
 
 
+def answered(
+    *words: str, address: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end: again while a node is too busy to answer it in time."""
+    while True:
+        done = perdure(*words, address=address, cwd=cwd)
+        said = done.stdout + done.stderr
+        if "does not answer" not in said and "no node that answers" not in said:
+            return done
+
+
 def printed(*words: str, address: str) -> str:
     """Run a command that must succeed, and return its output."""
-    done = perdure(*words, address=address)
+    done = answered(*words, address=address)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
 def refused(*words: str, address: str | None = None, cwd: Path | None = None) -> str:
     """Run a command that must fail with one line, and return the line."""
-    done = perdure(*words, address=address, cwd=cwd)
+    done = answered(*words, address=address, cwd=cwd)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("perdure: ")
     assert done.stderr.count("\n") == 1
