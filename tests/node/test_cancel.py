@@ -18,6 +18,8 @@ from perdure.frames import Kind
 from perdure.ids import ObjectKey
 from perdure_node.node import Node
 
+LONG_S = 60
+
 GATES: dict[str, asyncio.Event] = {}
 CLEANED: list[str] = []
 """What cleaned up, in this process."""
@@ -197,7 +199,7 @@ async def cancel(caller: Caller, call_id: str, id: str = "x", *, kill: bool = Fa
 
 
 async def is_free(caller: Caller, id: str = "x") -> bool:
-    return bool(await asyncio.wait_for(caller.call("Stops", "add", id=id), 5))
+    return bool(await asyncio.wait_for(caller.call("Stops", "add", id=id), LONG_S))
 
 
 def is_cancelled(answer: Answer) -> bool:
@@ -463,7 +465,7 @@ async def test_a_killed_call_takes_the_calls_below_it_along(tmp_path: Path) -> N
         answer, call_id = await tree(node, caller)
         assert await cancel(caller, call_id, f"t{DEPTH - 1}", kill=True)
         assert is_cancelled(await answer)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONG_S):
             for depth in range(DEPTH):
                 assert await caller.call("Stops", "add", id=f"t{depth}") == 1
             await until(lambda: not left(node))
@@ -476,7 +478,7 @@ async def test_a_killed_tree_is_gone_although_the_node_dies_at_once(tmp_path: Pa
         assert await cancel(caller, call_id, f"t{DEPTH - 1}", kill=True)
         answer.cancel()
     async with running(settings(tmp_path)) as (node, caller):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONG_S):
             for depth in range(DEPTH):
                 assert await caller.call("Stops", "add", id=f"t{depth}") == 1
             await until(lambda: not left(node))

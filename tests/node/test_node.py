@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness.loop import on_loop
 from harness.nodes import result_of, running, settings
-from harness.tally import GATES, Tally, send_raw, settled
+from harness.tally import GATES, RUNS, Tally, send_raw, settled
 
 from perdure.errors import (
     BadPayload,
@@ -168,8 +168,12 @@ async def test_a_caller_who_gives_up_does_not_cancel_the_method(tmp_path: Path) 
     GATES["late"] = asyncio.Event()
     async with running(settings(tmp_path)) as (_, caller):
         await caller.create("Tally")
-        with pytest.raises(TimeoutError):
-            await caller.call("Tally", "wait_for", "late", timeout_s=0.05)
+        RUNS.clear()
+        timeout_s = 0.05
+        while not RUNS:  # Not entered in time, where the machine is busy.
+            with pytest.raises(TimeoutError):
+                await caller.call("Tally", "wait_for", "late", timeout_s=timeout_s)
+            timeout_s *= 2
         GATES["late"].set()
 
         assert await caller.call("Tally", "add") == 2
@@ -245,7 +249,7 @@ async def test_a_bug_of_the_node_costs_one_call_which_is_not_sent_again_and_agai
         await caller.create("Tally")
         with monkeypatch.context() as broken:
             broken.setattr(Types, "find", divide_by_zero)
-            answer = await asyncio.wait_for(caller.send("Tally", "add"), 5)
+            answer = await asyncio.wait_for(caller.send("Tally", "add"), 60)
         assert answer.code == Code.INTERNAL
         assert [record.exc_info is not None for record in caplog.records] == [True]
         assert await caller.call("Tally", "add") == 1

@@ -79,7 +79,7 @@ async def durable(journal: Journal, log: PartitionLog) -> None:
     reached = asyncio.Event()
     log.on_durable = lambda last: reached.set() if last == log.last else None
     journal.flush()
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 60)
 
 
 def bodies(log: PartitionLog, after: int = 0) -> list[bytes]:
@@ -119,7 +119,7 @@ async def test_a_record_is_told_to_be_durable_once_and_in_order(machine: Machine
         log.append(b"x")
         journal.flush()
         await asyncio.sleep(0)
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 60)
 
     assert told == sorted(set(told))
 

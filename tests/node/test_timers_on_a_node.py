@@ -21,6 +21,7 @@ from harness.bells import (
     timers_of,
     until,
 )
+from harness.busy import how_busy
 from harness.loop import on_loop
 from harness.nodes import Caller, running, settings
 
@@ -100,13 +101,20 @@ async def test_an_object_has_any_number_of_timers_and_lists_them_by_name(tmp_pat
 
 @on_loop
 async def test_timers_fire_in_order_never_early_and_hardly_late(tmp_path: Path) -> None:
-    async with running(settings(tmp_path)) as (node, caller):
+    with how_busy(tmp_path) as busy:
+        found = await fifty_timers(tmp_path / "n1")
+    assert min(found["late_ms"]) >= 0
+    assert sorted(found["late_ms"])[25] < 250 + busy.longest_ms, found["late_ms"]
+
+
+async def fifty_timers(data: Path) -> dict[str, Any]:
+    """Return the state of an object whose timers have fired, 7 ms apart."""
+    async with running(settings(data)) as (node, caller):
         await caller.create("Bell")
         await caller.call("Bell", "set_all", 50, 7)
         found = await state_when(caller, lambda state: len(state["late_ms"]) == 50)
         assert timers_of(node) == []
-    assert min(found["late_ms"]) >= 0
-    assert sorted(found["late_ms"])[25] < 250, found["late_ms"]
+    return found
 
 
 @on_loop
