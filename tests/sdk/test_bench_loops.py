@@ -173,7 +173,7 @@ async def test_an_open_loop_on_a_real_clock_makes_as_many_calls_as_were_due() ->
     took_s = (clock_ns() - start_ns) / 1e9
     load.stop()
 
-    assert await load.landed_all(5.0) == 0
+    assert await load.landed_all(60.0) == 0
     assert took_s >= 0.049
 
 
@@ -231,7 +231,7 @@ async def test_a_closed_loop_has_so_many_calls_in_flight_until_it_is_stopped() -
     while server.in_flight:
         server.answer()
 
-    assert await load.landed_all(5.0) == 0
+    assert await load.landed_all(60.0) == 0
     assert load.made == 7 + 1_000
 
 
@@ -253,7 +253,7 @@ async def test_who_gets_an_error_waits_before_the_next_call() -> None:
     assert meter.errors == {"Overloaded": 1}
     load.stop()
     server.answer()
-    assert await load.landed_all(5.0) == 0
+    assert await load.landed_all(60.0) == 0
 
 
 @on_loop
@@ -268,7 +268,7 @@ async def test_calls_that_never_end_are_counted() -> None:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not is_so():
             await asyncio.sleep(0)
 
@@ -304,7 +304,7 @@ async def test_an_alarm_rings_when_it_was_set_to_and_not_before() -> None:
         for delay_ns in (0, 300_000, 20 * MS):
             due_ns = time.monotonic_ns() + delay_ns
             alarm.set(due_ns)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert await rang.get() >= due_ns
     finally:
         alarm.close()

@@ -56,7 +56,7 @@ async def test_a_confirmation_is_told_even_if_no_call_follows() -> None:
 
     client.confirm(CallId(HERE, 3, 1))
 
-    await asyncio.wait_for(told.wait(), 10)
+    await asyncio.wait_for(told.wait(), 60)
     await client.close()
 
 
@@ -121,4 +121,4 @@ async def test_a_client_that_closes_does_not_wait_for_calls_that_go_on_elsewhere
     await client.close()
 
     assert future.cancelled()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9

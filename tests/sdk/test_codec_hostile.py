@@ -250,7 +250,7 @@ def test_nothing_is_imported_because_of_a_name_in_a_value():
 
 
 def test_huge_lengths_and_long_payloads_are_refused_at_once():
-    started = time.monotonic()
+    started = time.process_time()
     for data in (
         *(head + b"\xff\xff\xff\xff" for head in (b"\xdd", b"\xdf", b"\xc6", b"\xdb")),
         b"\xc9\xff\xff\xff\xff\x02",
@@ -260,7 +260,7 @@ def test_huge_lengths_and_long_payloads_are_refused_at_once():
     ):
         with pytest.raises(BadPayload):
             decode(data)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_no_bytes_take_more_of_the_stack_than_a_small_thread_has():

@@ -58,7 +58,7 @@ def run(test: Callable[[Bench], Awaitable[None]]) -> None:
         async with a_cluster() as bench:
             await test(bench)
 
-    asyncio.run(asyncio.wait_for(cluster(), 30))
+    asyncio.run(asyncio.wait_for(cluster(), 300))
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

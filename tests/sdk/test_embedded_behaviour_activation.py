@@ -297,7 +297,7 @@ def test_a_stored_value_whose_class_is_gone_fails_the_load_and_nothing_is_change
         key, started_s = ObjectKey("GoneShelf", "s"), time.monotonic()
         shown = await current_client().call(key, Kind.GET, "*", encoding=Encoding.JSON)
         assert shown.code == Code.UNKNOWN_TYPE
-        assert time.monotonic() - started_s < 5
+        assert time.monotonic() - started_s < 25
 
     async def read():
         assert await durable.ref(shelf, "s").title() == "Ulysses"

@@ -114,7 +114,7 @@ def test_a_call_works_with_everything_that_asyncio_has(world):
         page = await Page.get_or_create("p1")
         call = page.view()
         assert await call == await call == 1
-        assert await asyncio.wait_for(page.view(), 5) == 2
+        assert await asyncio.wait_for(page.view(), 60) == 2
         assert await asyncio.create_task(page.view()) == 3
         assert await asyncio.gather(page.view(), page.view()) == [4, 5]
         async with asyncio.TaskGroup() as group:
@@ -385,9 +385,12 @@ def test_a_key_makes_two_calls_one_and_counts_per_object_and_method(world):
 def test_a_deadline_ends_the_waiting_and_not_the_method(world):
     async def main():
         page = await Page.get_or_create("p1")
-        call = durable.options(page, timeout=0.2).wait("slow")
-        with pytest.raises(DeadlineExceeded) as error:
-            await call
+        timeout_s = 0.2
+        while not page.log:  # It has not begun in time, where the machine is busy.
+            with pytest.raises(DeadlineExceeded) as error:
+                await durable.options(page, timeout=timeout_s).wait("slow")
+            await durable.refresh(page)
+            timeout_s *= 2
         assert isinstance(error.value, TimeoutError)
         gate_of("p1").set()
         assert await page.read() == ["slow begins", "slow ends"]
@@ -399,6 +402,7 @@ def test_a_caller_that_gives_up_does_not_cancel_the_method(world):
     async def main():
         page = await Page.get_or_create("p1")
         call = page.wait("slow")
+        await logged(page, "slow begins")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(call, 0.05)
         task = asyncio.create_task(call)

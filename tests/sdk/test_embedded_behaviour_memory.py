@@ -96,7 +96,7 @@ def test_bytes_bound_the_memory_too(tmp_path):
             await guest.grow(100_000)
         assert await durable.ref(Guest, "g0").remember() is None
         # What is not in the store yet has to stay for a moment.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await world.node.describe()).nodes[0].counters.resident_bytes > 1_000_000:
                 await guest.visit(7)
 
@@ -122,7 +122,7 @@ def test_an_idle_object_is_passivated_and_loses_nothing(tmp_path):
     async def main():
         guest = await Guest.get_or_create("idle")
         await guest.visit(3)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await world.node.describe()).nodes[0].counters.resident:
                 await asyncio.sleep(0.01)
         assert await guest.remember() is None

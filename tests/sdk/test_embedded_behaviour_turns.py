@@ -177,7 +177,7 @@ def test_different_objects_run_concurrently(world):
 def test_a_method_of_self_is_a_plain_call_in_the_same_turn_and_commit(world):
     async def main():
         desk = await Desk.get_or_create("d1")
-        assert await asyncio.wait_for(desk.outer(), 5) == 11
+        assert await asyncio.wait_for(desk.outer(), 25) == 11
         with pytest.raises(ValueError, match="both undone"):
             await desk.outer_fails()
         assert await desk.read() == 11
@@ -198,7 +198,7 @@ def test_a_call_into_its_own_chain_fails_at_once_and_names_the_chain(world):
     async def main():
         one, two, three = [await Desk.get_or_create(name) for name in "123"]
         with pytest.raises(CallCycle) as error:
-            await asyncio.wait_for(one.pass_on([two, three, one]), 5)
+            await asyncio.wait_for(one.pass_on([two, three, one]), 25)
         assert isinstance(error.value, CallFailed)
         text = "Desk[1].pass_on -> Desk[2].pass_on -> Desk[3].pass_on -> Desk[1].pass_on"
         assert text in str(error.value)
@@ -211,7 +211,7 @@ def test_an_object_that_calls_itself_through_a_handle_gets_call_cycle(world):
     async def main():
         desk = await Desk.get_or_create("d1")
         with pytest.raises(CallCycle, match=r"Desk\[d1\]\.call_itself -> Desk\[d1\]\.add"):
-            await asyncio.wait_for(desk.call_itself(), 5)
+            await asyncio.wait_for(desk.call_itself(), 25)
         assert await desk.add() == 1
 
     world.run(main)
@@ -230,7 +230,7 @@ def test_a_method_may_look_at_its_own_object_beside_the_mailbox(world):
     async def main():
         desk = await Desk.get_or_create("d1")
         await desk.note("seen")
-        assert await asyncio.wait_for(desk.look_at_itself(), 5) == ["seen"]
+        assert await asyncio.wait_for(desk.look_at_itself(), 25) == ["seen"]
 
     world.run(main)
 
@@ -259,7 +259,7 @@ def test_a_full_mailbox_answers_overloaded_and_the_others_run(tmp_path):
         desk = await Desk.get_or_create("d1")
         staying = desk.stay("a")
         await doors.until_inside("a")
-        waiting = [durable.options(desk, timeout=0.5).note(str(number)) for number in range(12)]
+        waiting = [durable.options(desk, timeout=10).note(str(number)) for number in range(12)]
         with pytest.raises(Overloaded) as error:
             await waiting[-1]
         assert isinstance(error.value, CallRejected)

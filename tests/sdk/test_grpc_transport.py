@@ -39,14 +39,14 @@ class Heard:
     def lost(self, why: str) -> None:
         self.events.put_nowait(f"lost: {why}")
 
-    async def until(self, start: str, longest_s: float = 10.0) -> str:
+    async def until(self, start: str, longest_s: float = 60.0) -> str:
         async with asyncio.timeout(longest_s):
             while not (event := await self.events.get()).startswith(start):
                 pass
         return event
 
     async def answers(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.frames) < count:
                 await self.events.get()
 
@@ -132,7 +132,7 @@ async def test_a_server_that_is_killed_and_started_again_is_found_by_itself() ->
 
     why = await heard.until("lost")
     async with serving(EchoBackend(), port=int(address.rpartition(":")[2])):
-        await heard.until("welcomed", 3.0)
+        await heard.until("welcomed", 15.0)
         transport.send(frames(1))
         await heard.answers(1)
         await transport.close()

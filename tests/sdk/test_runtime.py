@@ -152,7 +152,7 @@ def test_a_method_that_never_ends_does_not_keep_the_loop(monkeypatch, caplog) ->
         run(first())
         took_s = time.monotonic() - started_s
 
-    assert took_s < 5
+    assert took_s < 9
     assert "closed with 1 calls unanswered: they may have run" in caplog.messages
     assert run(second()) == 2
 

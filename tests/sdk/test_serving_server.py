@@ -38,7 +38,7 @@ def served(test, limits: ServerLimits | None = None) -> None:
         async with serving(EchoBackend(), limits) as (_, address):
             await test(address)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 300))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def call(number: int, body: bytes = b"x") -> CallFrame:
 
 
 def run(test) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 300))
 
 
 def test_the_first_message_out_is_the_welcome() -> None:

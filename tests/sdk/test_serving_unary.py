@@ -51,7 +51,7 @@ def served(test, backend=None, limits: ServerLimits | None = None) -> EchoBacken
         async with serving(backend, limits) as (_, address):
             await test(address)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 300))
     return backend
 
 
@@ -371,12 +371,12 @@ def test_a_bug_in_the_server_shows_an_error_id_and_nothing_else(
 
 def test_a_missing_deadline_is_the_default_and_an_absurd_one_is_cut() -> None:
     async def test(address: str) -> None:
-        for timeout in (None, 10.0, 10.0**9):
+        for timeout in (None, 1_000.0, 10.0**9):
             await call_raw(address, "Calls/Call", message(), timeout=timeout)
 
     waits = [asked["timeout_s"] for asked in served(test).client.asked]
-    assert 29 < waits[0] <= 30
-    assert 9 < waits[1] <= 10
+    assert 20 < waits[0] <= 30
+    assert 900 < waits[1] <= 1_000
     assert 84_000 < waits[2] <= 86_400
 
 
@@ -475,7 +475,7 @@ def test_health_and_reflection_answer_their_own_clients() -> None:
             names = {service.name for service in answer.list_services_response.service}
             assert {"perdure.wire.v1.Calls", "perdure.wire.v1.Cluster"} <= names
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 300))
 
 
 def test_json_results_pass_through_unread() -> None:
