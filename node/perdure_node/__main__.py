@@ -29,6 +29,7 @@ def main() -> int:
 
 async def _serve(arguments: argparse.Namespace) -> int:
     from perdure_node.app import import_app
+    from perdure_node.collector import collector_paused
     from perdure_node.settings import NodeSettings, limits_of
 
     nodes = {
@@ -54,9 +55,11 @@ async def _serve(arguments: argparse.Namespace) -> int:
             f"the data directory {settings.data} has been made already: start without --init, "
             f"so that it is noticed if the directory is lost one day"
         )
-    import_app(arguments.app)
-    # Only now: gRPC and RocksDB take a while to import, and a refusal should not.
-    from perdure_node.server import serve
+    # It would look through all that is imported, again and again, and find nothing.
+    with collector_paused():
+        import_app(arguments.app)
+        # Only now: gRPC and RocksDB take a while to import, and a refusal should not.
+        from perdure_node.server import serve
 
     return await serve(settings)
 
