@@ -170,12 +170,16 @@ def million(scale: Scale, found: Findings) -> None:
                 Way("full", "a full store", _parcels(full, scale.objects // OBJECTS)),
                 Way("empty", "an empty store", _parcels(empty, 1)),
             ]
-            full_rates, empty_rates = rates_of(ways, scale)
+            done = alternate(ways, scale.rounds, scale.round_s)
             memory = {"full": full.rss_bytes / 1e6, "empty": empty.rss_bytes / 1e6}
             found.notes["rss_mb"] = memory
+    full_rates, empty_rates = ([each.rate for each in done[way]] for way in ("full", "empty"))
+    full_us, empty_us = ([each.cpu_us["node"] for each in done[way]] for way in ("full", "empty"))
     objects = f"{scale.objects:,} objects of 300 bytes"
     text = f"1,000 of {objects}: calls a second, by those with an empty store"
     found.add("ratio", text, quotients(full_rates, empty_rates), "", at_least(FULL_RATIO))
+    text = "... CPU time of the node for a call, by that with an empty store"
+    found.add("cpu_ratio", text, quotients(full_us, empty_us), "", at_most(1 / FULL_RATIO))
     found.add("calls_per_s_full", "... calls a second", full_rates)
     found.add("calls_per_s_empty", "... calls a second with an empty store", empty_rates)
     found.add("restart_s", f"{objects}: restart", stopped, "s", at_most(RESTART_S))
@@ -184,7 +188,8 @@ def million(scale: Scale, found: Findings) -> None:
 
 def _parcels(node: OneNode, apart: int) -> Callable[[float], Round]:
     calls = ("--address", node.address, "--apart", str(apart))
-    return lambda seconds: work("parcels", seconds, *calls)
+    roles = {"node": [node.process.pid]}
+    return lambda seconds: work("parcels", seconds, *calls, roles=roles)
 
 
 async def _fill(node: OneNode, count: int) -> float:
