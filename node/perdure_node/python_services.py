@@ -93,10 +93,11 @@ class PythonServices:
             chain: The calls that the step is inside of.
             loop: The one that runs here.
         """
-        service, name, payload, key, number, _ = attempt
-        turn = ServiceTurn(service, name, key, number, self._client, chain, loop)
+        turn = ServiceTurn(
+            attempt.service, attempt.method, attempt.key, attempt.number, self._client, chain, loop
+        )
         try:
-            value = copy_context().run(_drive, method.bind, payload, turn)
+            value = copy_context().run(_drive, method.bind, attempt.payload, turn)
             return answered(attempt, value, self._bytes_max)
         except BaseException as error:
             # SystemExit too, as in `attempt`.

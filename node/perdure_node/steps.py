@@ -59,7 +59,7 @@ class Steps:
         self._turn = turn
         self._performer = performer
         self._loop = turn.rounds.loop
-        self._limits = turn.limits
+        self._limits, self._driving = turn.limits, turn.driving
         self._replay = Replay([] if progress is None else progress.events, saves)
         self._waiting: dict[int, StepFuture[StepResult]] = {}
         self._calls: dict[int, OutboxEntry] = {}
@@ -116,8 +116,8 @@ class Steps:
         return self._ask("service", f"{service}.{method}", data, self._perform_service)
 
     def _perform_service(self, step: int, data: Any) -> None:
-        turn, driving = self._turn, self._turn.driving
-        # Not the caller's key: other objects and methods may be called with the same.
+        turn, driving = self._turn, self._driving
+        # Not the caller's key: others may be called with the same.
         key = f"{turn.context.call_id}/{step}"
         name, method, payload = data
         at_once = self._nothing_runs()
@@ -147,7 +147,7 @@ class Steps:
         return self._ask("sleep", "", until_ms, self._perform_sleep)
 
     def _perform_sleep(self, step: int, data: Any) -> None:
-        done = functools.partial(self._done, step, 0, codec.encode(None))
+        done = functools.partial(self._done, step, StepResult(0, codec.encode(None)))
         self._performer.wake_at(data, done)
 
     def value(self, name: str, make: Callable[[], bytes]) -> bytes:
@@ -389,33 +389,29 @@ class Steps:
 
     def _ended(self, step: int, result: StepResult, *, nothing_runs: bool = False) -> None:
         self._working.discard(step)
-        self._done(step, *result, nothing_runs=nothing_runs)
+        self._done(step, result, nothing_runs=nothing_runs)
         if self._finished is not None and not self._working and not self._finished.done():
             self._finished.set_result(None)
 
     def _read(self, step: int, future: asyncio.Future[StepResult]) -> None:
         if not future.cancelled():  # Else the node closes.
-            self._done(step, *future.result())
+            self._done(step, future.result())
 
     def _answered(self, step: int, entry: OutboxEntry, future: asyncio.Future[StepResult]) -> None:
         if future.cancelled():
             return  # The node closes.
-        turn, session = self._turn, self._turn.partition.number
-
-        def confirm() -> None:
-            self._performer.confirm(entry, session)
-
+        turn = self._turn
+        confirm = functools.partial(self._performer.confirm, entry, turn.partition.number)
         self._calls.pop(step, None)
         if turn.over:
             turn.arrived(entry, future)
         else:
-            self._done(step, *future.result(), confirm)
+            self._done(step, future.result(), confirm)
 
     def _done(
         self,
         step: int,
-        code: int,
-        payload: bytes,
+        result: StepResult,
         token: Callable[[], None] | None = None,
         *,
         nothing_runs: bool = False,
@@ -425,16 +421,18 @@ class Steps:
         if turn.over or turn.partition.stopped is not None:
             return
         limit = self._limits.result_bytes_max
-        if len(payload) > limit:
+        if len(result.payload) > limit:
             what = f"{turn.what}: the result of a step"
-            code, payload = pack_error(Code.RESULT_TOO_LARGE, (what, len(payload), limit))
+            too_large = pack_error(Code.RESULT_TOO_LARGE, (what, len(result.payload), limit))
+            result = StepResult(*too_large)
+        code, payload = result
         waiter = self._sole_waiter(step)
         if (
             waiter is not None
             and (nothing_runs or self._nothing_runs())
             and self._replay.hear_ahead(event := Done(step, code, payload))
         ):
-            self._tell_at_once(waiter, event, token)
+            self._tell_at_once(waiter, event, result, token)
             return
         turn.partition.journalled.step_done(turn.admitted, step, code, payload, token)
         self.grown()
@@ -461,7 +459,7 @@ class Steps:
         future = waiting.get(step)
         if future is None or future.done():
             return None
-        awaited_by = future.awaited_by
+        awaited_by = future.waiters if future.passed_on is None else future.awaited_by
         return waiter if len(awaited_by) == 1 and awaited_by[0] is waiter else None
 
     def _nothing_runs(self) -> bool:
@@ -469,7 +467,7 @@ class Steps:
         return asyncio.current_task(self._turn.rounds.loop) is None
 
     def _tell_at_once(
-        self, waiter: StepWaiter, event: Done, token: Callable[[], None] | None
+        self, waiter: StepWaiter, event: Done, result: StepResult, token: Callable[[], None] | None
     ) -> None:
         """Let the method hear a result now, and go on up to its next wait or its end.
 
@@ -478,7 +476,7 @@ class Steps:
         turn = self._turn
         self._fresh = False
         self._values.append(event)
-        self._waiting.pop(event.step).tell(StepResult(event.code, event.payload))
+        self._waiting.pop(event.step).tell(result)
         waiter.wake()
         if not turn.is_alone and not turn.over:
             # It has made a task, which is to come as far as it can before the next result.

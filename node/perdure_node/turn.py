@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from perdure import codec
@@ -72,7 +73,6 @@ class MethodTurn:
     """`on_activate` runs."""
     unwritten = 0
     """How many `save()` are not in a record yet."""
-    _context: DurableContext | None = None
     steps_type: type[Steps] = Steps
     _steps: Steps | None = None
     has_steps = False
@@ -145,19 +145,17 @@ class MethodTurn:
         """How many partitions the cluster has."""
         return self.client.partition_count
 
-    @property
+    @cached_property
     def context(self) -> DurableContext:
         """What the method's `ctx` is."""
-        if self._context is None:
-            request = self.admitted.request
-            self._context = DurableContext(
-                self.admitted.key,
-                request.method,
-                id_of(self.admitted, self.partition.number),
-                attempt=self.attempt,
-                key=request.key,
-            )
-        return self._context
+        request = self.admitted.request
+        return DurableContext(
+            self.admitted.key,
+            request.method,
+            id_of(self.admitted, self.partition.number),
+            attempt=self.attempt,
+            key=request.key,
+        )
 
     def save(self) -> None:
         """Make a commit point of the state as it is now."""
@@ -431,7 +429,7 @@ class MethodTurn:
         self, service: str, method: str, payload: bytes | None
     ) -> asyncio.Future[StepResult]:
         """See `context.Turn`."""
-        return self.steps.service(service, method, payload)
+        return (self._steps or self.steps).service(service, method, payload)
 
     def run_step(self, name: str, function: Callable[[], Any]) -> asyncio.Future[StepResult]:
         """See `context.Turn`."""

@@ -86,6 +86,8 @@ class Call(Coroutine[Any, Any, _R_co]):
         state = "answered" if self._future.done() else "on its way"
         return f"<Call {self._label}, {state}>"
 
+    # Every look at an attribute of a class with `__getattr__` is a slow one.
+
     def __await__(self) -> Generator[Any, None, _R_co]:
         """Wait for the answer; return the result or raise the error."""
         if not self._future.done():
@@ -100,8 +102,8 @@ class Call(Coroutine[Any, Any, _R_co]):
                     raise waiter.refusal(self._label) from None
                 raise
             finally:
-                if self._waiters:
-                    self._waiters.remove(waiter)
+                if waiters:
+                    waiters.remove(waiter)
         return self._outcome()
 
     def send(self, value: Any, /) -> Any:
@@ -152,8 +154,8 @@ class Call(Coroutine[Any, Any, _R_co]):
     def _waiter(self) -> asyncio.Future[None]:
         future = self._future
         if type(future) is StepFuture:
-            if self._waiters is not None:
-                future.waiters = self._waiters
+            if (waiters := self._waiters) is not None:
+                future.waiters = waiters
         elif isinstance(future, PendingAnswer):
             # A client's calls know nothing of a journal. What a turn has sent is a step in it.
             return future.get_loop().create_future()
@@ -184,8 +186,9 @@ class Call(Coroutine[Any, Any, _R_co]):
                 self._unseen = _Unseen(self._label, lambda: error)
             else:
                 answer = future.result()
-                if self._arrived is not None:
-                    self._arrived(answer)
+                arrived = self._arrived
+                if arrived is not None:
+                    arrived(answer)
                 if answer.code != _OK:
                     self._unseen = _Unseen(self._label, lambda: error_of(answer))
         for waiter in waiters:
@@ -193,12 +196,13 @@ class Call(Coroutine[Any, Any, _R_co]):
                 waiter.set_result(None)
 
     def _outcome(self) -> _R_co:
+        future = self._future
         if self._waiters is not None:
-            self._settle(self._future)
-        if self._unseen is not None:
-            self._unseen.seen = True
+            self._settle(future)
+        if (unseen := self._unseen) is not None:
+            unseen.seen = True
             self._unseen = None
-        answer = self._future.result()
+        answer = future.result()
         if answer.code != _OK:
             raise error_of(answer)
         return self._read(answer.reply)

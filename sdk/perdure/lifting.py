@@ -122,7 +122,7 @@ def _read(data: bytes, room: int) -> Any:
     if (
         len(data) <= room
         or (len(data) <= _COUNTED_BYTES_MAX and len(data.translate(None, _NO_HEADERS)) <= room)
-    ) and (b"\xff" not in data or not _TIMESTAMP.search(data)):
+    ) and (0xFF not in data or not _TIMESTAMP.search(data)):
         before = _last_extension[0]
         value = _decode_all(data)
         if _last_extension[0] is not before:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from perdure.frames import Encoding, Kind, Reply
+from perdure.frames import Encoding, Kind
 from perdure.ids import ObjectKey
 from perdure.schedules import TimerSetting
 
@@ -73,9 +73,9 @@ class StepResult(NamedTuple):
     payload: bytes
 
     @property
-    def reply(self) -> Reply:
-        """The same as the body of an answer."""
-        return Reply(self.payload, None, None)
+    def reply(self) -> StepResult:
+        """What the body of an answer is: it has the payload, and no more is asked of it."""
+        return self
 
 
 class Turn(Caller, Protocol):

@@ -324,7 +324,7 @@ class RunSteps(Steps):
 
     def ended(self, step: int, result: StepResult) -> None:
         """Take the result of a function."""
-        self._done(step, *result)
+        self._done(step, result)
 
     def begun(self, step: int) -> None:
         """Note that a function runs, and has to end before the run does."""
@@ -338,7 +338,7 @@ class RunSteps(Steps):
         """End all sleeps. Returns how many there were."""
         sleeping = [s.step for s in self._replay.open_steps() if s.kind == "sleep"]
         for step in sleeping:
-            self._done(step, 0, codec.encode(None))
+            self._done(step, StepResult(0, codec.encode(None)))
         return len(sleeping)
 
     def _schedule(
@@ -351,12 +351,11 @@ class RunSteps(Steps):
     def _done(
         self,
         step: int,
-        code: int,
-        payload: bytes,
+        result: StepResult,
         token: Callable[[], None] | None = None,
         *,
         nothing_runs: bool = False,
     ) -> None:
         # A sleep that somebody has ended is over again when its time comes.
         if not self._replay.is_done(step):
-            super()._done(step, code, payload, token, nothing_runs=nothing_runs)
+            super()._done(step, result, token, nothing_runs=nothing_runs)
