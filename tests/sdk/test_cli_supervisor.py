@@ -232,6 +232,26 @@ def test_output_that_is_no_text_and_has_no_lines_is_passed_on_all_the_same() -> 
     assert sum(line.count("\ufffd") for line in lines[: lines.index("loud: last")]) == 200_000
 
 
+def test_what_was_printed_in_time_is_heard_although_the_supervisor_has_not_run_meanwhile() -> None:
+    shell = ["sh", "-c", "(sleep 0.5; printf late) & echo first"]
+    output = Output()
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        forks = Program("forks", shell, dict(os.environ), 20.0)
+        run = asyncio.create_task(Supervisor([[forks]], output.take).run(at_once(), stop))
+        await output.until("forks: first")
+        # Its program ends, and what that has left behind speaks while this process does nothing.
+        await asyncio.sleep(0.2)
+        time.sleep(2)
+        await output.until("forks: ended with status 0; starts again")
+        stop.set()
+        await run
+
+    asyncio.run(scenario())
+    assert output.lines[:2] == ["forks: first", "forks: late"]
+
+
 def test_a_server_whose_supervisor_is_killed_is_killed_with_it(tmp_path: Path) -> None:
     server = (
         "import asyncio, os, sys\n"

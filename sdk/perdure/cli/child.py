@@ -34,6 +34,9 @@ _LINE_BYTES_MAX: Final = 64 * 1024
 _LAST_OUTPUT_S: Final = 1.0
 """Output is read on for so long after the end: somebody else may have inherited the pipe."""
 
+_LAST_LOOKS: Final = 5
+"""In so many parts. When this process has not run for that long, each still reads what is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -144,7 +147,8 @@ class Child:
         output = asyncio.create_task(self._forward(read_end))
         status = await self._process.wait()
         self._process = None
-        await asyncio.wait([output], timeout=_LAST_OUTPUT_S)
+        for _ in range(_LAST_LOOKS):
+            await asyncio.wait([output], timeout=_LAST_OUTPUT_S / _LAST_LOOKS)
         output.cancel()
         return status
 
