@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +50,6 @@ from perdure_node.execution import Executor
 from perdure_node.host import Host
 from perdure_node.hosts import Hosts
 from perdure_node.identity import OPEN, Identity
-from perdure_node.inbox import PIECE_CALLS, Inbox
 from perdure_node.intake import check_request
 from perdure_node.journal.node_journal import NodeJournal
 from perdure_node.journal.recovery import JournalUnusable
@@ -66,6 +66,13 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 _log = logging.getLogger("perdure.node")
+
+_PIECE_CALLS: Final = 32
+"""Calls that are run before the journal gets what they have committed. Fewer would not be worth
+a message of their own."""
+
+_PIECES_MAX: Final = 64
+"""Pieces that wait. Beyond this they are taken in at once, so that nobody reads on meanwhile."""
 
 _BLAME_S: Final = 10.0
 """How long a start waits for the disk to have the blame: a full one must not keep reads away."""
@@ -94,8 +101,8 @@ class Node:
         self._residents = Residents(settings.limits)
         self._unclean: dict[Host, None] = {}
         """Partitions that may have something to do."""
-        self._inbox = Inbox(settings.limits, self._clock, settings.name)
-        self._pieces = self._inbox.pieces
+        self._inbox: deque[tuple[list[CallFrame], AnswerSink]] = deque()
+        """What has come in large messages and was not taken in yet."""
         self._piece_due = False
         self._tick_due = False
         self._working = False
@@ -221,7 +228,7 @@ class Node:
         deadline = self._loop.time() + longest_s
         while self._failure is None:
             running = sum(not host.partition.is_idle for host in self._hosts)
-            if not running and not (self._journal.undurable_bytes or self._unclean or self._pieces):
+            if not running and not (self._journal.undurable_bytes or self._unclean or self._inbox):
                 return
             if self._loop.time() > deadline:
                 _log.warning("calls still run in %d partitions and are given up", running)
@@ -281,7 +288,7 @@ class Node:
         A large message is taken in piece by piece: while the next piece runs, the one before is
         on its way to the disk, and the answers of the one before that are on theirs.
         """
-        if not self._pieces and len(frames) <= PIECE_CALLS:
+        if not self._inbox and len(frames) <= _PIECE_CALLS:
             self._take_in(frames, sink)
             self._work()
             if self._unclean and not self._tick_due:
@@ -289,8 +296,9 @@ class Node:
                 self._tick_due = True
                 self._loop.call_soon(self._tick)
             return
-        self._inbox.put(frames, sink)
-        while self._inbox.is_full:
+        for first in range(0, len(frames), _PIECE_CALLS):
+            self._inbox.append((frames[first : first + _PIECE_CALLS], sink))
+        while len(self._inbox) > _PIECES_MAX:
             self._take_piece()
         if not self._piece_due:
             self._piece_due = True
@@ -298,14 +306,14 @@ class Node:
 
     def _take_next_piece(self) -> None:
         self._piece_due = False
-        if self._pieces:
+        if self._inbox:
             self._take_piece()
-        if self._pieces:
+        if self._inbox:
             self._piece_due = True
             self._loop.call_soon(self._take_next_piece)
 
     def _take_piece(self) -> None:
-        self._take_in(*self._inbox.take())
+        self._take_in(*self._inbox.popleft())
         self._tick()
 
     def _take_in(self, frames: list[CallFrame], sink: AnswerSink) -> None:

@@ -11,7 +11,6 @@ NODE = "node/perdure_node"
 PARTITION = "tests/node/test_partition.py"
 SESSIONS = "tests/node/test_partition_sessions.py"
 RUNNING = "tests/node/test_node.py"
-INBOX = "tests/node/test_inbox.py"
 
 BUGS = [
     Bug(
@@ -134,21 +133,5 @@ BUGS = [
         "        self._open[name] = call\n        return True",
         "        return True",
         [f"{SESSIONS}::test_concurrent_calls_with_one_key_wait_for_the_first"],
-    ),
-    Bug(
-        "inbox-nested",
-        "In an overload calls are refused that partitions make, and that other calls wait for.",
-        f"{NODE}/inbox.py",
-        " and not is_partition_session(request.session)\n",
-        "\n",
-        [f"{INBOX}::test_what_others_wait_for_is_never_refused"],
-    ),
-    Bug(
-        "inbox-burst",
-        "In a burst calls are refused as in an overload.",
-        f"{NODE}/inbox.py",
-        "        elif now_ms - self._late_since_ms >= self._limits.burst_ms:\n",
-        "        elif now_ms > self._late_since_ms:\n",
-        [f"{INBOX}::test_a_burst_waits_in_order_and_nobody_is_refused"],
     ),
 ]

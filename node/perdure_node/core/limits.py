@@ -17,17 +17,6 @@ class Limits:
     waiting_calls_max: int = 100_000
     """Calls waiting in all mailboxes of one partition: 4 KiB each make 400 MB."""
 
-    inbox_calls_max: int = 65_536
-    """Calls that have come to one node and were not looked at: as many as a client has on their
-    way to 64 partitions. Beyond this they are refused."""
-
-    late_ms: int = 1_000
-    """A call that waits there for so long is late."""
-
-    burst_ms: int = 5_000
-    """When calls have been late for so long, it is no burst. Until it is over only 512 may wait
-    there, and others are refused."""
-
     held_calls_max: int = 10_000
     """Calls of one partition that wait for the one before them. Beyond this they are refused
     at once, and sent again."""
