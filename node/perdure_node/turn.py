@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from perdure import codec
@@ -73,6 +72,7 @@ class MethodTurn:
     """`on_activate` runs."""
     unwritten = 0
     """How many `save()` are not in a record yet."""
+    _context: DurableContext | None = None
     steps_type: type[Steps] = Steps
     _steps: Steps | None = None
     has_steps = False
@@ -145,17 +145,20 @@ class MethodTurn:
         """How many partitions the cluster has."""
         return self.client.partition_count
 
-    @cached_property
+    @property
     def context(self) -> DurableContext:
         """What the method's `ctx` is."""
-        request = self.admitted.request
-        return DurableContext(
-            self.admitted.key,
-            request.method,
-            id_of(self.admitted, self.partition.number),
-            attempt=self.attempt,
-            key=request.key,
-        )
+        context = self._context
+        if context is None:
+            call = self.admitted
+            context = self._context = DurableContext(
+                call.key,
+                call.request.method,
+                id_of(call, self.partition.number),
+                attempt=self.attempt,
+                key=call.request.key,
+            )
+        return context
 
     def save(self) -> None:
         """Make a commit point of the state as it is now."""
