@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from perdure.call import Call
+from perdure.cli.interrupting import run_until_interrupted
 from perdure.codec import decode, encode
 from perdure.errors import HookNotFound, ObjectNotFound
 from perdure.frames import Encoding, Kind, Reply
@@ -53,7 +54,11 @@ class Chunk(NamedTuple):
 def on_cluster(
     address: str, timeout_s: float, work: Callable[[RunClient], Coroutine[Any, Any, _R]]
 ) -> _R:
-    """Do something as a client of a cluster, and return what comes of it."""
+    """Do something as a client of a cluster, and return what comes of it.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
 
     async def connected() -> _R:
         client = await connect(address, routing="router", timeout=timeout_s)
@@ -64,7 +69,7 @@ def on_cluster(
             await client.close(0.0)
             raise
 
-    return asyncio.run(connected())
+    return run_until_interrupted(connected())
 
 
 class RunClient:
