@@ -128,11 +128,11 @@ def assemble_model(cls: Any, name: str, parts: list[Any]) -> Any:
     else:
         content = _completed(known, name, fields)
     takes_extra = cls.model_config.get("extra") == "allow"
-    if not takes_extra:
-        for unexpected in extra:
+    if extra and not takes_extra:
+        raise _unexpected(name, next(iter(extra)))
+    if private:
+        for unexpected in private.keys() - cls.__private_attributes__.keys():
             raise _unexpected(name, unexpected)
-    for unexpected in private.keys() - cls.__private_attributes__.keys():
-        raise _unexpected(name, unexpected)
     instance = cls.__new__(cls)
     instance.__setstate__(
         {

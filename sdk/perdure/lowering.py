@@ -272,11 +272,10 @@ def instance_parts(value: Any) -> list[Any]:
 
 def _write_instance(value: Any, room: int) -> tuple[int, bytes]:
     name, *parts = instance_parts(value)
-    lowered = [
-        {k: lower(x, room) for k, x in part.items()} if type(part) is dict else part
-        for part in parts
-    ]
-    return Extension.INSTANCE, pack([name, *lowered])
+    for at, part in enumerate(parts):
+        if type(part) is dict and not _are_scalars(map(type, part.values())):
+            parts[at] = {k: lower(x, room) for k, x in part.items()}
+    return Extension.INSTANCE, pack([name, *parts])
 
 
 def _known_name(cls: type) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from perdure import codec
@@ -113,11 +113,23 @@ class BatchBuilder:
             found = row_of_end(key.id, ended_ms, 0 if expires is None else codec.decode(expires))
             if found is not None:
                 self._put_of_run(key, found, rows.pack_row([leaves.events + len(commit.events)]))
+        if key.type == WORKFLOW:
+            self._put_events(key, commit.events, leaves.events, time_ms)
+            return
         for number, event in enumerate(commit.events, leaves.events):
-            if key.type == WORKFLOW:
-                self._put_of_run(key, rows.event_key(key, number), rows.pack_moment(time_ms, event))
-            else:
-                self._events.setdefault(key, []).append((number, time_ms, event))
+            self._events.setdefault(key, []).append((number, time_ms, event))
+
+    def _put_events(
+        self, key: ObjectKey, events: Sequence[Event], first: int, time_ms: int
+    ) -> None:
+        """Put rows for events of a run, of which there are several in most commits."""
+        others, pack = self._others, rows.pack_moment
+        of_run = self._of_runs.setdefault(key.id, [])
+        prefix = rows.event_prefix(key)
+        for number, event in enumerate(events, first):
+            row_key = prefix + number.to_bytes(4, "big")
+            others[row_key] = pack(time_ms, event)
+            of_run.append(row_key)
 
     def _put_of_run(self, key: ObjectKey, row_key: bytes, row: bytes) -> None:
         self._others[row_key] = row

@@ -259,21 +259,24 @@ class Memory:
         self.making.append(commit)
         return state
 
-    def extend_run(
+    def add_to_run(
         self,
-        commit: Commit,
+        key: ObjectKey,
         events: Sequence[Event],
         outcomes: Sequence[Outcome],
         effects: Sequence[Effect],
         record: int,
     ) -> None:
-        """Add to a commit of `open_runs`: what a run does in one record is one commit."""
-        key = commit.key
-        assert key is not None
+        """Take over what is added to a run that goes on: in one record that is one commit."""
         self._end_calls(outcomes, key, record)
+        before = self.underway.extend(key, events, effects)
+        commit = self.open_runs.get(key)
+        if commit is None:
+            commit = self.open_runs[key] = Commit(key, False, False, 1, {}, [], None, [])
+            self.making.append(commit)
+            self._others.append((commit, Leaves(before, ended=False)))
         commit.outcomes.extend(outcomes)
         cast("list[Event]", commit.events).extend(events)
-        self.underway.extend(key, events, effects)
         if effects:
             # Nearly always there are none: not a list that nobody fills.
             force_setattr(commit, "effects", [*commit.effects, *effects])

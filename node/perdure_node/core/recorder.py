@@ -100,7 +100,7 @@ class Recorder:
         """Commit an addition to a call's journal. It changes no state."""
         if call.run is not None:
             self.commit_run(call.key, events, (), effects)
-            self._went_on(call)
+            call.run.journal.take(events)
             return
         state = call.state
         version = 1 if state is None else state.state_version
@@ -116,23 +116,22 @@ class Recorder:
         effects: Sequence[Effect] = (),
     ) -> None:
         """Commit an addition to the journal of a run, and what belongs to that."""
-        opened = self._memory.open_runs.get(key)
-        if opened is not None:
-            if self._marks:
-                self.flush_marks()
-            self._memory.extend_run(opened, events, outcomes, effects, self.record)
-            return
-        self.commit_run_whole(
-            Commit(key, False, False, 1, {}, [*outcomes], None, [*events], effects)
-        )
+        if self._marks:
+            self.flush_marks()
+        memory = self._memory
+        if key in memory.progress:
+            memory.add_to_run(key, events, outcomes, effects, self.record)
+        else:
+            memory.commit(
+                Commit(key, False, False, 1, {}, [*outcomes], None, [*events], effects), self.record
+            )
 
     def commit_run_whole(self, commit: Commit) -> None:
         """Commit the beginning of a run, a new one, or its end."""
         self._add(commit)
         key = commit.key
-        if key is None:
-            return
-        if key in self._memory.progress and (commit.events or commit.progress is not None):
+        assert key is not None
+        if key in self._memory.progress:
             self._memory.open_runs[key] = commit
         else:
             self._memory.open_runs.pop(key, None)

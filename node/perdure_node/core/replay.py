@@ -85,11 +85,11 @@ class Replay:
                     self._done.pop(step, None)
         self._seen = len(self.events)
 
-    def follow(self, step: Scheduled, count: int) -> bool:
+    def follow(self, step: Scheduled | None, count: int) -> bool:
         """Pass what this run itself has added to the journal, unless there is more than that.
 
         Args:
-            step: What it has asked for: the last of it.
+            step: What it has asked for, the last of it, if that may have a result.
             count: How many events that is: what it has heard ahead, decided and saved before.
 
         Returns:
@@ -99,7 +99,8 @@ class Replay:
         if self._cursor != length - count or self._seen != self._cursor:
             self.grown()
             return False
-        self._scheduled[step.step] = step
+        if step is not None:
+            self._scheduled[step.step] = step
         self._seen = self._cursor = length
         self._ahead = None
         return True
@@ -182,6 +183,11 @@ class Replay:
         self._ahead = self._done[event.step] = event
         self.result_bytes += len(event.payload)
         return True
+
+    @property
+    def is_ahead(self) -> bool:
+        """Tell whether the method has heard something that is not in the journal yet."""
+        return self._ahead is not None
 
     @property
     def is_behind(self) -> bool:

@@ -33,7 +33,8 @@ class Run:
     def __init__(self, call: Call, row: RunRow) -> None:
         self.call = call
         self.row = row
-        self._journal = RunJournal()
+        self.journal = RunJournal()
+        """What its events say by now: whoever commits some says so."""
         self.taken = 0
         """Payloads that its code has got."""
         self.has_waited = False
@@ -47,19 +48,16 @@ class Run:
         run has ended; for its end also when it is parked."""
         self.resumes: dict[int, Call] = {}
         """Calls whose senders wait for a reply, by the place of their payload."""
+        self._take_all()
 
     def begin_anew(self, places: dict[int, int]) -> None:
         """Forget the journal, which is a new one: payloads have other places there."""
-        self._journal = RunJournal()
+        self.journal = RunJournal()
         self.taken = 0
         self.resumes = {places[p]: call for p, call in self.resumes.items() if p in places}
+        self._take_all()
 
-    @property
-    def journal(self) -> RunJournal:
-        """What its events say by now."""
+    def _take_all(self) -> None:
         progress = self.call.progress
         assert progress is not None
-        journal, events = self._journal, progress.events
-        if journal.seen != len(events):
-            journal.grown(events)
-        return journal
+        self.journal.take(progress.events)

@@ -80,44 +80,38 @@ class RunJournal:
         self.patched: set[str] = set()
         """Names of the ways that it takes."""
         self._claims: dict[int, str] = {}
-        self.seen = 0
-        """How many events it has taken over."""
-        self.grown(events)
+        self.take(events)
 
-    def grown(self, events: Sequence[Event]) -> None:
+    def take(self, events: Sequence[Event]) -> None:
         """Take over what has been added to the events."""
-        for at in range(self.seen, len(events)):
-            self._add(events[at])
-        self.seen = len(events)
-
-    def _add(self, event: Event) -> None:
-        kind = type(event)
-        if kind is Received:
-            self._receive(event)  # type: ignore[arg-type]  # mypy does not know `kind is`
-        elif kind is Done:
-            self._done(event)  # type: ignore[arg-type]
-        elif kind is Scheduled:
-            self._scheduled(event)  # type: ignore[arg-type]
-        elif isinstance(event, Answered):
-            for place in event.payloads:
-                self.unanswered.pop(place, None)
-        elif isinstance(event, Retrying):
-            self.attempts[event.step] = event
-        elif isinstance(event, Wrote):
-            self.wrote.pop((event.step, event.stream), None)
-            if event.first >= 0:
-                self.wrote[event.step, event.stream] = event
-        elif isinstance(event, Patched):
-            self.patched.add(event.name)
-        elif isinstance(event, Cancelled):
-            self.cancelled = event.reason
-        elif isinstance(event, Checkpoint):
-            self.generation, self.dropped = event.generation, event.dropped
-            self.disposed = set(event.disposed)
-            for row in event.hooks:
-                self.hooks[row[0]] = HookRow(*row)
-            for row in event.received:
-                self._receive(Received(*row))
+        for event in events:
+            kind = type(event)
+            if kind is Received:
+                self._receive(event)  # type: ignore[arg-type]  # mypy does not know `kind is`
+            elif kind is Done:
+                self._done(event)  # type: ignore[arg-type]
+            elif kind is Scheduled:
+                self._scheduled(event)  # type: ignore[arg-type]
+            elif isinstance(event, Answered):
+                for place in event.payloads:
+                    self.unanswered.pop(place, None)
+            elif isinstance(event, Retrying):
+                self.attempts[event.step] = event
+            elif isinstance(event, Wrote):
+                self.wrote.pop((event.step, event.stream), None)
+                if event.first >= 0:
+                    self.wrote[event.step, event.stream] = event
+            elif isinstance(event, Patched):
+                self.patched.add(event.name)
+            elif isinstance(event, Cancelled):
+                self.cancelled = event.reason
+            elif isinstance(event, Checkpoint):
+                self.generation, self.dropped = event.generation, event.dropped
+                self.disposed = set(event.disposed)
+                for row in event.hooks:
+                    self.hooks[row[0]] = HookRow(*row)
+                for row in event.received:
+                    self._receive(Received(*row))
 
     def _receive(self, event: Received) -> None:
         self.received.append(event)

@@ -67,6 +67,11 @@ class RunRow(NamedTuple):
         """Return the attributes, encoded."""
         return {name: codec.encode(value) for name, value in self._asdict().items()}
 
+    def values_at_end(self, **changed: Any) -> dict[str, bytes]:
+        """Return the attributes that the end of the run changes, encoded."""
+        row = self._replace(**changed)
+        return {name: codec.encode(getattr(row, name)) for name in changed}
+
     @classmethod
     def of(cls, image: dict[str, bytes]) -> RunRow:
         """Return the state that an image is."""

@@ -40,10 +40,15 @@ from perdure_node.core.reader import NO, NOTHING, YES
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.refusals import PASSING
 from perdure_node.core.run import END, Hear, Run, Wake
+from perdure_node.core.run_outcomes import outcome_of, outcome_told
 from perdure_node.core.run_rows import CANCELLED, COMPLETED, RunRow, StartPayload, progress_of
 from perdure_node.core.window import SessionWindow
 
 __all__ = ["Runs"]
+
+
+# Members of an enum cost ten times as much to look up.
+_NOTIFY, _WAKE = int(Kind.NOTIFY), int(Kind.WAKE)
 
 
 class Owner(Protocol):
@@ -148,6 +153,8 @@ class Runs:
             events.append(Received(resume[0], made, b"", 0, 0))
         outcome = Outcome(request.session, request.sequence, request.confirmed, 0, told)
         self._recorder.commit_run(call.key, events, [outcome])
+        if run is not None:
+            run.journal.take(events)
         if run is None or run.has_waited:
             self._gate.answer([copy], None, 0, told, self._recorder.record)
         else:
@@ -158,19 +165,20 @@ class Runs:
     def _tell(self, request: Request, copy: Copy, call: Call) -> None:
         """Take a payload for a hook, or the wish that a run wakes up."""
         run = self.live.get(call.key)
-        if request.kind == Kind.WAKE:
+        if request.kind == _WAKE:
             self._wake(request, copy, call, run)
             return
         token = request.method
         made = self._payload(run, call, token, request.arguments, request.encoding)
-        if isinstance(made, Refusal):
+        if type(made) is Refusal:
             self._refuse(call, made)
             return
         assert run is not None
-        if request.kind == Kind.NOTIFY:
+        assert type(made) is bytes
+        if request.kind == _NOTIFY:
             event = Received(token, made, b"", 0, request.encoding)
             nothing = NOTHING[Encoding(request.encoding)]
-            outcomes = [_outcome(request, 0, nothing)]
+            outcomes = [outcome_of(request, 0, nothing)]
             self._commit(run, [event], outcomes)
             self._gate.answer([copy], None, 0, nothing, self._recorder.record)
         else:
@@ -187,7 +195,7 @@ class Runs:
                 self._refuse(call, Refusal(Code.RUN_NOT_FOUND, (call.key.id,)))
                 return
         told = codec.encode(run is not None and bool(run.journal.sleeping))
-        self._recorder.commit_run(call.key, (), [_outcome(request, 0, told)])
+        self._recorder.commit_run(call.key, (), [outcome_of(request, 0, told)])
         if run is not None:
             # Its results are in the same record: it is over for the sleeper and its waker at once.
             self._gate.outputs.append(Wake(run.call))
@@ -201,12 +209,13 @@ class Runs:
         """Return what a hook gets, or why nothing."""
         if run is None:
             return self._no_run(call.key, token)
-        hook = run.journal.hooks.get(token)
+        journal = run.journal
+        hook = journal.hooks.get(token)
         if hook is None:
-            if token in run.journal.disposed:
+            if token in journal.disposed:
                 return Refusal(Code.HOOK_CLOSED, (token, "its run has disposed of it"))
             return Refusal(Code.HOOK_NOT_FOUND, (token,))
-        waiting = len(run.journal.received) - run.taken if run.has_waited else 0
+        waiting = len(journal.received) - run.taken if run.has_waited else 0
         if waiting >= self._limits.buffered_payloads_max:
             what = (f"hooks of the run {call.key.id}", self._limits.retry_after_s)
             return Refusal(Code.BACKPRESSURE, what)
@@ -238,12 +247,12 @@ class Runs:
 
     # What a run does.
 
-    def replied(self, call: Call, step: Scheduled, place: int, payload: bytes) -> None:
-        """Commit the reply to a payload, and answer its sender."""
-        run = self.live[call.key]
+    def replied(self, call: Call, events: Sequence[Event], place: int, payload: bytes) -> None:
+        """Commit the reply to a payload, behind what was decided before it; answer its sender."""
+        run: Run = call.run
         event = run.journal.unanswered.get(place)
-        outcomes = [] if event is None else [_outcome_of(event, 0, payload)]
-        self._commit(run, [step], outcomes)
+        outcomes = () if event is None else (outcome_told(event, 0, payload),)
+        self._commit(run, events, outcomes)
         self._answer(run, place, 0, payload)
 
     def unanswered(self, call: Call, places: Sequence[int]) -> None:
@@ -253,14 +262,15 @@ class Runs:
         if not there:
             return
         nothing = {place: NOTHING[Encoding(event.encoding)] for place, event in there}
-        outcomes = [_outcome_of(event, 0, nothing[place]) for place, event in there]
+        outcomes = [outcome_told(event, 0, nothing[place]) for place, event in there]
         self._commit(run, [Answered([place for place, _ in there])], outcomes)
         for place, _ in there:
             self._answer(run, place, 0, nothing[place])
 
     def encoding_of(self, call: Call, place: int) -> int:
         """Return how the reply to a payload is to be written."""
-        return self.live[call.key].journal.received[place - 1].encoding
+        run: Run = call.run
+        return run.journal.received[place - 1].encoding
 
     def add(
         self,
@@ -271,7 +281,7 @@ class Runs:
         token: Any = None,
     ) -> None:
         """Commit what a run has done. `token`, if any, is given out when that is durable."""
-        self._commit(self.live[call.key], events, (), effects)
+        self._commit(call.run, events, (), effects)
         if token is not None:
             self._gate.let_out(token, self._recorder.record)
 
@@ -282,7 +292,7 @@ class Runs:
         run = self.live[call.key]
         there = [(p, e) for p in places if (e := run.journal.unanswered.get(p)) is not None]
         error = pack_error(Code.HOOK_CLOSED, (step.name, "its run has disposed of it"))
-        outcomes = [_outcome_of(event, *error) for _, event in there]
+        outcomes = [outcome_told(event, *error) for _, event in there]
         events: list[Event] = [step]
         if there:
             events.append(Answered([place for place, _ in there]))
@@ -332,7 +342,7 @@ class Runs:
         assert progress is not None
         nothing = {p: e for p, e in journal.unanswered.items() if p in got}
         answers = {p: NOTHING[Encoding(e.encoding)] for p, e in nothing.items()}
-        outcomes = [_outcome_of(e, 0, answers[p]) for p, e in nothing.items()]
+        outcomes = [outcome_told(e, 0, answers[p]) for p, e in nothing.items()]
         left = [p for p in range(1, len(journal.received) + 1) if p not in got]
         checkpoint = Checkpoint(
             journal.generation + 1,
@@ -396,12 +406,11 @@ class Runs:
         tokens = sorted({*journal.hooks, *journal.disposed})
         ended_ms, keep_ms = self._memory.time_ms, self._catalog.retention_ms(run.row.workflow)
         expires_ms = 0 if keep_ms is None else FOR_EVER if keep_ms < 0 else ended_ms + keep_ms
-        row = run.row._replace(
+        values = run.row.values_at_end(
             status=status, ended_ms=ended_ms, code=code, result=payload, left=left, tokens=tokens,
             input=StartPayload.given(call.request), expires_ms=expires_ms,
         )  # fmt: skip
-        values = {name: codec.encode(getattr(row, name)) for name in _SET_BY_END}
-        outcomes = [_outcome_of(journal.unanswered[p], *a) for p, a in answers.items()]
+        outcomes = [outcome_told(journal.unanswered[p], *a) for p, a in answers.items()]
         self._recorder.commit_run_whole(
             Commit(key, False, False, 1, values, outcomes, None, [Ended()], effects)
         )
@@ -475,9 +484,8 @@ class Runs:
         outcomes: Sequence[Outcome] = (),
         effects: Sequence[Effect] = (),
     ) -> None:
-        key = run.call.key
-        self._recorder.commit_run(key, events, outcomes, effects)
-        run.call.progress = self._memory.progress[key]
+        self._recorder.commit_run(run.call.key, events, outcomes, effects)
+        run.journal.take(events)
 
     def _answer(self, run: Run, place: int, code: int, payload: bytes) -> None:
         call = run.resumes.pop(place, None)
@@ -486,15 +494,4 @@ class Runs:
             self._gate.answer(call.copies, None, code, payload, self._recorder.record)
 
 
-_SET_BY_END = (
-    "status", "ended_ms", "code", "result", "left", "tokens", "input", "expires_ms",
-)  # fmt: skip
 _ENDED = {COMPLETED: "completed", CANCELLED: "been cancelled"}
-
-
-def _outcome(request: Request, code: int, payload: bytes) -> Outcome:
-    return Outcome(request.session, request.sequence, request.confirmed, code, payload)
-
-
-def _outcome_of(event: Received, code: int, payload: bytes) -> Outcome:
-    return Outcome(event.session, event.sequence, [0], code, payload)

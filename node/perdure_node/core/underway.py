@@ -106,11 +106,15 @@ class Underway:
             return Leaves(before, ended=False)
         return leaves
 
-    def extend(self, key: ObjectKey, events: Sequence[Event], effects: Sequence[Effect]) -> None:
-        """Take over what is added to a commit of a call that goes on."""
-        self._take_outbox(effects)
-        self.progress[key].events.extend(events)
+    def extend(self, key: ObjectKey, events: Sequence[Event], effects: Sequence[Effect]) -> int:
+        """Take over what is added to a call that goes on. Returns how many events it had."""
+        if effects:
+            self._take_outbox(effects)
+        journal = self.progress[key].events
+        before = len(journal)
+        journal.extend(events)
         self._note(events)
+        return before
 
     def _take_outbox(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from perdure import codec, raised
 from perdure.context import StepResult, current_turn
@@ -21,8 +22,22 @@ from perdure_node.performer import Performer
 
 if TYPE_CHECKING:
     from perdure_node.runs.run_steps import RunSteps
+    from perdure_node.runs.stream_port import StreamPort
 
 __all__ = ["Attempts"]
+
+
+_Ended = tuple[StepResult, float | None]
+"""The result of an attempt, and how long to wait before the next one; None: there is none."""
+
+
+class _Step(NamedTuple):
+    """What there are attempts of."""
+
+    number: int
+    function: StepFunction[..., Any]
+    data: bytes
+    """Its arguments, encoded."""
 
 
 class Attempts:
@@ -32,117 +47,129 @@ class Attempts:
         self._steps = steps
         self._performer = performer
 
-    def begin(self, step: int, function: StepFunction[..., Any], data: bytes) -> None:
-        """Run a function, at once or when its next attempt is due."""
-        self._steps.begun(step)
+    def begin(self, function: StepFunction[..., Any], number: int, data: bytes) -> None:
+        """Run the function of a step, at once or when its next attempt is due."""
+        self._steps.begun(number)
+        step = _Step(number, function, data)
         if self._steps.turn.is_driven:
             # In a replay. Functions run on the node's loop, and not on that of the run.
-            self._steps.turn.driver.soon(lambda: self._go_on(step, function, data))
+            self._steps.turn.driver.soon(lambda: self._go_on(step))
         else:
-            self._go_on(step, function, data)
+            self._go_on(step)
 
-    def _go_on(self, step: int, function: StepFunction[..., Any], data: bytes) -> None:
-        last = self._steps.turn.journal.attempts.get(step)
+    def _go_on(self, step: _Step) -> None:
+        last = self._steps.turn.journal.attempts.get(step.number)
         if last is None:
-            self._attempt(step, function, data, 1)
-            return
-        next_one = functools.partial(self._attempt, step, function, data, last.attempt + 1)
-        self._performer.wake_at(last.due_ms, next_one)
+            self._attempt(step, 1)
+        else:
+            self._attempt_at(last.due_ms, step, last.attempt + 1)
 
-    def _attempt(
-        self, step: int, function: StepFunction[..., Any], data: bytes, number: int
-    ) -> None:
+    def _attempt_at(self, due_ms: int, step: _Step, attempt: int) -> None:
+        self._performer.wake_at(due_ms, functools.partial(self._attempt, step, attempt))
+
+    def _attempt(self, step: _Step, attempt: int) -> None:
         turn = self._steps.turn
         if turn.over or turn.partition.stopped is not None:
             return
-        turn.rewind(step, number)
-        metadata = StepMetadata(
-            f"{turn.context.call_id}/{step}", function.name, number, self._performer.wall_ms()
-        )
-        port = turn.stream_port(step, number)
-        work = self._run(function, data, metadata, port)
-        if not function.waits:
-            result = self._run_at_once(work)
-            if result is not None:
-                port.is_over = True
-                self._ended(step, function, data, number, result)
-                return
-
-        def done(result: Any) -> None:
+        if turn.journal.wrote:
+            turn.rewind(step.number, attempt)
+        key, name = f"{turn.context.call_id}/{step.number}", step.function.name
+        metadata = StepMetadata(key, name, attempt, self._performer.wall_ms())
+        port = turn.stream_port(step.number, attempt)
+        if not step.function.waits:
+            ended = self._run_at_once(step, metadata, port)
             port.is_over = True
-            self._ended(step, function, data, number, result)
+            self._ended(step, attempt, ended)
+            return
 
+        def done(ended: Any) -> None:
+            port.is_over = True
+            self._ended(step, attempt, ended)
+
+        work = cast("Coroutine[Any, Any, Any]", self._run(step, metadata, port))
         self._performer.start(turn.driven(work), done)
 
-    def _run_at_once(self, work: Coroutine[Any, Any, tuple[StepResult, Any]]) -> Any:
-        """Run what waits for nothing, without a task."""
+    def _run_at_once(self, step: _Step, metadata: StepMetadata, port: StreamPort) -> _Ended:
+        """Run what waits for nothing, without a task and in a context of its own."""
         turn = self._steps.turn
         driving = turn.driving
         outer = driving.outer()
         driving.begin(turn.partition.number, turn.admitted)
         try:
-            copy_context().run(work.send, None)
-        except StopIteration as stop:
-            return stop.value
+            return copy_context().run(self._perform, step, metadata, port)
         finally:
             driving.end(outer)
-        raise AssertionError(f"{work} waits")
 
-    async def _run(
-        self, function: StepFunction[..., Any], data: bytes, metadata: StepMetadata, port: Any
-    ) -> Any:
-        """Run one attempt, in a context of its own.
+    def _perform(self, step: _Step, metadata: StepMetadata, port: StreamPort) -> _Ended:
+        self._enter(metadata, port)
+        try:
+            args, kwargs = codec.decode(step.data) if step.data else ((), {})
+            result = step.function.function(*args, **kwargs)
+            if type(result) is CoroutineType or inspect.isawaitable(result):
+                result = _result_at_once(step.function.name, result)
+            return StepResult(0, codec.encode(result)), None
+        except Exception as error:
+            return self._failed(step, metadata, error)
 
-        Returns:
-            Its result, and when to try again if that is an error.
-        """
+    async def _run(self, step: _Step, metadata: StepMetadata, port: StreamPort) -> _Ended:
+        """Run one attempt, in a task and so in a context of its own."""
+        self._enter(metadata, port)
+        function = step.function
+        try:
+            args, kwargs = codec.decode(step.data) if step.data else ((), {})
+            async with asyncio.timeout(function.timeout_s):
+                result = await function.function(*args, **kwargs)
+            return StepResult(0, codec.encode(result)), None
+        except Exception as error:
+            return self._failed(step, metadata, error)
+
+    def _enter(self, metadata: StepMetadata, port: StreamPort) -> None:
+        """Let what runs now know that it is an attempt, and no workflow."""
         turn = self._steps.turn
         current_step.set((metadata, port))
         # What it calls is no step of the run: that could not be found again.
         key, number, loop = metadata.step_id, metadata.attempt, turn.rounds.loop
-        current_turn.set(
-            ServiceTurn("step", function.name, key, number, turn.client, turn.chain, loop)
-        )
-        try:
-            payload = codec.encode(await self._call(function, data))
-        except codec.NotEncodable as error:
-            what = f"the result of the step {function.name}{error.path}"
+        name = metadata.step_name
+        current_turn.set(ServiceTurn("step", name, key, number, turn.client, turn.chain, loop))
+
+    def _failed(self, step: _Step, metadata: StepMetadata, error: Exception) -> _Ended:
+        name = step.function.name
+        if isinstance(error, codec.NotEncodable):
+            what = f"the result of the step {name}{error.path}"
             return StepResult(*pack_error(Code.RESULT_NOT_STORABLE, (what, error.problem))), None
-        except Exception as error:
-            packed = raised.pack_exception(
-                error,
-                object=str(turn.admitted.key),
-                method=function.name,
-                call_id=metadata.step_id,
-            )
-            pause_s = function.pause_s(error, metadata.attempt)
-            return StepResult(int(Code.RAISED), packed), pause_s
-        return StepResult(0, payload), None
+        packed = raised.pack_exception(
+            error,
+            object=str(self._steps.turn.admitted.key),
+            method=name,
+            call_id=metadata.step_id,
+        )
+        pause_s = step.function.pause_s(error, metadata.attempt)
+        return StepResult(int(Code.RAISED), packed), pause_s
 
-    @staticmethod
-    async def _call(function: StepFunction[..., Any], data: bytes) -> Any:
-        args, kwargs = codec.decode(data) if data else ((), {})
-        result = function.function(*args, **kwargs)
-        if not inspect.isawaitable(result):
-            return result
-        if function.timeout_s is None:
-            return await result
-        async with asyncio.timeout(function.timeout_s):
-            return await result
-
-    def _ended(
-        self, step: int, function: StepFunction[..., Any], data: bytes, number: int, ended: Any
-    ) -> None:
+    def _ended(self, step: _Step, attempt: int, ended: _Ended) -> None:
         result, pause_s = ended
         turn = self._steps.turn
         if turn.over or turn.partition.stopped is not None:
             return
         if pause_s is None:
-            self._steps.over(step)
-            self._steps.ended(step, result)
+            self._steps.over(step.number)
+            self._steps.ended(step.number, result)
             return
         due_ms = self._performer.wall_ms() + int(pause_s * 1_000)
-        turn.record(Retrying(step, number, due_ms, result.payload))
-        next_one = functools.partial(self._attempt, step, function, data, number + 1)
-        self._performer.wake_at(due_ms, next_one)
+        turn.record(Retrying(step.number, attempt, due_ms, result.payload))
+        self._attempt_at(due_ms, step, attempt + 1)
         turn.flush()
+
+
+def _result_at_once(name: str, work: Awaitable[Any]) -> Any:
+    """Return what is awaited, without a loop: an async function that never waits.
+
+    Raises:
+        TypeError: It waits: a function that is not async has returned it.
+    """
+    steps = work.__await__()
+    try:
+        next(steps)
+    except StopIteration as stop:
+        return stop.value
+    raise TypeError(f"the step {name} returns what has to wait: make it an `async def`")

@@ -115,17 +115,18 @@ class RunDriver:
         self._flush(turn.partition)
 
     def _rest(self, turn: RunTurn) -> None:
-        run: Run = turn.admitted.run
+        call, resting, limits = turn.admitted, self._resting, self._limits
+        run: Run = call.run
         if not run.has_waited and not turn.steps.is_claiming:
-            turn.runs.waits(turn.admitted)
-        progress = turn.admitted.progress
+            turn.runs.waits(call)
+        progress = call.progress
         assert progress is not None
-        if len(progress.events) >= self._limits.run_events_warn:
+        if len(progress.events) >= limits.run_events_warn:
             self._warn(turn)
-        self._resting[turn] = None
-        self._resting.move_to_end(turn)
-        while len(self._resting) > self._limits.runs_in_memory_max:
-            oldest, _ = self._resting.popitem(last=False)
+        resting[turn] = None
+        resting.move_to_end(turn)
+        while len(resting) > limits.runs_in_memory_max:
+            oldest, _ = resting.popitem(last=False)
             if not oldest.over and not oldest.given_up:
                 oldest.drop()
 

@@ -7,6 +7,7 @@ for: what one causes has happened when the next is given.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +20,7 @@ from perdure.workflows.metadata import StepMetadata, current_step
 from perdure.workflows.steps import StepFunction
 from perdure_node.core.events import (
     CALL,
+    Cancelled,
     Checkpoint,
     Chunk,
     Done,
@@ -99,20 +101,25 @@ class RunSteps(Steps):
         event = self._replay.next_of_run()
         if event is None:
             return False
-        if isinstance(event, Done):
-            future = self._waiting.pop(event.step, None)
-            self._in_flight.discard(event.step)
-            if future is not None and not future.done():
-                future.set_result(StepResult(event.code, event.payload))
-        elif isinstance(event, Received):
-            self._deliver(event)
+        kind = type(event)
+        if kind is Done:
+            self.give(event)  # type: ignore[arg-type]  # mypy does not know `kind is`
+        elif kind is Received:
+            self._deliver(event)  # type: ignore[arg-type]
         elif isinstance(event, Checkpoint):
             self._carried = {token: claim for token, _, claim in event.hooks}
             for row in event.received:
                 self._deliver(Received(*row))
-        else:
+        elif isinstance(event, Cancelled):
             self._turn.cancel(event.reason)
         return True
+
+    def give(self, event: Done) -> None:
+        """Give the run the result of a step."""
+        future = self._waiting.pop(event.step, None)
+        self._in_flight.discard(event.step)
+        if future is not None and not future.done():
+            future.set_result(StepResult(event.code, event.payload))
 
     def _deliver(self, event: Received) -> None:
         self._got += 1
@@ -156,15 +163,14 @@ class RunSteps(Steps):
 
     def function(self, function: StepFunction[..., Any], args: bytes) -> asyncio.Future[StepResult]:
         """Run a function of the user's, until it succeeds or has failed too often."""
-
-        def perform(step: int, data: Any) -> None:
-            self._attempts.begin(step, function, data)
-
-        self._check_same("step", function.name, args, lambda recorded: recorded)
+        replay = self._replay
+        if replay.is_behind:
+            self._check_same("step", function.name, args, lambda recorded: recorded)
+        perform = functools.partial(self._attempts.begin, function)
         future = self._ask("step", function.name, args, perform)
-        if not self._replay.is_done(self._replay.asked):
+        if not replay.is_done(replay.asked):
             # From now on, and not only once it is durable and begins.
-            self._working.add(self._replay.asked)
+            self._working.add(replay.asked)
         return future
 
     def call(self, entry: OutboxEntry, name: str) -> StepFuture[StepResult]:
@@ -247,11 +253,12 @@ class RunSteps(Steps):
         payload = encoded(encoding)
         step, recorded = self._number(REPLY, token)
         if recorded is None:
-            turn.flush_values()
             shown = payload if len(payload) <= _SHOWN_BYTES else None
-            event = Scheduled(step, REPLY, token, [place, encoding, shown])
-            turn.runs.replied(turn.admitted, event, place, payload)
-            self.grown()
+            events = self.take_values()
+            # A tuple, which the garbage collector lets go of: a run keeps thousands of replies.
+            events.append(Scheduled(step, REPLY, token, (place, encoding, shown)))
+            turn.runs.replied(turn.admitted, events, place, payload)
+            self._replay.follow(None, len(events))
             turn.flush()
 
     def dispose(self, hook: RunHook) -> None:
@@ -261,10 +268,11 @@ class RunSteps(Steps):
 
         def record(places: list[int]) -> None:
             if recorded is None:
+                # What the run has just heard may be that the token is another one's.
+                turn.flush_values()
                 row = turn.journal.hooks.get(hook.token)
                 effects = [] if row is None else [turn.release(row.token, row.claim)]
                 event = Scheduled(step, DISPOSE, hook.token, None)
-                turn.flush_values()
                 turn.runs.closed(turn.admitted, event, places, effects)
                 self.grown()
                 turn.depart(effects)
@@ -320,6 +328,11 @@ class RunSteps(Steps):
         values, self._values = self._values, []
         return values
 
+    def record_ahead(self) -> None:
+        """Record what the run has heard ahead, unless something that it did has."""
+        if self._replay.is_ahead:
+            self._turn.flush_values()
+
     # For the attempts.
 
     def ended(self, step: int, result: StepResult) -> None:
@@ -345,8 +358,9 @@ class RunSteps(Steps):
         self, step: int, kind: str, name: str, made: Any, perform: Callable[[int, Any], None]
     ) -> None:
         super()._schedule(step, kind, name, made, perform)
-        # What asks is not the run's code, if it asks for what a hook needs.
-        self.pump()
+        if not self._turn.is_driven:
+            # What asks is not the run's code.
+            self.pump()
 
     def _done(
         self,
@@ -357,5 +371,19 @@ class RunSteps(Steps):
         nothing_runs: bool = False,
     ) -> None:
         # A sleep that somebody has ended is over again when its time comes.
-        if not self._replay.is_done(step):
+        if self._replay.is_done(step):
+            return
+        turn = self._turn
+        if (
+            not turn.is_resting
+            or len(result.payload) > self._limits.result_bytes_max
+            or not self._replay.hear_ahead(event := Done(step, *result))
+        ):
             super()._done(step, result, token, nothing_runs=nothing_runs)
+            return
+        # Its record also holds what the run does then, up to its next wait.
+        self._values.append(event)
+        turn.hear(event)
+        if token is not None:
+            turn.partition.hold_all(token)
+            turn.flush()

@@ -19,7 +19,8 @@ from perdure.workflows.definitions import WorkflowFunction
 from perdure.workflows.metadata import WorkflowMetadata
 from perdure.workflows.steps import StepFunction
 from perdure_node.core.calls import Call
-from perdure_node.core.events import Chunk, Effect, Event, OutboxEntry, Wrote
+from perdure_node.core.events import Chunk, Done, Effect, Event, OutboxEntry, Wrote
+from perdure_node.core.journalled import SavedPart
 from perdure_node.core.partition import Partition
 from perdure_node.core.run import Run
 from perdure_node.core.run_journal import RunJournal
@@ -111,8 +112,25 @@ class RunTurn(MethodTurn):
         self.main = self.loop.create_task(coroutine, context=self._context_vars)
         self.hear()
 
-    def hear(self) -> None:
-        """Let the code hear what it has not heard, and go on up to its next wait."""
+    @property
+    def is_resting(self) -> bool:
+        """Whether the run's code waits, and can hear of something now."""
+        return not (
+            self._driving_now
+            or self.given_up
+            or self.over
+            or self.main is None
+            or self.loop.is_ready
+            or self.partition.stopped is not None
+        )
+
+    def hear(self, ahead: Done | None = None) -> None:
+        """Let the code hear what it has not heard, and go on up to its next wait.
+
+        Args:
+            ahead: A result that it hears first, and that is in no record yet: in the next one
+                that the code makes, else in one of its own.
+        """
         if self.over or self._driving_now or self.partition.stopped is not None:
             return
         if self.given_up:
@@ -124,7 +142,7 @@ class RunTurn(MethodTurn):
         driving.begin(self.partition.number, self.admitted)
         self._driving_now = True
         try:
-            self._drive()
+            self._drive(ahead)
         except CannotGoOn as error:
             self.broken = error
         finally:
@@ -132,10 +150,16 @@ class RunTurn(MethodTurn):
             driving.end(outer)
         self.driver.came_to_rest(self)
 
-    def _drive(self) -> None:
+    def _drive(self, ahead: Done | None) -> None:
         main, steps, loop = self.main, self._steps, self.loop
         assert main is not None
-        if loop.is_ready:
+        if ahead is not None:
+            try:
+                steps.give(ahead)
+                loop.drive()
+            finally:
+                steps.record_ahead()
+        elif loop.is_ready:
             loop.drive()
         while self.broken is None and not main.done() and steps.hear_next():
             loop.drive()
@@ -243,6 +267,21 @@ class RunTurn(MethodTurn):
         self._steps.reply(token, place, encoded)
 
     # Records.
+
+    def schedule(
+        self,
+        events: Sequence[Event],
+        saved: SavedPart | None,
+        sends: Sequence[OutboxEntry],
+        perform: Callable[[], None],
+    ) -> None:
+        """Have a step recorded; `perform` is called when it is durable, behind these sends."""
+        if sends:
+            super().schedule(events, saved, sends, perform)
+        else:
+            # A run has no state that could have been saved before.
+            self.runs.add(self.admitted, events, token=perform)
+            self.flush()
 
     def record(self, *events: Event, effects: Sequence[Effect] = ()) -> None:
         """Commit some events of the run."""
