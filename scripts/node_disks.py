@@ -146,9 +146,12 @@ def _counters(node: OneNode, in_flight: int) -> Callable[[float], Round]:
 def million(scale: Scale, found: Findings) -> None:
     """Fill a store; call a thousand of its objects, and as many where there are no others."""
     with folder(scale.data) as data, folder() as other:
-        if not data.exists():
+        # Beside it, so that what was interrupted is not taken for all of it.
+        filled = data.with_name(f"{data.name}.filled")
+        if not filled.exists() or filled.read_text() != str(scale.objects):
             with one_node(data, partitions=scale.partitions) as node:
                 found.notes["filled_s"] = uvloop.run(_fill(node, scale.objects))
+            filled.write_text(str(scale.objects))
         files = [path for path in data.rglob("*") if path.is_file()]
         found.notes |= {"disk_mb": sum(path.stat().st_size for path in files) / 1e6}
         found.notes |= {"objects": scale.objects}
