@@ -51,6 +51,8 @@ class Scale:
     partitions: int = 64
     settle_s: float = SETTLE_S
     """In this time a node has written what it had to its stores."""
+    warm_up_calls: int = 300_000
+    """Before nothing may grow. A journal is trimmed after 16 MB, which some 100,000 calls fill."""
     minutes: float = 3.0
     """Of load in which nothing may grow."""
     small_objects: int = 50_000
@@ -68,6 +70,7 @@ SHORT = Scale(
     starts=1,
     partitions=8,
     settle_s=0.3,
+    warm_up_calls=2_000,
     minutes=0.05,
     small_objects=1_000,
     replayed=3_000,

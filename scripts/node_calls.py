@@ -83,6 +83,16 @@ async def make_and_add(client: Client, prefix: str, count: int) -> None:
     await each(count, both)
 
 
+def adding(client: Client) -> Callable[[int], Awaitable[object]]:
+    """Return what adds to one of many counters, and makes it before if there is none."""
+
+    async def make_or_add(number: int) -> None:
+        key = counter(number * STRIDE % OBJECTS)
+        await (make if number < OBJECTS else add)(client, key)
+
+    return make_or_add
+
+
 async def load(client: Client, seconds: float) -> int:
     """Call counters for so long. Returns how many calls were made."""
     keys = [counter(number) for number in range(OBJECTS)]
