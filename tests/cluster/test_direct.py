@@ -20,7 +20,7 @@ from harness.processes import READY_S, Cluster, running_cluster
 from harness.proxy import Proxy
 
 import perdure
-from perdure import runtime
+from perdure import durable, runtime
 from perdure.grpc_transport import GrpcTransport
 from perdure.routing.direct import DirectTransport
 
@@ -67,7 +67,8 @@ async def ledgers_of_each_node(cluster: Cluster, name: str) -> dict[str, Ledger]
     for number in range(1_000):
         address = cluster.owner_address("Ledger", f"{name}-{number}")
         if address not in made:
-            made[address] = await Ledger.get_or_create(f"{name}-{number}")
+            ledger = await Ledger.get_or_create(f"{name}-{number}")
+            made[address] = durable.options(ledger, timeout=READY_S)
         if len(made) == len(cluster.node_addresses()):
             return made
     raise AssertionError("a node owns nothing")
