@@ -1,6 +1,6 @@
 """What one node takes and bears, each figure beside what is wanted of it.
 
-    python scripts/measure_node.py                     # all of it: an hour
+    python scripts/measure_node.py                     # all of it: half an hour
     python scripts/measure_node.py start idle cpu      # some parts
     python scripts/measure_node.py growth --minutes 10
     python scripts/measure_node.py --short             # does it run? 2 minutes; says nothing
