@@ -33,6 +33,8 @@ from perdure_node.core.firings import LATER_MS
 from perdure_node.core.limits import Limits
 
 HOUR = 3_600
+AN_HOUR_LATER_MS = (HOUR + 1) * 1_000
+"""A timer is set a moment after the clock was looked at, and never fires early."""
 
 
 def names(timers: list[Any]) -> list[str]:
@@ -193,7 +195,7 @@ async def test_a_timer_that_is_cancelled_while_it_waits_for_the_object_does_not_
         await caller.create("Bell")
         await caller.call("Bell", "set", HOUR, "never")
         held = await hold(node, caller, "hold_then_cancel", "ring")
-        clock.shift_ms = HOUR * 1_000
+        clock.shift_ms = AN_HOUR_LATER_MS
         let_fire(node)
         assert firings_waiting(node) == 1
         GATES["hold"].set()
@@ -212,7 +214,7 @@ async def test_a_timer_that_is_set_anew_while_it_waits_for_the_object_fires_once
         await caller.create("Bell")
         await caller.call("Bell", "set", HOUR, "old")
         held = await hold(node, caller, "hold_then_set", 0.05, "new")
-        clock.shift_ms = HOUR * 1_000
+        clock.shift_ms = AN_HOUR_LATER_MS
         let_fire(node)
         assert firings_waiting(node) == 1
         GATES["hold"].set()
@@ -281,7 +283,7 @@ async def test_a_full_mailbox_delays_a_firing(tmp_path: Path) -> None:
         behind = asyncio.ensure_future(caller.call("Bell", "add"))
         mailbox = partition_with(node, "Bell").mailboxes.get(ObjectKey("Bell", "x"))
         await until(lambda: mailbox.waiting)
-        clock.shift_ms = HOUR * 1_000
+        clock.shift_ms = AN_HOUR_LATER_MS
         let_fire(node)
         assert partition_with(node, "Bell").memory.timers._put_off
         assert firings_waiting(node) == 0
@@ -311,7 +313,7 @@ async def test_deleting_an_object_removes_its_timers_also_those_that_wait_to_run
         deleted = asyncio.ensure_future(delete(caller))
         mailbox = partition_with(node, "Bell").mailboxes.get(ObjectKey("Bell", "x"))
         await until(lambda: mailbox.waiting)
-        clock.shift_ms = HOUR * 1_000
+        clock.shift_ms = AN_HOUR_LATER_MS
         let_fire(node)
         assert firings_waiting(node) == 1
         GATES["hold"].set()
