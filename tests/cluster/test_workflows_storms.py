@@ -58,7 +58,7 @@ def cluster(tmp_path: Path, witness: Witness) -> Iterator[Cluster]:
 
 @contextlib.asynccontextmanager
 async def dying_nodes(cluster: Cluster, seed: int) -> AsyncIterator[list[int]]:
-    """Kill one node after the other, one every two seconds if all are there again by then.
+    """Kill one node after the other: in between all are there for as long as one was away.
 
     Gives who was killed.
     """
@@ -70,9 +70,12 @@ async def dying_nodes(cluster: Cluster, seed: int) -> AsyncIterator[list[int]]:
         while not ending.is_set():
             next_s = time.monotonic() + KILL_EVERY_S * chance.uniform(0.75, 1.25)
             killed.extend(cluster.kill("perdure_node", only=chance.randrange(3)))
+            began_s = time.monotonic()
             await asyncio.to_thread(cluster.wait_until_served)
+            # Where they come back slowly, what they do takes longer too.
+            pause_s = max(next_s - time.monotonic(), time.monotonic() - began_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ending.wait(), max(0.1, next_s - time.monotonic()))
+                await asyncio.wait_for(ending.wait(), pause_s)
 
     await perdure.connect(cluster.address)
     killer = asyncio.create_task(kill())
