@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
-from perdure_node.core.commits import Commit, Progress
+from perdure_node.core.commits import Progress
 from perdure_node.core.events import Event
+from perdure_node.core.left import LeftByCommit
 from perdure_node.core.run_rows import WORKFLOW
-from perdure_node.core.underway import Leaves
 
 if TYPE_CHECKING:
     from perdure_node.core.store_reader import StoreReader
@@ -52,7 +52,7 @@ class Histories:
         """Read from this store from now on. It holds what the one before it held."""
         self._store = store
 
-    def recorded(self, commits: Iterable[tuple[Commit, Leaves]], record: int, time_ms: int) -> None:
+    def recorded(self, commits: Iterable[LeftByCommit], record: int, time_ms: int) -> None:
         """Take over what a record says.
 
         Args:
@@ -60,7 +60,8 @@ class Histories:
             record: Its number.
             time_ms: Its time.
         """
-        for commit, leaves in commits:
+        for left in commits:
+            commit, leaves = left.commit, left.leaves
             key = commit.key
             if key is None or key.type != WORKFLOW:
                 continue

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-import msgspec
 from msgspec.structs import force_setattr
 
 from perdure.ids import ObjectKey, session_birth_ms
@@ -25,6 +24,7 @@ from perdure_node.core.damage import DamageFound
 from perdure_node.core.events import Blame, Chunk, Effect, Event
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.histories import Histories
+from perdure_node.core.left import NO_OUTCOMES, NO_VALUES, LeftByCommit, LeftByRecord
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.run_rows import WORKFLOW
@@ -53,21 +53,6 @@ class Keyed(NamedTuple):
     payload: bytes
     record: int
     """The record that holds it; `UNRECORDED` while none does."""
-
-
-class _Entry(msgspec.Struct, frozen=True, gc=False):
-    """What a record leaves in the store.
-
-    There are thousands until the store has them, so the collector leaves them alone.
-    """
-
-    record: int
-    images: Images
-    others: list[tuple[Commit, Leaves]]
-    """Commits that leave more than an image, with what `BatchBuilder.add` wants to know. Few
-    do, so the rest of them need not be kept."""
-    bytes: int
-    time_ms: int
 
 
 class Memory:
@@ -99,8 +84,8 @@ class Memory:
         self.open_runs: dict[ObjectKey, Commit] = {}
         """Of each run the commit of `making` that can be added to."""
         self._images: Images = {}
-        self._others: list[tuple[Commit, Leaves]] = []
-        self._entries: deque[_Entry] = deque()
+        self._others: list[LeftByCommit] = []
+        self._entries: deque[LeftByRecord] = deque()
         self.now_ms = 0
         """Monotonic time, for the order of use."""
         self.number = 0
@@ -255,7 +240,7 @@ class Memory:
                 and _has_large(commit.values)
             )
         ):
-            self._others.append((commit, leaves or _NOTHING))
+            self._others.append(LeftByCommit(commit, leaves or _NOTHING))
         self.making.append(commit)
         return state
 
@@ -267,18 +252,22 @@ class Memory:
         effects: Sequence[Effect],
         record: int,
     ) -> None:
-        """Take over what is added to a run that goes on: in one record that is one commit."""
+        """Take over what is added to a run that goes on: in one record that is one commit.
+
+        Most of it has no effects, and half of it no outcomes: not lists that nobody fills.
+        """
         self._end_calls(outcomes, key, record)
         before = self.underway.extend(key, events, effects)
         commit = self.open_runs.get(key)
         if commit is None:
-            commit = self.open_runs[key] = Commit(key, False, False, 1, {}, [], None, [])
+            commit = Commit(key, False, False, 1, NO_VALUES, NO_OUTCOMES, None, [])
+            self.open_runs[key] = commit
             self.making.append(commit)
-            self._others.append((commit, Leaves(before, ended=False)))
-        commit.outcomes.extend(outcomes)
+            self._others.append(LeftByCommit(commit, Leaves(before, ended=False)))
+        if outcomes:
+            force_setattr(commit, "outcomes", [*commit.outcomes, *outcomes])
         cast("list[Event]", commit.events).extend(events)
         if effects:
-            # Nearly always there are none: not a list that nobody fills.
             force_setattr(commit, "effects", [*commit.effects, *effects])
             self._take_effects(effects, key, record)
 
@@ -375,10 +364,17 @@ class Memory:
         self._made(record, self.time_ms, bytes)
 
     def _made(self, record: int, time_ms: int, bytes: int) -> None:
-        if self._others:
-            self.histories.recorded(self._others, record, time_ms)
-        self._entries.append(_Entry(record, self._images, self._others, bytes, time_ms))
-        self.making, self._images, self._others = [], {}, []
+        others = self._others
+        if others:
+            self.histories.recorded(others, record, time_ms)
+            self._others = []
+            for commit in self.open_runs.values():
+                # The record has them, and nobody will ask again.
+                force_setattr(commit, "outcomes", NO_OUTCOMES)
+        self._entries.append(LeftByRecord(record, self._images, others or (), bytes, time_ms))
+        self.making = []
+        if self._images:
+            self._images = {}
         self.open_runs.clear()
         self.unapplied_bytes += bytes
 
@@ -416,8 +412,8 @@ class Memory:
             applied = entry.record
             self.unapplied_bytes -= entry.bytes
             builder.images.update(entry.images)
-            for commit, leaves in entry.others:
-                builder.add(commit, leaves, entry.time_ms)
+            for left in entry.others:
+                builder.add(left.commit, left.leaves, entry.time_ms)
         others = [(rows.TIME_KEY, rows.pack_row([self.time_ms])), *self.underway.take_rows()]
         waiting: set[bytes] = set()
         for session in self.dirty_windows:
