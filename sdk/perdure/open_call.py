@@ -22,6 +22,11 @@ T = TypeVar("T")
 _UNNUMBERED: Final = frozenset(
     {Kind.GET, Kind.EXISTS, Kind.LIST, Kind.CANCEL, Kind.ASK, Kind.PROBE}
 )
+_PATIENCE: Final = 5
+"""A new call waits only where the first of those that wait has done so for no more than this part
+of the new one's time."""
+_NOT_COUNTED: Final = 1 << 62
+"""Since when those wait that waited for a stream: the first of them refuse nobody."""
 _NO_ROOM: Final = frozenset({int(Code.BACKPRESSURE), int(Code.DISK_FULL)})
 
 
@@ -74,6 +79,8 @@ class OpenCall(msgspec.Struct, Generic[T], eq=False):
     """Counts all calls of this client: their order."""
     place: MutableMapping[OpenCall[T], None] | None = None
     """The collection it waits in."""
+    queued_ms: int = 0
+    """Since when it waits in the queue of a lane."""
     lane: Lane[T] | None = None
     """Set when it is on its way, together with `window`."""
     window: Window | None = None
@@ -206,6 +213,33 @@ class Lane(Generic[T]):
         """Those of `open` that ask about runs: they may wait for days, and take nobody's place."""
         self.unsorted = False
         """Whether the queue is to be sorted by sequence."""
+
+    def put(self, call: OpenCall[T], now_ms: int) -> bool:
+        """Let a call wait behind the others.
+
+        Returns:
+            False when the first one has waited there for so long that this one had better not
+            wait: more comes here than is answered, and it would take the time of others in vain.
+        """
+        queue = self.queue
+        call.queued_ms = now_ms
+        first = next(iter(queue), call)
+        queue[call] = None
+        call.place = queue
+        waited_ms = now_ms - first.queued_ms
+        return call.deadline_ms is None or waited_ms * _PATIENCE <= call.deadline_ms - now_ms
+
+    def put_first(self, call: OpenCall[T], now_ms: int) -> None:
+        """Let a call wait before the others."""
+        call.queued_ms = now_ms
+        self.queue[call] = None
+        self.queue.move_to_end(call, last=False)
+        call.place = self.queue
+
+    def begin_anew(self) -> None:
+        """Do not count how long calls have waited by now: nothing could be sent."""
+        for call in self.queue:
+            call.queued_ms = _NOT_COUNTED
 
     @property
     def busy(self) -> int:

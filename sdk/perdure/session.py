@@ -178,6 +178,7 @@ class Session(Generic[T]):
             self._streaming = True
             for lane in self._lanes.values():
                 self._ready += lane.open
+                lane.begin_anew()
             self.wants_frames = True
         else:
             self._confirmations.note_again(self._lanes.values(), self._now_ms)
@@ -299,8 +300,8 @@ class Session(Generic[T]):
         full = lane.queue or lane.busy >= self._limits.sent_calls_max
         # What ends calls does not wait for the calls that it may have to end.
         if full and call.kind not in _NEVER_QUEUED:
-            lane.queue[call] = None
-            call.place = lane.queue
+            if not lane.put(call, self._now_ms):
+                self._end(call, *overloaded())
         else:
             self._depart(call, lane)
 
@@ -360,9 +361,7 @@ class Session(Generic[T]):
         for target in self._released:
             for call in reversed(self._held.pop(target, {})):
                 lane = self._lane_of(call)
-                lane.queue[call] = None
-                lane.queue.move_to_end(call, last=False)
-                call.place = lane.queue
+                lane.put_first(call, self._now_ms)
                 self._roomy[lane] = None
         self._released.clear()
 
