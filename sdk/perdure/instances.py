@@ -93,7 +93,8 @@ def model_parts(model: Any) -> list[Any]:
     known = cls.__pydantic_fields__
     if held.keys() != known.keys():
         _check_held(cls, held, known)
-    fields = {name: held[name] for name in known}
+    # In the order of the class, which is nearly always that of the instance.
+    fields = {**held} if [*held] == [*known] else {name: held[name] for name in known}
     was_set = model.__pydantic_fields_set__
     extra, private = model.__pydantic_extra__, model.__pydantic_private__
     if was_set == fields.keys() and not extra and not private:

@@ -120,7 +120,6 @@ class Replay:
             raise Mismatch(step, _text(recorded.kind, recorded.name), _text(kind, name))
         return step, recorded
 
-    @property
     def coming(self) -> Scheduled | None:
         """What the journal has under the number of the step that is asked for next."""
         return self._scheduled.get(self.asked + 1)
@@ -188,11 +187,6 @@ class Replay:
     def is_ahead(self) -> bool:
         """Tell whether the method has heard something that is not in the journal yet."""
         return self._ahead is not None
-
-    @property
-    def is_behind(self) -> bool:
-        """Tell whether the journal has steps that this run has not asked for."""
-        return self._highest > self.asked
 
     def left(self) -> Scheduled | None:
         """Return a step in the journal that this run, which is over, has not asked for."""

@@ -267,11 +267,6 @@ class Runs:
         for place, _ in there:
             self._answer(run, place, 0, nothing[place])
 
-    def encoding_of(self, call: Call, place: int) -> int:
-        """Return how the reply to a payload is to be written."""
-        run: Run = call.run
-        return run.journal.received[place - 1].encoding
-
     def add(
         self,
         call: Call,

@@ -113,7 +113,9 @@ class Underway:
         journal = self.progress[key].events
         before = len(journal)
         journal.extend(events)
-        self._note(events)
+        for event in events:
+            if type(event) is Scheduled and event.kind == CALL:
+                self._given(event.data[0], event.data[1])
         return before
 
     def _take_outbox(self, effects: Sequence[Effect]) -> None:

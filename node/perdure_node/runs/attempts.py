@@ -8,7 +8,9 @@ import inspect
 from collections.abc import Awaitable, Coroutine
 from contextvars import copy_context
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from perdure import codec, raised
 from perdure.context import StepResult, current_turn
@@ -31,7 +33,7 @@ _Ended = tuple[StepResult, float | None]
 """The result of an attempt, and how long to wait before the next one; None: there is none."""
 
 
-class _Step(NamedTuple):
+class _Step(msgspec.Struct, frozen=True, gc=False):
     """What there are attempts of."""
 
     number: int
@@ -46,6 +48,8 @@ class Attempts:
     def __init__(self, steps: RunSteps, performer: Performer) -> None:
         self._steps = steps
         self._performer = performer
+        self._driving, self._client = steps.turn.driving, steps.turn.client
+        self._loop = steps.turn.rounds.loop
 
     def begin(self, function: StepFunction[..., Any], number: int, data: bytes) -> None:
         """Run the function of a step, at once or when its next attempt is due."""
@@ -58,7 +62,7 @@ class Attempts:
             self._go_on(step)
 
     def _go_on(self, step: _Step) -> None:
-        last = self._steps.turn.journal.attempts.get(step.number)
+        last = self._steps.turn.run.journal.attempts.get(step.number)
         if last is None:
             self._attempt(step, 1)
         else:
@@ -71,7 +75,7 @@ class Attempts:
         turn = self._steps.turn
         if turn.over or turn.partition.stopped is not None:
             return
-        if turn.journal.wrote:
+        if turn.run.journal.wrote:
             turn.rewind(step.number, attempt)
         key, name = f"{turn.context.call_id}/{step.number}", step.function.name
         metadata = StepMetadata(key, name, attempt, self._performer.wall_ms())
@@ -92,7 +96,7 @@ class Attempts:
     def _run_at_once(self, step: _Step, metadata: StepMetadata, port: StreamPort) -> _Ended:
         """Run what waits for nothing, without a task and in a context of its own."""
         turn = self._steps.turn
-        driving = turn.driving
+        driving = self._driving
         outer = driving.outer()
         driving.begin(turn.partition.number, turn.admitted)
         try:
@@ -128,9 +132,10 @@ class Attempts:
         turn = self._steps.turn
         current_step.set((metadata, port))
         # What it calls is no step of the run: that could not be found again.
-        key, number, loop = metadata.step_id, metadata.attempt, turn.rounds.loop
-        name = metadata.step_name
-        current_turn.set(ServiceTurn("step", name, key, number, turn.client, turn.chain, loop))
+        name, key, number = metadata.step_name, metadata.step_id, metadata.attempt
+        current_turn.set(
+            ServiceTurn("step", name, key, number, self._client, turn.chain, self._loop)
+        )
 
     def _failed(self, step: _Step, metadata: StepMetadata, error: Exception) -> _Ended:
         name = step.function.name

@@ -89,9 +89,10 @@ class RunDriver:
             return
         if turn is None or turn.over:
             return  # It will hear of it when it begins.
+        steps = turn.steps
         if isinstance(output, Wake):
-            turn.steps.wake()
-        turn.steps.grown()
+            steps.wake()
+        steps.grown()
         turn.hear()
 
     def soon(self, work: Callable[[], None]) -> None:

@@ -64,7 +64,10 @@ class RunHook:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if claim.cancelled() or (not claim.result().code and self.owner is None):
+        if claim.cancelled():
+            return
+        if not claim.result().code and self.owner is None:
+            self._claim = None
             return
         waiting, self._waiting = self._waiting, deque()
         for one in waiting:

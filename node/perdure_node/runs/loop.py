@@ -16,28 +16,27 @@ from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
+
+import msgspec
 
 __all__ = ["ForeignAwait", "RunLoop"]
 
 _log = logging.getLogger("perdure.node")
+
+_T = TypeVar("_T")
 
 
 class ForeignAwait(RuntimeError):
     """A workflow waits for something that a second run could not wait for in the same way."""
 
 
-class _Handle:
-    """A callback that is to be run: what asyncio's own has, in a third of the time."""
+class _Handle(msgspec.Struct):
+    """A callback that is to be run: what asyncio's own has, in a fraction of the time."""
 
-    __slots__ = ("args", "callback", "context")
-
-    def __init__(
-        self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
-    ) -> None:
-        self.callback: Callable[..., Any] | None = callback
-        self.args = args
-        self.context = context or copy_context()
+    callback: Callable[..., Any] | None
+    args: tuple[Any, ...]
+    context: Context
 
     def cancel(self) -> None:
         """Do not run it."""
@@ -48,6 +47,25 @@ class _Handle:
         return self.callback is None
 
 
+def _refusing(name: str) -> Callable[..., NoReturn]:
+    def refuse(loop: RunLoop, *_args: object, **_kwargs: object) -> NoReturn:
+        loop._refuse(f"the network, files or processes ({name})", "put that into a @step")
+
+    return refuse
+
+
+def _refusing_the_rest(cls: type[_T]) -> type[_T]:
+    """Refuse what loops of asyncio have beside what a class has: sockets, signals, servers.
+
+    By methods: a `__getattr__` would make every look at an attribute a slow one.
+    """
+    for name in dir(asyncio.AbstractEventLoop):
+        if not hasattr(cls, name):
+            setattr(cls, name, _refusing(name))
+    return cls
+
+
+@_refusing_the_rest
 class RunLoop:
     """Runs the tasks of one run.
 
@@ -63,14 +81,15 @@ class RunLoop:
         """
         self._name = name
         self._refused = refused
-        self._ready: deque[_Handle] = deque()
+        self.ready: deque[_Handle] = deque()
+        """What is to be run by `drive`."""
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._closed = False
         self._as_loop: asyncio.AbstractEventLoop = cast("Any", self)
 
     def drive(self) -> None:
         """Run what is ready, and what that makes ready, until nothing is."""
-        ready = self._ready
+        ready = self.ready
         outer = events._get_running_loop()
         events._set_running_loop(self._as_loop)
         try:
@@ -96,7 +115,7 @@ class RunLoop:
             context: Of the run's code.
         """
         self._closed = True
-        self._ready.clear()
+        self.ready.clear()
         outer = events._get_running_loop()
         events._set_running_loop(self._as_loop)
         try:
@@ -108,12 +127,7 @@ class RunLoop:
                         context.run(coroutine.close)
         finally:
             events._set_running_loop(outer)
-        self._ready.clear()
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is something to be driven."""
-        return bool(self._ready)
+        self.ready.clear()
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
@@ -126,9 +140,9 @@ class RunLoop:
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """Run something in this drive."""
-        handle = _Handle(callback, args, context)
+        handle = _Handle(callback, args, copy_context() if context is None else context)
         if not self._closed:
-            self._ready.append(handle)
+            self.ready.append(handle)
         return cast("asyncio.Handle", handle)
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -147,13 +161,11 @@ class RunLoop:
         self._tasks.add(task)
         return task
 
-    def time(self) -> float:
-        """Return a time that is good for nothing but being shown."""
-        return time.monotonic()
+    time = staticmethod(time.monotonic)
+    """Returns a time that is good for nothing but being shown."""
 
-    def get_debug(self) -> bool:
-        """Tell whether asyncio is to look closer."""
-        return False
+    get_debug = staticmethod(bool)
+    """Tells asyncio, which asks for each future, not to look closer: `bool()` is False, in C."""
 
     def is_running(self) -> bool:
         """Tell whether it is driven: whoever can ask is driven by it."""
@@ -199,9 +211,3 @@ class RunLoop:
         self._refuse("a thread", "put what it does into a function with @step")
 
     call_soon_threadsafe = run_in_executor
-
-    def __getattr__(self, name: str) -> NoReturn:
-        # Sockets, processes, signals, servers.
-        if not hasattr(asyncio.AbstractEventLoop, name):
-            raise AttributeError(name)
-        self._refuse(f"the network, files or processes ({name})", "put that into a @step")

@@ -155,7 +155,7 @@ class RunSteps(Steps):
         Raises:
             CannotGoOn: There is more, for steps that it has not asked for.
         """
-        if self._replay.is_behind and (left := self._replay.left()) is not None:
+        if (left := self._replay.left()) is not None:
             asked = "nothing more: it waits, or has returned"
             raise self._other(left.step, f"{left.kind} {left.name}", asked)
 
@@ -164,7 +164,7 @@ class RunSteps(Steps):
     def function(self, function: StepFunction[..., Any], args: bytes) -> asyncio.Future[StepResult]:
         """Run a function of the user's, until it succeeds or has failed too often."""
         replay = self._replay
-        if replay.is_behind:
+        if replay.coming() is not None:
             self._check_same("step", function.name, args, lambda recorded: recorded)
         perform = functools.partial(self._attempts.begin, function)
         future = self._ask("step", function.name, args, perform)
@@ -203,7 +203,7 @@ class RunSteps(Steps):
         Raises:
             CannotGoOn: It was given something else.
         """
-        recorded = self._replay.coming
+        recorded = self._replay.coming()
         if recorded is None or (recorded.kind, recorded.name) != (kind, name):
             return
         before = given_in(recorded.data)
@@ -249,7 +249,7 @@ class RunSteps(Steps):
     def reply(self, token: str, place: int, encoded: Callable[[int], bytes]) -> None:
         """Answer a payload."""
         turn = self._turn
-        encoding = turn.runs.encoding_of(turn.admitted, place)
+        encoding = turn.run.journal.received[place - 1].encoding
         payload = encoded(encoding)
         step, recorded = self._number(REPLY, token)
         if recorded is None:
@@ -270,7 +270,7 @@ class RunSteps(Steps):
             if recorded is None:
                 # What the run has just heard may be that the token is another one's.
                 turn.flush_values()
-                row = turn.journal.hooks.get(hook.token)
+                row = turn.run.journal.hooks.get(hook.token)
                 effects = [] if row is None else [turn.release(row.token, row.claim)]
                 event = Scheduled(step, DISPOSE, hook.token, None)
                 turn.runs.closed(turn.admitted, event, places, effects)
@@ -300,7 +300,7 @@ class RunSteps(Steps):
         """Tell whether the run takes a way that its code did not have at first."""
         known = self._patches.get(name)
         if known is None:
-            known = name in self._turn.journal.patched
+            known = name in self._turn.run.journal.patched
             if not known and not self._replay.is_history:
                 known = True
                 self._turn.record(Patched(name))
@@ -320,7 +320,7 @@ class RunSteps(Steps):
 
     def releases(self) -> list[OutboxEntry]:
         """Return what lets go of all tokens, at the end of the run."""
-        rows = self._turn.journal.hooks.values()
+        rows = self._turn.run.journal.hooks.values()
         return [self._turn.release(row.token, row.claim) for row in rows]
 
     def take_values(self) -> list[Any]:
@@ -330,7 +330,7 @@ class RunSteps(Steps):
 
     def record_ahead(self) -> None:
         """Record what the run has heard ahead, unless something that it did has."""
-        if self._replay.is_ahead:
+        if self._values and self._replay.is_ahead:
             self._turn.flush_values()
 
     # For the attempts.
@@ -375,7 +375,7 @@ class RunSteps(Steps):
             return
         turn = self._turn
         if (
-            not turn.is_resting
+            not turn.can_hear()
             or len(result.payload) > self._limits.result_bytes_max
             or not self._replay.hear_ahead(event := Done(step, *result))
         ):

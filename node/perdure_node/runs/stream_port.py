@@ -15,12 +15,15 @@ __all__ = ["StreamPort"]
 class StreamPort:
     """Appends what an attempt writes, as long as it is the one that counts."""
 
+    # Not in `__init__`: most attempts write nothing.
+    is_over = False
+    _begun: frozenset[str] = frozenset()
+    """The streams to which it has written."""
+
     def __init__(self, turn: RunTurn, step: int, attempt: int) -> None:
         self._turn = turn
         self._step = step
         self._attempt = attempt
-        self._begun: set[str] = set()
-        self.is_over = False
 
     def write(self, stream: str, chunk: bytes) -> None:
         """Append a chunk.
@@ -35,7 +38,7 @@ class StreamPort:
         index = turn.partition.memory.streams.length(key.id, stream)
         events: list[Wrote] = []
         if stream not in self._begun:
-            self._begun.add(stream)
+            self._begun |= {stream}
             events.append(Wrote(self._step, self._attempt, stream, index))
         turn.record(*events, effects=[Chunk(stream, index, chunk)])
         turn.written(stream)

@@ -28,7 +28,7 @@ from perdure_node.core.runs import Runs
 from perdure_node.runs.loop import ForeignAwait, RunLoop
 from perdure_node.runs.run_steps import HOOK_TYPE, RunSteps
 from perdure_node.runs.stream_port import StreamPort
-from perdure_node.signals import CannotGoOn
+from perdure_node.signals import CannotGoOn, OwnershipLost
 from perdure_node.surroundings import Surroundings
 from perdure_node.turn import MethodTurn
 
@@ -62,29 +62,21 @@ class RunTurn(MethodTurn):
         self.main: asyncio.Task[Any] | None = None
         self.taken: set[int] = set()
         """The places of the payloads that the code has got."""
-        self._driving_now = False
+        self.is_driven = False
+        """Whether the run's code is being driven now, on its own loop."""
+        self.runs: Runs = partition.runs
+        """The rules for the runs of its partition."""
         self._context_vars = copy_context()
         self._context_vars.run(current_turn.set, self)
-        run: Run = call.run
-        run.taken = 0
-        self.generation = run.journal.generation
+        self.run: Run = call.run
+        self.run.taken = 0
+        self.generation = self.run.journal.generation
         super().__init__(partition, call, None, node)
-
-    @property
-    def runs(self) -> Runs:
-        """The rules for the runs of its partition."""
-        return self.partition.runs
-
-    @property
-    def is_driven(self) -> bool:
-        """Whether the run's code is being driven now, on its own loop."""
-        return self._driving_now
 
     @property
     def journal(self) -> RunJournal:
         """What the run's events say."""
-        run: Run = self.admitted.run
-        return run.journal
+        return self.run.journal
 
     @property
     def steps(self) -> RunSteps:
@@ -94,8 +86,7 @@ class RunTurn(MethodTurn):
     @property
     def metadata(self) -> WorkflowMetadata:
         """What the run is."""
-        run: Run = self.admitted.run
-        row = run.row
+        row = self.run.row
         return WorkflowMetadata(
             self.admitted.key.id, row.workflow, row.version, row.started_ms, row.parent or None
         )
@@ -112,15 +103,14 @@ class RunTurn(MethodTurn):
         self.main = self.loop.create_task(coroutine, context=self._context_vars)
         self.hear()
 
-    @property
-    def is_resting(self) -> bool:
-        """Whether the run's code waits, and can hear of something now."""
+    def can_hear(self) -> bool:
+        """Tell whether the run's code waits, and can hear of something now."""
         return not (
-            self._driving_now
+            self.is_driven
             or self.given_up
             or self.over
             or self.main is None
-            or self.loop.is_ready
+            or self.loop.ready
             or self.partition.stopped is not None
         )
 
@@ -131,7 +121,7 @@ class RunTurn(MethodTurn):
             ahead: A result that it hears first, and that is in no record yet: in the next one
                 that the code makes, else in one of its own.
         """
-        if self.over or self._driving_now or self.partition.stopped is not None:
+        if self.over or self.is_driven or self.partition.stopped is not None:
             return
         if self.given_up:
             if self.admitted.parked is None:
@@ -140,13 +130,13 @@ class RunTurn(MethodTurn):
         driving = self.driving
         outer = driving.outer()
         driving.begin(self.partition.number, self.admitted)
-        self._driving_now = True
+        self.is_driven = True
         try:
             self._drive(ahead)
         except CannotGoOn as error:
             self.broken = error
         finally:
-            self._driving_now = False
+            self.is_driven = False
             driving.end(outer)
         self.driver.came_to_rest(self)
 
@@ -159,7 +149,7 @@ class RunTurn(MethodTurn):
                 loop.drive()
             finally:
                 steps.record_ahead()
-        elif loop.is_ready:
+        elif loop.ready:
             loop.drive()
         while self.broken is None and not main.done() and steps.hear_next():
             loop.drive()
@@ -168,8 +158,8 @@ class RunTurn(MethodTurn):
 
     def flush(self) -> None:
         """Tell the node that the partition has something to do: once, when the code rests."""
-        if not self._driving_now:
-            super().flush()
+        if not self.is_driven:
+            self._node.flush(self.partition)
 
     def cancel(self, reason: str) -> None:
         """End the run's code, which may clean up."""
@@ -191,13 +181,13 @@ class RunTurn(MethodTurn):
 
     def end_tasks(self) -> None:
         """Cancel what the run's code has left running, and let that clean up."""
-        self._driving_now = True
+        self.is_driven = True
         try:
             for task in self.loop.tasks:
                 task.cancel()
             self.loop.drive()
         finally:
-            self._driving_now = False
+            self.is_driven = False
 
     def _refused(self, error: ForeignAwait) -> BaseException:
         """Stop a run that waits for what it cannot: a fixed program may go on with it."""
@@ -207,9 +197,13 @@ class RunTurn(MethodTurn):
         return self.broken
 
     def check_step(self) -> None:
-        """Refuse a step where there can be none."""
-        self._check_alive()
-        super().check_step()
+        """Refuse a step where there can be none: a run that goes on may ask for one anywhere."""
+        if self.given_up or self.over:
+            self._check_alive()
+        if self.broken is not None:
+            raise self.broken
+        if self.partition.stopped is not None:
+            raise OwnershipLost(self.partition.stopped.code.name)
 
     def call(self, target: ObjectKey, kind: Kind, method: str = "", **options: Any) -> Any:
         """Call an object as a step. Code that is dropped calls nothing."""
@@ -250,8 +244,7 @@ class RunTurn(MethodTurn):
         if self.given_up:
             return
         self.taken.add(place)
-        run: Run = self.admitted.run
-        run.taken += 1
+        self.run.taken += 1
         if before is not None:
             self.forgo(before)
 
