@@ -1,6 +1,7 @@
 """How fast workflows are, beside the same load on objects: prints calls per second.
 
-Runs in a program's own node, which writes to the disk as any node does.
+On a node that `perdure up` has started, and in a program's own, where caller and node share a
+core. Both write to the disk before they answer.
 
     python scripts/bench_workflows.py [--callers 64] [--runs 1000] [--calls 20000]
 """
@@ -15,10 +16,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Literal
 
+from local_cluster import local_cluster
 from pydantic import BaseModel
 
+import perdure
 from perdure import (
     DurableObject,
     define_hook,
@@ -29,6 +33,9 @@ from perdure import (
     step,
     workflow,
 )
+
+ROUNDS = 5
+"""In turns: objects, runs, objects, ..."""
 
 
 class Action(BaseModel):
@@ -83,7 +90,12 @@ async def load(callers: int, calls: int, call: Callable[[int], Awaitable[object]
     return calls / (time.perf_counter() - began)
 
 
-async def many_runs(callers: int, runs: int, calls: int) -> None:
+async def many_runs(callers: int, runs: int, calls: int, address: str | None = None) -> None:
+    if address is None:
+        print("in the program's own node")
+    else:
+        print("on one node")
+        await perdure.connect(address)
     counters = await asyncio.gather(*(BenchCounter.get_or_create(f"c{n}") for n in range(runs)))
     began = time.perf_counter()
     started = await asyncio.gather(*(start(durable_counter, id=f"r{n}") for n in range(runs)))
@@ -98,13 +110,16 @@ async def many_runs(callers: int, runs: int, calls: int) -> None:
 
     rates: dict[str, list[float]] = {"objects": [], "runs": []}
     await load(callers, runs * 2, resume)
-    for _ in range(3):
+    for _ in range(ROUNDS):
         rates["objects"].append(await load(callers, calls, increment))
         rates["runs"].append(await load(callers, calls, resume))
     for name, found in rates.items():
-        print(f"{callers} callers, {runs} {name:12} {statistics.median(found):>9,.0f} calls/s")
-    share = statistics.median(rates["runs"]) / statistics.median(rates["objects"])
-    print(f"{'runs / objects':28} {share:>9.2f}")
+        spread = f"({min(found):,.0f} to {max(found):,.0f})"
+        median = statistics.median(found)
+        print(f"{callers} callers, {runs} {name:12} {median:>9,.0f} calls/s {spread}")
+    shares = [a / b for a, b in zip(rates["runs"], rates["objects"], strict=True)]
+    spread = f"({min(shares):.2f} to {max(shares):.2f})"
+    print(f"{'runs / objects':28} {statistics.median(shares):>9.2f} {spread}")
 
 
 async def one_run(resumes: int) -> None:
@@ -136,7 +151,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--resumes", type=int, default=10_000)
-    parser.add_argument("--only", choices=("many", "one"))
+    parser.add_argument("--only", choices=("served", "many", "one"))
     given = parser.parse_args()
     for part in ("many", "one"):
         if given.only not in (None, part):
@@ -148,6 +163,11 @@ def main() -> None:
             else:
                 asyncio.run(one_run(given.resumes))
                 asyncio.run(replay())
+    # Last, because a process that has connected stays a client.
+    if given.only in (None, "served"):
+        with local_cluster(Path(__file__), 1, quiet=True) as cluster:
+            node = cluster.describe().nodes[0].address
+            asyncio.run(many_runs(given.callers, given.runs, given.calls, node))
 
 
 if __name__ == "__main__":
