@@ -30,7 +30,6 @@ HEALED_S = READY_S
 LATE_P99_MS = 1_000 if "PERDURE_TIMERS" in os.environ else 10_000
 """What is promised holds on a calm machine. In every run, which shares its machine with others,
 timers must not be late as if they had been forgotten."""
-"""Where nothing else keeps the machine busy."""
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1_200)]
 
