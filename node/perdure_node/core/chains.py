@@ -16,7 +16,7 @@ def link_of(request: Request) -> list[str]:
 
 def chain_inside(request: Request) -> list[list[str]]:
     """Return the chain of what a call calls: the calls that it is inside of, and itself."""
-    return [*request.chain, [request.type, request.id, request.method]]
+    return [*request.chain, link_of(request)]
 
 
 def link_text(link: Sequence[str]) -> str:
