@@ -113,9 +113,7 @@ class Underway:
         journal = self.progress[key].events
         before = len(journal)
         journal.extend(events)
-        for event in events:
-            if type(event) is Scheduled and event.kind == CALL:
-                self._given(event.data[0], event.data[1])
+        self._note(events)
         return before
 
     def _take_outbox(self, effects: Sequence[Effect]) -> None:
