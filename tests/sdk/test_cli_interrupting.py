@@ -1,4 +1,4 @@
-"""Ctrl-C ends what waits, whenever it is pressed."""
+"""Ctrl-C or another signal ends what waits, whenever it comes."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def test_ctrl_c_cancels_the_work_which_may_clean_up() -> None:
         run_until_interrupted(work())
     assert cleaned == ["up"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_any_of_the_signals_that_are_named_cancels_the_work(number: signal.Signals) -> None:
+    async def work() -> None:
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), number)
+        await for_ever()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_until_interrupted(work(), by=(signal.SIGINT, signal.SIGTERM))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_signal_that_comes_just_before_the_loop_waits_wakes_it() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from rich.console import Console
 
 from perdure.bench.compare import compare
-from perdure.bench.figures import Result
 from perdure.bench.places import Routing, Target
 from perdure.bench.progress import progress_on
 from perdure.bench.run import Settings, run_bench
@@ -22,6 +20,7 @@ from perdure.bench.table import print_comparisons, print_results
 from perdure.bench.written import FORMAT, as_json
 from perdure.cli.arguments import limit_settings
 from perdure.cli.failure import USAGE, CommandFailed
+from perdure.cli.interrupting import run_until_interrupted
 from perdure.cli.options import config_of
 from perdure.config import check_address
 from perdure.hints import did_you_mean
@@ -182,7 +181,11 @@ def measure_all(settings: Settings, json_file: Path | None, report_file: Path | 
     # What is printed as JSON is all that there is on stdout.
     console = Console(stderr=is_printed, width=_width(sys.stderr if is_printed else sys.stdout))
     with progress_on(Console(stderr=True), settings) as progress:
-        results = asyncio.run(_until_signal(run_bench(settings, progress)))
+        try:
+            # What it has started ends and is removed then, too.
+            results = run_until_interrupted(run_bench(settings, progress), by=_ENDING)
+        except KeyboardInterrupt:
+            raise CommandFailed("stopped before the end, without a result", 130) from None
     content = as_json(settings, results)
     print_results(console, results, open_loop=bool(settings.rate))
     for to in (sys.stdout if is_printed else None, json_to):
@@ -200,21 +203,6 @@ def measure_all(settings: Settings, json_file: Path | None, report_file: Path | 
     if empty:
         raise CommandFailed(f"no call succeeded in some run: {'; '.join(empty)}")
     return 0
-
-
-async def _until_signal(work: Coroutine[Any, Any, list[Result]]) -> list[Result]:
-    """Do the work, unless a signal ends it: what it has started ends and is removed then, too."""
-    task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    for number in _ENDING:
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        raise CommandFailed("stopped before the end, without a result", 130) from None
-    finally:
-        for number in _ENDING:
-            loop.remove_signal_handler(number)
 
 
 def compare_files(before: Path, after: Path) -> None:
