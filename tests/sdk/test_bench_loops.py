@@ -204,9 +204,14 @@ def test_slow_calls_are_due_at_even_distances() -> None:
 def test_calls_are_due_when_they_were_however_late_somebody_asks() -> None:
     late, in_time = Pace(0, 20_000), Pace(0, 20_000)
 
-    assert late.take(SECOND) == [due for now in ticks(1) for due in in_time.take(now)] + [
-        *in_time.take(SECOND)
-    ]
+    asked_often = [due for now_ns in ticks(1) for due in in_time.take(now_ns)]
+    asked_often += in_time.take(SECOND)
+
+    # One at the start, and twenty at the end of each millisecond.
+    expected = [0] + [tick * MS for tick in range(1, 1_001) for _ in range(20)]
+    assert len(expected) == 20_001
+    assert asked_often == expected
+    assert late.take(SECOND) == expected
 
 
 def test_no_rate_is_refused() -> None:
