@@ -123,11 +123,11 @@ class BatchBuilder:
         self, key: ObjectKey, events: Sequence[Event], first: int, time_ms: int
     ) -> None:
         """Put rows for events of a run, of which there are several in most commits."""
-        others, pack = self._others, rows.pack_moment
+        others, pack, suffix = self._others, rows.pack_moment, rows.event_suffix
         of_run = self._of_runs.setdefault(key.id, [])
         prefix = rows.event_prefix(key)
         for number, event in enumerate(events, first):
-            row_key = prefix + number.to_bytes(4, "big")
+            row_key = prefix + suffix(number)
             others[row_key] = pack(time_ms, event)
             of_run.append(row_key)
 

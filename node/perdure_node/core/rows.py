@@ -17,6 +17,7 @@ Types, ids and methods hold no NUL, so that no key is a prefix of another object
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any, Final
 
 from msgspec.msgpack import Decoder, Encoder
@@ -44,6 +45,9 @@ LARGE_ATTRIBUTE_BYTES: Final = 4 << 10
 it again."""
 
 TIME_KEY: Final = b"t"
+
+event_suffix: Final = Struct(">I").pack
+"""Returns what the key of an event has after `event_prefix`: its number, so that they sort."""
 
 _encode: Final = Encoder().encode
 _decode: Final = Decoder().decode
@@ -129,7 +133,7 @@ def unpack_row(row: bytes) -> list[Any]:
 
 def event_key(key: ObjectKey, number: int) -> bytes:
     """Return the key of an event of an object's call in progress."""
-    return event_prefix(key) + number.to_bytes(4, "big")
+    return event_prefix(key) + event_suffix(number)
 
 
 def event_prefix(key: ObjectKey) -> bytes:
