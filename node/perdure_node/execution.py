@@ -58,6 +58,7 @@ _log = logging.getLogger("perdure.node")
 
 # Members of an enum cost ten times as much to look up.
 _GET_OR_CREATE, _JSON = int(Kind.GET_OR_CREATE), int(Encoding.JSON)
+_NEVER, _FOR_STEPS, _AT_WILL = Waits.NEVER, Waits.FOR_STEPS, Waits.AT_WILL
 
 
 class Executor:
@@ -80,11 +81,9 @@ class Executor:
         self._node = Surroundings(client, limits, performer, flush, driving, rounds)
         self._tasks: dict[MethodTask, MethodTurn] = {}
         self._shared: dict[Call, MethodTurn] = {}
-        self._at_once: dict[Method, bool] = {}
-        self._only_steps: set[Method] = set()
-        """Methods that wait for nothing but steps."""
+        self._waits: dict[Method, Waits] = {}
         self.stepwise: set[Stepwise] = set()
-        """Runs of them that wait."""
+        """Runs of methods that wait for nothing but steps, while they wait."""
         self._closing = False
         self._retries = Retries(limits, self.run)
         self.runs = RunDriver(self._node)
@@ -122,19 +121,16 @@ class Executor:
         except Exception as error:
             self._refuse(turn, error)
             return
-        at_once = self._at_once.get(method)
-        if at_once is None:
-            at_once = self._look_at(method, object_type)
-        if at_once and (not object_type.has_on_activate or is_awake(call, object_type)):
-            self._run_at_once(turn, object_type, args, kwargs)
-        elif (
-            method in self._only_steps
-            and call.progress is None
-            and turn.cancelled is None
-            and (not object_type.has_on_activate or is_awake(call, object_type))
-        ):
+        waits = self._waits.get(method)
+        if waits is None:
+            waits = self._look_at(method, object_type)
+        if object_type.has_on_activate and not is_awake(call, object_type):
+            waits = _AT_WILL  # Its hook may wait for anything.
+        if waits is _NEVER:
+            self._run_at_once(turn, method, object_type, args, kwargs)
+        elif waits is _FOR_STEPS and call.progress is None and turn.cancelled is None:
             context = copy_context()
-            context.run(self._run_stepwise, context, turn, object_type, args, kwargs)
+            context.run(self._run_stepwise, context, turn, method, object_type, args, kwargs)
         else:
             whole = partial(self._invoke, turn, object_type, args, kwargs)
             self._start(self._conclude(turn, whole), turn)
@@ -171,15 +167,11 @@ class Executor:
         elif turn.task is not None:
             turn.task.end()
 
-    def _look_at(self, method: Method, object_type: ObjectType) -> bool:
-        """Find out what a method waits for. Returns whether it is run at once."""
-        waits = Waits.NEVER
-        if method.is_async:
-            waits = waits_of(object_type.cls, method.function)
-        if waits is Waits.FOR_STEPS:
-            self._only_steps.add(method)
-        at_once = self._at_once[method] = waits is Waits.NEVER
-        return at_once
+    def _look_at(self, method: Method, object_type: ObjectType) -> Waits:
+        """Find out what a method waits for."""
+        waits = waits_of(object_type.cls, method.function) if method.is_async else _NEVER
+        self._waits[method] = waits
+        return waits
 
     async def close(self) -> None:
         """End the methods that still run, as a crash would: they go on after the next start."""
@@ -273,22 +265,20 @@ class Executor:
         self._flush(partition)
 
     def _run_at_once(
-        self, turn: MethodTurn, object_type: ObjectType, args: list[Any], kwargs: dict[str, Any]
+        self,
+        turn: MethodTurn,
+        method: Method,
+        object_type: ObjectType,
+        args: list[Any],
+        kwargs: dict[str, Any],
     ) -> None:
         """Run a call whose method is not expected to wait for anything. If it does, a task goes on.
 
         The same as `_conclude`, without its coroutines: they would cost as much as a small method.
         """
-        method = turn.method
-        assert method is not None
         token = current_turn.set(turn)
         try:
-            activation = activation_of(turn, object_type)
-            if activation.pending:
-                activation.pending = False
-                note_uncommitted(turn, activation)
-            context: Any = turn.context if method.context_parameter is not None else None
-            result = method.invoke(activation.instance, context, args, kwargs)
+            result = _invoked(turn, method, object_type, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
                 try:
                     waits_for = result.send(None)
@@ -297,38 +287,28 @@ class Executor:
                 else:
                     turn.is_alone = False  # Or so it may be: nobody has watched it.
                     rest = partial(watched, result, turn, waits_for)
-                    self._start(self._conclude(turn, rest), turn)
+                    self.go_on_in_task(turn, rest)
                     return
-            if turn.has_steps and turn.steps.finished() is not None:
-                self._start(self._conclude(turn, partial(_given, result)), turn)
-                return
-            payload, values = self._returned(turn, result)
         except BaseException as error:
             self.raised(turn, error)
-            return
+        else:
+            self.returned(turn, result)
         finally:
             current_turn.reset(token)
-        self._end(turn, 0, payload, values, object_type.state_version)
 
     def _run_stepwise(
         self,
         context: Context,
         turn: MethodTurn,
+        method: Method,
         object_type: ObjectType,
         args: list[Any],
         kwargs: dict[str, Any],
     ) -> None:
         """Run a call whose method is expected to wait for its steps and for nothing else."""
         current_turn.set(turn)
-        method = turn.method
-        assert method is not None
         try:
-            activation = activation_of(turn, object_type)
-            if activation.pending:
-                activation.pending = False
-                note_uncommitted(turn, activation)
-            given: Any = turn.context if method.context_parameter is not None else None
-            coroutine = method.invoke(activation.instance, given, args, kwargs)
+            coroutine = _invoked(turn, method, object_type, args, kwargs)
         except BaseException as error:
             self.raised(turn, error)
             return
@@ -338,18 +318,32 @@ class Executor:
         """Run the rest of a method in a task of its own, and end its call."""
         self._start(self._conclude(turn, rest), turn)
 
-    def returned(self, turn: MethodTurn, result: object) -> None:
-        """End a call whose method has returned, when all that it has begun is over."""
+    def returned(self, turn: MethodTurn, result: object, *, is_over: bool = False) -> None:
+        """End a call with the result of its method, and with the attributes that it has changed.
+
+        Args:
+            turn: The method's.
+            result: What it has returned.
+            is_over: All that it has begun is over, too. Else that is waited for.
+        """
+        call, activation = turn.admitted, turn.activation
+        assert activation is not None
         try:
-            if turn.has_steps and turn.steps.finished() is not None:
+            if turn.has_steps and not is_over and turn.steps.finished() is not None:
                 self.go_on_in_task(turn, partial(_given, result))
                 return
-            payload, values = self._returned(turn, result)
+            if turn.broken is not None:
+                raise turn.broken
+            if turn.has_steps:
+                turn.steps.check_returned()
+            payload = self._result(call, result)
+            values = self._unchanged(turn) if call.shared else turn.changes()
         except BaseException as error:
             self.raised(turn, error)
             return
-        assert turn.activation is not None
-        self._end(turn, 0, payload, values, turn.activation.type.state_version)
+        if turn.folded:
+            values = {**turn.folded, **values}
+        self._end(turn, 0, payload, values, activation.type.state_version)
 
     async def _conclude(self, turn: MethodTurn, go_on: Callable[[], Awaitable[Any]]) -> None:
         """Run a method, or the rest of it, to its end; and then all that it has begun."""
@@ -357,12 +351,10 @@ class Executor:
             result = await go_on()
             if turn.has_steps and (open_steps := turn.steps.finished()) is not None:
                 await open_steps
-            payload, values = self._returned(turn, result)
         except BaseException as error:
             self.raised(turn, error)
-            return
-        assert turn.activation is not None
-        self._end(turn, 0, payload, values, turn.activation.type.state_version)
+        else:
+            self.returned(turn, result, is_over=True)
 
     async def _invoke(
         self, turn: MethodTurn, object_type: ObjectType, args: list[Any], kwargs: dict[str, Any]
@@ -381,17 +373,6 @@ class Executor:
         if method.is_async or isinstance(result, Coroutine):
             result = await watched(result, turn)
         return result
-
-    def _returned(self, turn: MethodTurn, result: object) -> tuple[bytes, dict[str, bytes]]:
-        """Return the encoded result of a method, and the attributes that it has changed."""
-        if turn.broken is not None:
-            raise turn.broken
-        if turn.has_steps:
-            turn.steps.check_returned()
-        call = turn.admitted
-        payload = self._result(call, result)
-        values = self._unchanged(turn) if call.shared else turn.changes()
-        return payload, {**turn.folded, **values} if turn.folded else values
 
     def raised(self, turn: MethodTurn, error: BaseException) -> None:
         """End a call whose method has raised, or has left what cannot be stored."""
@@ -483,6 +464,22 @@ class Executor:
             what = f"{call.key}.{call.request.method}()"
             raise ResultTooLarge(what, len(payload), self._result_bytes_max)
         return payload
+
+
+def _invoked(
+    turn: MethodTurn,
+    method: Method,
+    object_type: ObjectType,
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a method on its object, for which no `on_activate` has to run any more."""
+    activation = activation_of(turn, object_type)
+    if activation.pending:
+        activation.pending = False
+        note_uncommitted(turn, activation)
+    context: Any = turn.context if method.context_parameter is not None else None
+    return method.invoke(activation.instance, context, args, kwargs)
 
 
 async def _given(result: object) -> object:
