@@ -39,8 +39,9 @@ from perdure_node.alarm import Alarm
 from perdure_node.carrier import Carrier
 from perdure_node.clock import Clock, SystemClock
 from perdure_node.core.blames import Driven
-from perdure_node.core.calls import Answer, Refusal
+from perdure_node.core.calls import Refusal
 from perdure_node.core.cancelling import Stop
+from perdure_node.core.copies import Answer
 from perdure_node.core.partition import Partition
 from perdure_node.core.probing import Probe
 from perdure_node.core.residents import Residents

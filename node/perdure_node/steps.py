@@ -43,7 +43,8 @@ class Steps:
 
     # Not in `__init__`: many runs change none of them.
     _finished: asyncio.Future[None] | None = None
-    _quiet = _fresh = True
+    _quiet = True
+    _fresh = True
     _kept = 0
     """How many of `_pending` were asked for before the last `save()`: an exception leaves them."""
 

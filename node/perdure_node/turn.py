@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from perdure import codec
 from perdure.client import Answer
@@ -73,7 +73,7 @@ class MethodTurn:
     unwritten = 0
     """How many `save()` are not in a record yet."""
     _context: DurableContext | None = None
-    steps_type: type[Steps] = Steps
+    steps_type: ClassVar[type[Steps]] = Steps
     _steps: Steps | None = None
     has_steps = False
     """The method has asked for some, now or in an earlier run."""

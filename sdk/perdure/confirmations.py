@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from perdure.frames import TIME_LEFT_MAX_MS, CallFrame, Kind, Request, pack_request
-from perdure.open_call import Lane, Window
+from perdure.lane import Lane, Window
 
 __all__ = ["Confirmations"]
 

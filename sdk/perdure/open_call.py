@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from operator import attrgetter
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,42 +12,18 @@ from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request
 from perdure.ids import CallId, ObjectKey
 from perdure.refusals import RETRIED
-from perdure.settled import Settled
 
-__all__ = ["Ended", "Lane", "OpenCall", "Window", "by_serial"]
+if TYPE_CHECKING:
+    from perdure.lane import Lane, Window
+
+__all__ = ["Ended", "OpenCall", "by_serial"]
 
 T = TypeVar("T")
 
 _UNNUMBERED: Final = frozenset(
     {Kind.GET, Kind.EXISTS, Kind.LIST, Kind.CANCEL, Kind.ASK, Kind.PROBE}
 )
-_PATIENCE: Final = 5
-"""A new call waits only where the first of those that wait has done so for no more than this part
-of the new one's time."""
-_NOT_COUNTED: Final = 1 << 62
-"""Since when those wait that waited for a stream: the first of them refuse nobody."""
 _NO_ROOM: Final = frozenset({int(Code.BACKPRESSURE), int(Code.DISK_FULL)})
-
-
-class Window:
-    """The calls of one session id to one partition."""
-
-    __slots__ = ("last", "listed", "partition", "sent_ms", "session", "settled", "untold", "urgent")
-
-    def __init__(self, session: bytes, partition: int) -> None:
-        self.session = session
-        self.partition = partition
-        self.last = 0
-        """The highest sequence given."""
-        self.settled = Settled()
-        self.sent_ms = 0
-        """When the last frame was sent."""
-        self.untold = False
-        """Whether something was settled after the last frame."""
-        self.listed = False
-        """Whether it is looked at when servers are told of answers by themselves."""
-        self.urgent = False
-        """Whether a server is to be told at once."""
 
 
 class OpenCall(msgspec.Struct, Generic[T], eq=False):
@@ -192,56 +167,3 @@ class Ended(NamedTuple, Generic[T]):
 
 by_serial: Final = attrgetter("serial")
 """Sorts calls in the order in which they were made."""
-
-
-class Lane(Generic[T]):
-    """The calls of one client to one partition, in the order in which they were made."""
-
-    __slots__ = ("kept", "open", "partition", "patient", "queue", "unsorted", "window")
-
-    def __init__(self, window: Window) -> None:
-        self.partition = window.partition
-        self.window = window
-        """Of the session id that new calls get."""
-        self.open: dict[OpenCall[T], None] = {}
-        """Those on their way."""
-        self.queue: OrderedDict[OpenCall[T], None] = OrderedDict()
-        """Those behind them."""
-        self.kept = 0
-        """Those that have ended and wait to be confirmed by whoever made them."""
-        self.patient = 0
-        """Those of `open` that ask about runs: they may wait for days, and take nobody's place."""
-        self.unsorted = False
-        """Whether the queue is to be sorted by sequence."""
-
-    def put(self, call: OpenCall[T], now_ms: int) -> bool:
-        """Let a call wait behind the others.
-
-        Returns:
-            False when the first one has waited there for so long that this one had better not
-            wait: more comes here than is answered, and it would take the time of others in vain.
-        """
-        queue = self.queue
-        call.queued_ms = now_ms
-        first = next(iter(queue), call)
-        queue[call] = None
-        call.place = queue
-        waited_ms = now_ms - first.queued_ms
-        return call.deadline_ms is None or waited_ms * _PATIENCE <= call.deadline_ms - now_ms
-
-    def put_first(self, call: OpenCall[T], now_ms: int) -> None:
-        """Let a call wait before the others."""
-        call.queued_ms = now_ms
-        self.queue[call] = None
-        self.queue.move_to_end(call, last=False)
-        call.place = self.queue
-
-    def begin_anew(self) -> None:
-        """Do not count how long calls have waited by now: nothing could be sent."""
-        for call in self.queue:
-            call.queued_ms = _NOT_COUNTED
-
-    @property
-    def busy(self) -> int:
-        """How many calls on their way count against the limit."""
-        return len(self.open) - self.patient

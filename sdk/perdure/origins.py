@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from typing import Generic, TypeAlias, TypeVar
 
 from perdure.ids import CallId, ObjectKey
-from perdure.open_call import Lane, OpenCall, Window
+from perdure.lane import Lane, Window
+from perdure.open_call import OpenCall
 from perdure.settled import Settled
 
 __all__ = ["LaneKey", "OriginLane", "Origins"]

@@ -36,7 +36,8 @@ from perdure.ids import (
     partition_of,
     session_birth_ms,
 )
-from perdure.open_call import Ended, Lane, OpenCall, Window, by_serial
+from perdure.lane import Lane, Window
+from perdure.open_call import Ended, OpenCall, by_serial
 from perdure.origins import LaneKey, Origins
 from perdure.refusals import REFUSALS, pack_refusal
 from perdure.retries import Retries

@@ -10,8 +10,9 @@ from perdure.errors import Code
 from perdure.frames import Kind, Reply, Request, unpack_error, unpack_reply
 from perdure.ids import ObjectKey, new_session_id
 from perdure_node.core.blames import Driven
-from perdure_node.core.calls import Answer, Call, Refusal, Target
+from perdure_node.core.calls import Call, Refusal, Target
 from perdure_node.core.commits import pack_record, unpack_record
+from perdure_node.core.copies import Answer
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.partition import Partition

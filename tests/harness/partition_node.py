@@ -8,8 +8,9 @@ from perdure.codec import decode, encode
 from perdure.errors import Code
 from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply, unpack_request
 from perdure_node.core import rows
-from perdure_node.core.calls import Answer, Refusal, Target
+from perdure_node.core.calls import Refusal, Target
 from perdure_node.core.commits import pack_record, unpack_record
+from perdure_node.core.copies import Answer
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.partition import Partition

@@ -6,14 +6,16 @@ the window no call runs twice and no refusal hides that a copy of it has run.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from perdure.errors import Code
 from perdure.frames import Kind, Request, pack_error
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.blames import deaths_in
-from perdure_node.core.calls import PLAIN, Call, Catalog, Copy, Refusal, Target
+from perdure_node.core.calls import PLAIN, Call, Catalog, Refusal, Target
 from perdure_node.core.commits import MARK
+from perdure_node.core.copies import Copy
+from perdure_node.core.ended import Ended
 from perdure_node.core.firings import Firings
 from perdure_node.core.gate import Gate
 from perdure_node.core.journalled import Journalled
@@ -26,13 +28,15 @@ from perdure_node.core.reader import Reader
 from perdure_node.core.recorder import Recorder
 from perdure_node.core.refusals import PASSING, refuse_chain, refuse_session, refuse_unconfirmed
 from perdure_node.core.runs import Runs
-from perdure_node.core.window import UNRECORDED, Ended, SessionWindow
+from perdure_node.core.window import UNRECORDED, SessionWindow
 
 __all__ = ["Admission"]
 
 # Members of an enum cost ten times as much to look up.
-_CALL, _GET_OR_CREATE, _SEND = Kind.CALL, Kind.GET_OR_CREATE, Kind.SEND
-_START = Kind.START
+_CALL: Final = int(Kind.CALL)
+_GET_OR_CREATE: Final = int(Kind.GET_OR_CREATE)
+_SEND: Final = int(Kind.SEND)
+_START: Final = int(Kind.START)
 _TO_RUNS = frozenset((Kind.START, Kind.RESUME, Kind.NOTIFY, Kind.WAKE))
 _BESIDE_PARKED = frozenset((_GET_OR_CREATE, *_TO_RUNS))
 

@@ -12,11 +12,11 @@ from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
 from perdure_node.core.events import Chunk, Effect, Event, OutboxEntry, OutboxGone, RunGone
 from perdure_node.core.expiry_rows import row_of_end
+from perdure_node.core.left import Images, Leaves
 from perdure_node.core.run_rows import WORKFLOW
 from perdure_node.core.stream_rows import chunk_key, chunk_prefix, pack_chunk, summary_key
-from perdure_node.core.underway import Leaves
 
-__all__ = ["Batch", "BatchBuilder", "Images"]
+__all__ = ["Batch", "BatchBuilder"]
 
 _ROWS_MAX: Final = 500
 """More rows under one prefix are cleared together. Whatever is read next then takes longer, until
@@ -32,10 +32,6 @@ class Batch(NamedTuple):
     applied: int
     cleared: list[bytes]
     """Whatever the store has under these prefixes goes, before anything is put."""
-
-
-Images = dict[ObjectKey, tuple[int, dict[str, bytes] | None]]
-"""Objects by their state version and whole state. No state: there is no object any more."""
 
 
 class BatchBuilder:

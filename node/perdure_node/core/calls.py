@@ -6,23 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-import msgspec
-
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, Request
+from perdure.frames import Request
 from perdure.ids import ObjectKey
 from perdure.schedules import TimerSetting
 from perdure_node.core.commits import Progress
+from perdure_node.core.copies import Copy
 from perdure_node.core.state import ObjectState
 from perdure_node.core.window import SessionWindow
 
 __all__ = [
     "FOR_EVER_MS",
     "PLAIN",
-    "Answer",
     "Call",
     "Catalog",
-    "Copy",
     "Ready",
     "Refusal",
     "Target",
@@ -87,21 +84,6 @@ class Catalog(Protocol):
     def show(self, image: dict[str, bytes]) -> bytes | Refusal:
         """Return a state as JSON, or why it cannot be shown."""
         ...
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """An answer for one copy of a call."""
-
-    sink: Any
-    frame: AnswerFrame
-
-
-class Copy(msgspec.Struct, frozen=True):
-    """Where the answer to one copy of a call goes."""
-
-    sink: Any
-    number: int
-    have: list[int] | None
 
 
 class Call:

@@ -8,8 +8,9 @@ from perdure import codec
 from perdure.errors import BadPayload, Code
 from perdure.frames import Encoding, Request, pack_error
 from perdure.ids import CallId, ObjectKey
-from perdure_node.core.calls import Call, Copy, Refusal
+from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.commits import Outcome
+from perdure_node.core.copies import Copy
 from perdure_node.core.gate import Gate
 from perdure_node.core.journalled import Journalled
 from perdure_node.core.keys import Keys

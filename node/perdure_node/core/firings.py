@@ -15,7 +15,8 @@ from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
 from perdure.sent import SENT, name_of_sent, sender_of
 from perdure_node.core import firing
-from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Copy, Refusal
+from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Refusal
+from perdure_node.core.copies import Copy
 from perdure_node.core.events import Effect, Event, Fired
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.gate import Gate

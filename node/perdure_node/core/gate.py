@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from perdure.frames import AnswerFrame, pack_error, pack_reply
-from perdure_node.core.calls import Answer, Copy, Refusal
+from perdure_node.core.calls import Refusal
+from perdure_node.core.copies import Answer, Copy
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory
 from perdure_node.core.state import ObjectState

@@ -11,15 +11,32 @@ from typing import Final
 
 import msgspec
 
-from perdure_node.core.batch import Images
+from perdure.ids import ObjectKey
 from perdure_node.core.commits import Commit, Outcome
-from perdure_node.core.underway import Leaves
+from perdure_node.core.events import Event
 
-__all__ = ["NO_OUTCOMES", "NO_VALUES", "LeftByCommit", "LeftByRecord"]
+__all__ = ["NO_OUTCOMES", "NO_VALUES", "Images", "Leaves", "LeftByCommit", "LeftByRecord"]
 
 NO_VALUES: Final[dict[str, bytes]] = {}
 NO_OUTCOMES: Final[list[Outcome]] = []
 """Both of commits, and never changed."""
+
+
+Images = dict[ObjectKey, tuple[int, dict[str, bytes] | None]]
+"""Objects by their state version and whole state. No state: there is no object any more."""
+
+
+class Leaves(msgspec.Struct, frozen=True, gc=False):
+    """What `BatchBuilder.add` wants to know of a commit."""
+
+    events: int
+    """How many events its object's call in progress had before it."""
+    ended: bool
+    """It ends that call."""
+    dropped: int = 0
+    """How many events of a call it replaces: a run was continued as new."""
+    journal: Sequence[Event] = ()
+    """The events that a run had before its end, if this is it."""
 
 
 class LeftByCommit(msgspec.Struct, frozen=True, gc=False):

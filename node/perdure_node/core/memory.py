@@ -18,13 +18,20 @@ from msgspec.structs import force_setattr
 
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
-from perdure_node.core.batch import Batch, BatchBuilder, Images
+from perdure_node.core.batch import Batch, BatchBuilder
 from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.damage import DamageFound
 from perdure_node.core.events import Blame, Chunk, Effect, Event
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.histories import Histories
-from perdure_node.core.left import NO_OUTCOMES, NO_VALUES, LeftByCommit, LeftByRecord
+from perdure_node.core.left import (
+    NO_OUTCOMES,
+    NO_VALUES,
+    Images,
+    Leaves,
+    LeftByCommit,
+    LeftByRecord,
+)
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.run_rows import WORKFLOW
@@ -32,7 +39,7 @@ from perdure_node.core.state import ObjectState
 from perdure_node.core.store_reader import StoreReader
 from perdure_node.core.streams import Streams
 from perdure_node.core.timers import Timers
-from perdure_node.core.underway import Leaves, Underway
+from perdure_node.core.underway import Underway
 from perdure_node.core.window import SessionWindow
 
 __all__ = ["USED_AGAIN_MS", "Keyed", "Memory"]

@@ -13,16 +13,17 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from perdure.errors import Code
 from perdure.frames import Kind, Request, pack_error, unpack_error
 from perdure.ids import ObjectKey
 from perdure_node.core.admission import Admission
 from perdure_node.core.blames import Blames
-from perdure_node.core.calls import FOR_EVER_MS, Call, Catalog, Copy, Ready, Refusal
+from perdure_node.core.calls import FOR_EVER_MS, Call, Catalog, Ready, Refusal
 from perdure_node.core.cancelling import Cancelling
 from perdure_node.core.commits import MARK
+from perdure_node.core.copies import Copy
 from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.events import Effect
 from perdure_node.core.firings import LATER_MS, Firings
@@ -44,9 +45,13 @@ from perdure_node.core.starter import Starter
 __all__ = ["Partition"]
 
 # Members of an enum cost ten times as much to look up.
-_GET_OR_CREATE, _DELETE = Kind.GET_OR_CREATE, Kind.DELETE
-_CONFIRM, _CANCEL, _SEND, _ASK = Kind.CONFIRM, Kind.CANCEL, Kind.SEND, Kind.ASK
-_PROBE = Kind.PROBE
+_GET_OR_CREATE: Final = int(Kind.GET_OR_CREATE)
+_DELETE: Final = int(Kind.DELETE)
+_CONFIRM: Final = int(Kind.CONFIRM)
+_CANCEL: Final = int(Kind.CANCEL)
+_SEND: Final = int(Kind.SEND)
+_ASK: Final = int(Kind.ASK)
+_PROBE: Final = int(Kind.PROBE)
 _BESIDE = READS | {_CONFIRM, _CANCEL, _ASK, _PROBE}
 """What never waits in a mailbox."""
 

@@ -27,8 +27,9 @@ from perdure import codec
 from perdure.errors import BadPayload, Code
 from perdure.frames import Encoding, Request
 from perdure.ids import CallId, ObjectKey, is_partition_session, session_beside
-from perdure_node.core.calls import Call, Copy, Refusal
+from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.chains import link_of, link_text
+from perdure_node.core.copies import Copy
 from perdure_node.core.events import CALL, OutboxEntry, open_steps
 from perdure_node.core.gate import Gate
 from perdure_node.core.keys import Keys

@@ -8,7 +8,8 @@ from perdure import codec
 from perdure.errors import Code
 from perdure.frames import AnswerFrame, Encoding, Kind, Request, pack_error, pack_reply
 from perdure.ids import ObjectKey
-from perdure_node.core.calls import Answer, Catalog, Copy, Refusal
+from perdure_node.core.calls import Catalog, Refusal
+from perdure_node.core.copies import Answer, Copy
 from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory

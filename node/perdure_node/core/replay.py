@@ -45,8 +45,10 @@ class Replay:
     """How many events have been taken note of."""
     _highest = 0
     """The highest step in the journal, if an earlier run has asked for it."""
-    _passed_step = _passed_saves = 0
-    """What an earlier run has done, up to the cursor: its highest step, and how many saves."""
+    _passed_step = 0
+    """The highest step that an earlier run has asked for, up to the cursor."""
+    _passed_saves = 0
+    """How many saves an earlier run has made, up to the cursor."""
     _saves = 0
     """How many saves of an earlier run are in the journal."""
     _ahead: Done | None = None

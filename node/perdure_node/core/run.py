@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from perdure_node.core.calls import Call, Copy
+from perdure_node.core.calls import Call
+from perdure_node.core.copies import Copy
 from perdure_node.core.run_journal import RunJournal
 from perdure_node.core.run_rows import RunRow
 

@@ -15,8 +15,9 @@ from perdure import codec
 from perdure.errors import BadPayload, Code
 from perdure.frames import AnswerFrame, Request, pack_error, pack_reply
 from perdure.ids import ObjectKey
-from perdure_node.core.calls import Answer, Catalog, Copy, Refusal
+from perdure_node.core.calls import Catalog, Refusal
 from perdure_node.core.cancelling import Stop
+from perdure_node.core.copies import Answer, Copy
 from perdure_node.core.gate import Gate
 from perdure_node.core.limits import Limits
 from perdure_node.core.memory import Memory

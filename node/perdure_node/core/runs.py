@@ -20,8 +20,9 @@ from perdure import codec
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, Request, pack_error
 from perdure.ids import ObjectKey
-from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Copy, Refusal
+from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Refusal
 from perdure_node.core.commits import Commit, Outcome, Progress
+from perdure_node.core.copies import Copy
 from perdure_node.core.events import (
     Answered,
     Cancelled,

@@ -5,6 +5,8 @@ Invariant: whatever ends a call, each of its copies is answered, and its window 
 
 from __future__ import annotations
 
+from typing import Final
+
 from perdure import codec
 from perdure.errors import BadPayload, Code, UnknownType
 from perdure.frames import Encoding, Kind, Request, pack_error
@@ -24,7 +26,8 @@ from perdure_node.core.state import ObjectState
 __all__ = ["Starter"]
 
 # Members of an enum cost ten times as much to look up.
-_GET_OR_CREATE, _DELETE = Kind.GET_OR_CREATE, Kind.DELETE
+_GET_OR_CREATE: Final = int(Kind.GET_OR_CREATE)
+_DELETE: Final = int(Kind.DELETE)
 
 
 class Starter:

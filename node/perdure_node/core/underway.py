@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
 from perdure_node.core.commits import Commit, Progress
@@ -23,22 +21,10 @@ from perdure_node.core.events import (
     OutboxGone,
     Scheduled,
 )
+from perdure_node.core.left import Leaves
 from perdure_node.core.run_rows import WORKFLOW
 
-__all__ = ["Leaves", "Underway"]
-
-
-class Leaves(msgspec.Struct, frozen=True, gc=False):
-    """What `BatchBuilder.add` wants to know of a commit."""
-
-    events: int
-    """How many events its object's call in progress had before it."""
-    ended: bool
-    """It ends that call."""
-    dropped: int = 0
-    """How many events of a call it replaces: a run was continued as new."""
-    journal: Sequence[Event] = ()
-    """The events that a run had before its end, if this is it."""
+__all__ = ["Underway"]
 
 
 Scan = Callable[[bytes], Iterable[tuple[bytes, bytes]]]

@@ -16,23 +16,14 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, Final, Generic, TypeVar
 
-import msgspec
+from perdure_node.core.ended import Ended
 
-__all__ = ["UNRECORDED", "Ended", "SessionWindow", "merge_settled"]
+__all__ = ["UNRECORDED", "SessionWindow", "merge_settled"]
 
 UNRECORDED: Final = 1 << 62
 """The record of an outcome that no record holds yet: only memory has it."""
 
 C = TypeVar("C")
-
-
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """An outcome that its caller has not confirmed."""
-
-    code: int
-    payload: bytes
-    record: int
-    """The record that holds it. Nothing may be answered from it before that is durable."""
 
 
 class SessionWindow(Generic[C]):

@@ -55,10 +55,10 @@ HOOK_TYPE = "hook"
 class RunSteps(Steps):
     """The steps of one run of a workflow's code."""
 
-    _turn: RunTurn
-
     def __init__(self, turn: RunTurn, performer: Performer, saves: int = 0) -> None:
         super().__init__(turn, performer, saves)
+        self.turn = turn
+        """Whose steps these are."""
         self._loop = cast("Any", turn.loop)
         self._attempts = Attempts(self, performer)
         self._got = 0
@@ -70,14 +70,10 @@ class RunSteps(Steps):
         self._carried: dict[str, str] = {}
         """Claims of tokens that it has since before it was continued as new."""
 
-    @property
-    def turn(self) -> RunTurn:
-        """Whose steps these are."""
-        return self._turn
-
     def serve(self, turn: Any) -> None:
         """Go on for a run that begins anew, because this one's code was dropped."""
         super().serve(turn)
+        self.turn = turn
         self._loop = cast("Any", turn.loop)
         self._waiting = {}
         self._values = []
@@ -94,7 +90,7 @@ class RunSteps(Steps):
 
     def pump(self) -> None:
         """Let the run hear what its journal has for it."""
-        self._turn.hear()
+        self.turn.hear()
 
     def hear_next(self) -> bool:
         """Give the run the next thing that it has not heard. False: there is none."""
@@ -111,7 +107,7 @@ class RunSteps(Steps):
             for row in event.received:
                 self._deliver(Received(*row))
         elif isinstance(event, Cancelled):
-            self._turn.cancel(event.reason)
+            self.turn.cancel(event.reason)
         return True
 
     def give(self, event: Done) -> None:
@@ -128,11 +124,11 @@ class RunSteps(Steps):
     def _hook(self, token: str) -> RunHook:
         hook = self.hooks.get(token)
         if hook is None:
-            hook = self.hooks[token] = RunHook(self._turn, token)
+            hook = self.hooks[token] = RunHook(self.turn, token)
         return hook
 
     def _nothing_runs(self) -> bool:
-        return not self._turn.is_driven and super()._nothing_runs()
+        return not self.turn.is_driven and super()._nothing_runs()
 
     @property
     def asked_count(self) -> int:
@@ -218,13 +214,13 @@ class RunSteps(Steps):
         if hook.is_created and not hook.is_disposed:
             return hook
         if hook.is_disposed:
-            hook = self.hooks[token] = RunHook(self._turn, token)
+            hook = self.hooks[token] = RunHook(self.turn, token)
         hook.is_created = True
         step, recorded = self._number(HOOK, token)
         carried = self._carried.pop(token, None)
-        claim = carried or f"{self._turn.generation}.{step}"
+        claim = carried or f"{self.turn.generation}.{step}"
         if recorded is None:
-            self._turn.record(Scheduled(step, HOOK, token, [schema, claim]))
+            self.turn.record(Scheduled(step, HOOK, token, [schema, claim]))
             self.grown()
         else:
             claim = recorded.data[1]
@@ -233,7 +229,7 @@ class RunSteps(Steps):
         return hook
 
     def _claim(self, hook: RunHook, claim: str, described: bytes) -> None:
-        turn, token = self._turn, hook.token
+        turn, token = self.turn, hook.token
         args = codec.encode([[turn.admitted.key.id, claim, described], {}])
         entry = turn.entry(ObjectKey(HOOK_TYPE, token), Kind.CALL, CLAIM, args)
         # Not checked: a hook may take other payloads than when it was made.
@@ -248,7 +244,7 @@ class RunSteps(Steps):
 
     def reply(self, token: str, place: int, encoded: Callable[[int], bytes]) -> None:
         """Answer a payload."""
-        turn = self._turn
+        turn = self.turn
         encoding = turn.run.journal.received[place - 1].encoding
         payload = encoded(encoding)
         step, recorded = self._number(REPLY, token)
@@ -263,7 +259,7 @@ class RunSteps(Steps):
 
     def dispose(self, hook: RunHook) -> None:
         """Close a hook, and let go of its token."""
-        turn = self._turn
+        turn = self.turn
         step, recorded = self._number(DISPOSE, hook.token)
 
         def record(places: list[int]) -> None:
@@ -284,13 +280,13 @@ class RunSteps(Steps):
         """Run a function once, which may write to streams."""
 
         def perform(step: int, _: Any) -> None:
-            self._turn.rewind(step, 1)
+            self.turn.rewind(step, 1)
             self._start(step, self._run_writing(step, name, function))
 
         return self._ask("run", name, None, perform)
 
     async def _run_writing(self, step: int, name: str, function: Callable[[], Any]) -> StepResult:
-        turn = self._turn
+        turn = self.turn
         id = f"{turn.context.call_id}/{step}"
         metadata = StepMetadata(id, name, 1, self._performer.wall_ms())
         current_step.set((metadata, turn.stream_port(step, 1)))
@@ -300,17 +296,17 @@ class RunSteps(Steps):
         """Tell whether the run takes a way that its code did not have at first."""
         known = self._patches.get(name)
         if known is None:
-            known = name in self._turn.run.journal.patched
+            known = name in self.turn.run.journal.patched
             if not known and not self._replay.is_history:
                 known = True
-                self._turn.record(Patched(name))
-                self._turn.flush()
+                self.turn.record(Patched(name))
+                self.turn.flush()
             self._patches[name] = known
         return known
 
     def write(self, stream: str, chunk: bytes) -> None:
         """Append a chunk to a stream, once."""
-        turn = self._turn
+        turn = self.turn
         step, recorded = self._number(WRITE, stream)
         if recorded is None:
             index = turn.partition.memory.streams.length(turn.admitted.key.id, stream)
@@ -320,8 +316,8 @@ class RunSteps(Steps):
 
     def releases(self) -> list[OutboxEntry]:
         """Return what lets go of all tokens, at the end of the run."""
-        rows = self._turn.run.journal.hooks.values()
-        return [self._turn.release(row.token, row.claim) for row in rows]
+        rows = self.turn.run.journal.hooks.values()
+        return [self.turn.release(row.token, row.claim) for row in rows]
 
     def take_values(self) -> list[Any]:
         """Return the values that were decided and are in no record, and forget them."""
@@ -331,7 +327,7 @@ class RunSteps(Steps):
     def record_ahead(self) -> None:
         """Record what the run has heard ahead, unless something that it did has."""
         if self._values and self._replay.is_ahead:
-            self._turn.flush_values()
+            self.turn.flush_values()
 
     # For the attempts.
 
@@ -358,7 +354,7 @@ class RunSteps(Steps):
         self, step: int, kind: str, name: str, made: Any, perform: Callable[[int, Any], None]
     ) -> None:
         super()._schedule(step, kind, name, made, perform)
-        if not self._turn.is_driven:
+        if not self.turn.is_driven:
             # What asks is not the run's code.
             self.pump()
 
@@ -373,7 +369,7 @@ class RunSteps(Steps):
         # A sleep that somebody has ended is over again when its time comes.
         if self._replay.is_done(step):
             return
-        turn = self._turn
+        turn = self.turn
         if (
             not turn.can_hear()
             or len(result.payload) > self._limits.result_bytes_max

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from perdure.context import StepResult, current_turn
 from perdure.errors import Code
@@ -45,9 +45,6 @@ class RunTurn(MethodTurn):
     steps_type = RunSteps
     is_run = True
 
-    _steps: RunSteps  # pyright: ignore[reportIncompatibleVariableOverride]
-    """There are always some."""
-
     def __init__(
         self,
         driver: RunDriver,
@@ -80,8 +77,8 @@ class RunTurn(MethodTurn):
 
     @property
     def steps(self) -> RunSteps:
-        """The steps of this run."""
-        return self._steps
+        """The steps of this run: there are always some."""
+        return cast("RunSteps", self._steps)
 
     @property
     def metadata(self) -> WorkflowMetadata:
@@ -141,7 +138,7 @@ class RunTurn(MethodTurn):
         self.driver.came_to_rest(self)
 
     def _drive(self, ahead: Done | None) -> None:
-        main, steps, loop = self.main, self._steps, self.loop
+        main, steps, loop = self.main, self.steps, self.loop
         assert main is not None
         if ahead is not None:
             try:
@@ -171,7 +168,7 @@ class RunTurn(MethodTurn):
     def drop(self) -> None:
         """Let the code go; what it has begun goes on."""
         self.given_up = True
-        self._steps.drop()
+        self.steps.drop()
         self.end_loop()
 
     def end_loop(self) -> None:
@@ -191,7 +188,7 @@ class RunTurn(MethodTurn):
 
     def _refused(self, error: ForeignAwait) -> BaseException:
         """Stop a run that waits for what it cannot: a fixed program may go on with it."""
-        args = (str(self.admitted.key), self._steps.asked_count, "a durable wait", str(error))
+        args = (str(self.admitted.key), self.steps.asked_count, "a durable wait", str(error))
         code, payload = pack_error(Code.NON_DETERMINISTIC, args)
         self.broken = CannotGoOn(code, payload, str(error))
         return self.broken
@@ -220,22 +217,22 @@ class RunTurn(MethodTurn):
         self, function: StepFunction[..., Any], args: bytes
     ) -> asyncio.Future[StepResult]:
         """See `workflows.turn.RunTurn`."""
-        return self._steps.function(function, args)
+        return self.steps.function(function, args)
 
     def hook_of(self, token: str) -> RunHook | None:
         """See `workflows.turn.RunTurn`."""
         self._check_alive()
-        hook = self._steps.hooks.get(token)
+        hook = self.steps.hooks.get(token)
         return hook if hook is not None and hook.is_created and not hook.is_disposed else None
 
     def create_hook(self, token: str, schema: str, described: bytes) -> RunHook:
         """See `workflows.turn.RunTurn`."""
-        return self._steps.hook(token, schema, described)
+        return self.steps.hook(token, schema, described)
 
     def dispose_hook(self, hook: RunHook) -> None:
         """See `workflows.turn.RunTurn`."""
         if not hook.is_disposed:
-            self._steps.dispose(hook)
+            self.steps.dispose(hook)
 
     # For hooks.
 
@@ -252,12 +249,12 @@ class RunTurn(MethodTurn):
         """Tell the sender of a payload that there will be no reply."""
         self.flush_values()
         self.runs.unanswered(self.admitted, [place])
-        self._steps.grown()
+        self.steps.grown()
         self.flush()
 
     def reply(self, token: str, place: int, encoded: Callable[[int], bytes]) -> None:
         """Answer a payload."""
-        self._steps.reply(token, place, encoded)
+        self.steps.reply(token, place, encoded)
 
     # Records.
 
@@ -278,15 +275,15 @@ class RunTurn(MethodTurn):
 
     def record(self, *events: Event, effects: Sequence[Effect] = ()) -> None:
         """Commit some events of the run."""
-        self.runs.add(self.admitted, [*self._steps.take_values(), *events], effects)
-        self._steps.grown()
+        self.runs.add(self.admitted, [*self.steps.take_values(), *events], effects)
+        self.steps.grown()
 
     def flush_values(self) -> None:
         """Commit the values that were decided: what follows may tell of them."""
-        values = self._steps.take_values()
+        values = self.steps.take_values()
         if values:
             self.runs.add(self.admitted, values)
-            self._steps.grown()
+            self.steps.grown()
 
     def entry(self, target: ObjectKey, kind: Kind, method: str, arguments: bytes) -> OutboxEntry:
         """Return a call of the runtime's own, which waits for its turn for ever."""
@@ -304,13 +301,13 @@ class RunTurn(MethodTurn):
 
     def patched(self, name: str) -> bool:
         """See `workflows.turn.RunTurn`."""
-        return self._steps.patched(name)
+        return self.steps.patched(name)
 
     # Streams.
 
     def write(self, stream: str, chunk: bytes) -> None:
         """See `workflows.turn.RunTurn`."""
-        self._steps.write(stream, chunk)
+        self.steps.write(stream, chunk)
 
     def rewind(self, step: int, attempt: int) -> None:
         """Take back what earlier attempts of a step have written."""
