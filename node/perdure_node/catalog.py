@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import xxhash
@@ -20,24 +20,21 @@ from perdure.errors import (
 )
 from perdure.frames import Kind, Request
 from perdure.hints import did_you_mean
-from perdure.objects import find_type
+from perdure.methods import Method
+from perdure.objects import ObjectType, find_type
 from perdure.workflows.definitions import WORKFLOW, find_workflow, known_workflows
 from perdure.workflows.schemas import payload_of
 from perdure_node.arguments import arguments_of
-from perdure_node.core.calls import Refusal, Target
+from perdure_node.core.calls import PLAIN, Refusal, Target
 from perdure_node.core.run_rows import StartPayload
 from perdure_node.core.state import DELETED
 
 __all__ = ["Types"]
 
-_TARGETS = {(s, d): Target(s, d) for s in (False, True) for d in (False, True)}
-
-_METHODS = frozenset((Kind.CALL, Kind.SEND))
-
-_PLAIN = _TARGETS[False, False]
+_CALL: Final = int(Kind.CALL)
+_SEND: Final = int(Kind.SEND)
 
 _FUNCTION = Target(shared=False, deferred=False, stateless=True)
-
 
 _MADE_BY_CALLS = Target(shared=False, deferred=False, made_by_calls=True)
 
@@ -50,26 +47,31 @@ _NOT_FOR_RUNS = frozenset((Kind.GET_OR_CREATE, Kind.DELETE))
 class Types:
     """A `core.partition.Catalog` over the types that are registered in this process."""
 
+    def __init__(self) -> None:
+        self._targets: dict[Method, Target] = {}
+        """Of the methods that have been called."""
+
     def find(self, request: Request) -> Target | Refusal:
         """Return what a call is for, or why there is no such thing."""
         try:
             object_type = find_type(request.type)
-            if request.kind not in _METHODS:
+            kind = request.kind
+            if kind in (_CALL, _SEND):
+                method = object_type.method(request.method)
+                target = self._targets.get(method)
+                if target is None:
+                    target = self._targets[method] = _target(object_type, method)
+            else:
                 if request.type == WORKFLOW and request.kind in _NOT_FOR_RUNS:
                     hint = ": runs begin with start(workflow), and go some time after their end"
                     raise UnknownMethod(WORKFLOW, Kind(request.kind).name.lower(), hint)
                 if object_type.is_function and request.kind == Kind.GET_OR_CREATE:
                     hint = ": a durable function has no objects, only calls"
                     raise UnknownMethod(object_type.name, "get_or_create", hint)
-                return _PLAIN
-            method = object_type.method(request.method)
-            if object_type.is_function:
-                return _FUNCTION
-            if object_type.made_by_calls:
-                return _MADE_BY_CALLS
+                target = PLAIN
         except (UnknownType, UnknownMethod) as error:
             return Refusal(code_of(error), error.args)
-        return _TARGETS[method.is_shared, object_type.persist == "on_save"]
+        return target
 
     def digest(self, request: Request) -> bytes | Refusal:
         """Return a digest of a call's arguments: of their names and values, however written."""
@@ -138,3 +140,11 @@ class Types:
             return Refusal(
                 Code.RESULT_NOT_STORABLE, (f"the state as JSON{error.path}", error.problem)
             )
+
+
+def _target(object_type: ObjectType, method: Method) -> Target:
+    if object_type.is_function:
+        return _FUNCTION
+    if object_type.made_by_calls:
+        return _MADE_BY_CALLS
+    return Target(method.is_shared, object_type.persist == "on_save")

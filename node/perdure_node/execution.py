@@ -38,7 +38,7 @@ from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.driving import Driving
 from perdure_node.inlining import Waits, waits_of
-from perdure_node.method_task import MethodTask, run_to_its_end, watched
+from perdure_node.method_task import MethodTask, begun, run_to_its_end, watched
 from perdure_node.performer import Performer
 from perdure_node.retries import Retries, failure_of
 from perdure_node.rounds import Rounds
@@ -280,13 +280,11 @@ class Executor:
         try:
             result = _invoked(turn, method, object_type, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
-                try:
-                    waits_for = result.send(None)
-                except StopIteration as stop:
-                    result = stop.value
-                else:
+                coroutine = result
+                has_ended, result = begun(coroutine)
+                if not has_ended:
                     turn.is_alone = False  # Or so it may be: nobody has watched it.
-                    rest = partial(watched, result, turn, waits_for)
+                    rest = partial(watched, coroutine, turn, result)
                     self.go_on_in_task(turn, rest)
                     return
         except BaseException as error:
