@@ -93,6 +93,15 @@ async def running(
         await node.close()
 
 
+def deafen(node: Node) -> None:
+    """Let no method hear anything any more, as if the node had died before it is told."""
+    for host in node._hosts:
+        for mailbox in host.partition.mailboxes:
+            for call in mailbox.running:
+                if call.turn is not None:
+                    call.turn.over = True
+
+
 async def abandon(node: Node) -> None:
     """End a node as a crash would: what is not durable, or only in memory, is lost."""
     node._upkeep_task.cancel()

@@ -12,7 +12,6 @@ from harness.core import CART, HERE, THERE
 
 from perdure.frames import Kind, Request
 from perdure.schedules import TimerSetting
-from perdure_node import driving as module
 from perdure_node.core.blames import Driven
 from perdure_node.core.calls import Call, Target
 from perdure_node.core.firings import NOBODY
@@ -92,12 +91,15 @@ def test_it_stays_until_the_next_process_says_that_it_has_it(
     assert last(tmp_path) is None
 
 
-def test_another_boot_of_the_machine_blames_nobody(
-    tmp_path: Path, driving: Driving, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_boot_of_the_machine_blames_nobody(tmp_path: Path, driving: Driving) -> None:
     driving.begin(5, call_of(HERE, 12))
+    assert last(tmp_path) is not None
 
-    monkeypatch.setattr(module, "_boot", lambda: b"another".ljust(36))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()[:36]
+    with (tmp_path / "driving").open("r+b") as file:
+        assert file.read(52).endswith(boot), "it is noted behind 16 bytes"
+        file.seek(16)
+        file.write(b"another".ljust(36))
 
     assert last(tmp_path) is None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from harness.loop import on_loop
-from harness.nodes import Caller, running, settings
+from harness.nodes import Caller, deafen, running, settings
 from harness.tally import HeldSync, settled
 
 from perdure import DurableContext, DurableObject, ServiceError, codec, durable
@@ -300,7 +300,7 @@ async def test_a_second_run_hears_that_it_is_cancelled_where_the_first_one_did(
         answer = caller.send("Works", "wait_between", timeout_s=None)
         await until_events(node, "s", 2)
         await settled(100)
-        node._executor.stop = lambda *_: None  # type: ignore[method-assign]  # It dies first.
+        deafen(node)
         await cancel(caller, answer)
         answer.cancel()
     async with next_life(tmp_path, go=False) as (node, caller):
