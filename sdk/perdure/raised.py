@@ -238,10 +238,15 @@ def _notes(error: BaseException) -> list[str]:
 def _traceback(error: BaseException) -> str:
     """Return the traceback without the frames of the runtime that called the method."""
     inner = error.__traceback__
-    own = tuple(
-        os.path.dirname(os.path.abspath(file)) + os.sep
-        for name in ("perdure", "perdure_node")
-        if (file := getattr(sys.modules.get(name), "__file__", None)) is not None
+    packages = ("perdure", "perdure_node")
+    own = (
+        # Compiled modules name their files so, wherever they are.
+        *(f"{name}/" for name in packages),
+        *(
+            os.path.dirname(os.path.abspath(file)) + os.sep
+            for name in packages
+            if (file := getattr(sys.modules.get(name), "__file__", None)) is not None
+        ),
     )
     while inner is not None and inner.tb_frame.f_code.co_filename.startswith(own):
         inner = inner.tb_next

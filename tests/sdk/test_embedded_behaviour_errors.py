@@ -123,7 +123,8 @@ def test_an_exception_keeps_its_attributes_and_brings_the_remote_traceback_as_a_
     assert (error.item, error.left, error.seen_at) == ("apple", 0, "the counter")
     [note] = error.__notes__
     assert "Failing[f1].fail" in note
-    assert "in fail" in note
+    first_frame = note.splitlines()[2]
+    assert first_frame.endswith(", in fail"), "it begins where the user's code does"
 
 
 def test_notes_of_the_user_s_are_kept(world):
