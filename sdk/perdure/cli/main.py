@@ -74,7 +74,10 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        sys.stdout.write(f"perdure {version('perdure')}\n")
+        from perdure.compiled import is_compiled
+
+        modules = "compiled" if is_compiled() else "pure Python"
+        sys.stdout.write(f"perdure {version('perdure')}, {modules}\n")
         raise typer.Exit
 
 
