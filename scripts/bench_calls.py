@@ -1,6 +1,6 @@
 """How many durable calls a second: to one node, unary, and to three with and without a router.
 
-    python scripts/bench_calls.py [--rounds 3] [--seconds 3]
+    python scripts/bench_calls.py [--rounds 3] [--seconds 3] [--pure]
 
 64 callers call 1,000 counters, each waiting for its answer before it calls again. The
 ways alternate, and the median of the rounds counts. `bench_reference.py` compares them with what
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 
+import compiled
 from local_cluster import LocalCluster, local_cluster
 from measuring import Round
 from processes import end_in_order_when_terminated
@@ -50,8 +51,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each round of each way")
+    compiled.add_arguments(parser)
     options = parser.parse_args()
     end_in_order_when_terminated()
+    print(f"Perdure: {compiled.choose(options)}")
     with local_cluster(APP, 1, quiet=True) as one, local_cluster(APP, 3, quiet=True) as three:
         ways = [
             direct(one, "direct", "one node"),

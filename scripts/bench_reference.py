@@ -1,6 +1,6 @@
 """Perdure beside what else this machine does: its disk, gRPC without work, RocksDB, Redis.
 
-    python scripts/bench_reference.py [--rounds 5] [--seconds 3] [--json]
+    python scripts/bench_reference.py [--rounds 5] [--seconds 3] [--json] [--pure]
 
 All of it in one run and in turn, so that ratios are of one sitting: figures of different
 machines, or of one machine at different hours, say nothing about each other. Prints medians of
@@ -26,6 +26,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import compiled
 import psutil
 import redis_rounds
 from bench_calls import APP, direct, routed
@@ -180,7 +181,9 @@ def print_tables(ways: Sequence[Way], figures: dict[str, Figure], found: dict[st
         )
 
 
-def as_json(ways: Sequence[Way], figures: dict[str, Figure], found: dict[str, Any]) -> str:
+def as_json(
+    ways: Sequence[Way], figures: dict[str, Figure], found: dict[str, Any], modules: str
+) -> str:
     shown: dict[str, Any] = {
         way.name: {"text": way.text, **figures[way.name].as_dict()} for way in ways
     }
@@ -189,6 +192,7 @@ def as_json(ways: Sequence[Way], figures: dict[str, Figure], found: dict[str, An
         shown["redis"] = None
         missing["redis"] = redis_rounds.MISSING
     answer = {
+        "perdure": modules,
         "figures": shown,
         "ratios": {name: ratio and ratio["median"] for name, ratio in found.items()},
         "spreads": {name: ratio and [ratio["low"], ratio["high"]] for name, ratio in found.items()},
@@ -203,15 +207,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each round of each way")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    compiled.add_arguments(parser)
     options = parser.parse_args()
     end_in_order_when_terminated()
+    modules = compiled.choose(options)
     with all_ways() as ways:
         done = alternate(ways, options.rounds, options.seconds)
     figures = {name: Figure.of(rounds) for name, rounds in done.items()}
     found = ratios_of(done)
     if options.json:
-        print(as_json(ways, figures, found))
+        print(as_json(ways, figures, found, modules))
     else:
+        print(f"Perdure: {modules}")
         print_tables(ways, figures, found)
 
 

@@ -3,7 +3,7 @@
 On a node that `perdure up` has started, and in a program's own, where caller and node share a
 core. Both write to the disk before they answer.
 
-    python scripts/bench_workflows.py [--callers 64] [--runs 1000] [--calls 20000]
+    python scripts/bench_workflows.py [--callers 64] [--runs 1000] [--calls 20000] [--pure]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
+import compiled
 from local_cluster import local_cluster
 from pydantic import BaseModel
 
@@ -152,7 +153,9 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--resumes", type=int, default=10_000)
     parser.add_argument("--only", choices=("served", "many", "one"))
+    compiled.add_arguments(parser)
     given = parser.parse_args()
+    print(f"Perdure: {compiled.choose(given)}")
     for part in ("many", "one"):
         if given.only not in (None, part):
             continue

@@ -75,7 +75,7 @@ def _run_again_with(place: Path) -> NoReturn:
     ours = [str(COMPILED)] if place == COMPILED else sources
     paths = os.pathsep.join([*ours, *others])
     environment = {**os.environ, "PYTHONPATH": paths, _CHOSEN: str(place)}
-    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def missing_tools() -> str | None:

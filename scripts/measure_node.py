@@ -3,6 +3,7 @@
     python scripts/measure_node.py                     # all of it: half an hour
     python scripts/measure_node.py start idle cpu      # some parts
     python scripts/measure_node.py growth --minutes 10
+    python scripts/measure_node.py --pure cpu          # the Python sources, not compiled modules
     python scripts/measure_node.py --short             # does it run? 2 minutes; says nothing
     python scripts/measure_node.py million --data D    # fills D, or uses what is there
 
@@ -30,6 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import compiled
 from findings import REPORT_COLUMNS, Findings, as_json, print_findings
 from node_disks import million, replay, slow_disk
 from node_lives import SETTLE_S, idle, start
@@ -105,6 +107,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, help="of `million`")
     parser.add_argument("--data", type=Path, help="of `million`; it stays")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    compiled.add_arguments(parser)
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"there is no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
@@ -115,11 +118,15 @@ def main() -> None:
     }
     scale = dataclasses.replace(SHORT if options.short else Scale(), **given)
     end_in_order_when_terminated()
+    modules = compiled.choose(options)
+    if not options.json:
+        print(f"Perdure: {modules}")
     progress = Console(stderr=True)
     found: dict[str, Findings] = {}
     for part in options.parts or PARTS:
         progress.print(part)
         found[part] = Findings()
+        found[part].notes["perdure"] = modules
         with found[part].watched():
             PARTS[part](scale, found[part])
         if not options.json:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from harness.commands import modules_of_tests
+
+from perdure.compiled import is_compiled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1_200)]
 
@@ -19,7 +22,8 @@ END_S = 300.0
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(SCRIPT), "--rounds", "1", "--seconds", "0.2", *arguments]
+    short = [modules_of_tests(), "--rounds", "1", "--seconds", "0.2"]
+    return [sys.executable, str(SCRIPT), *short, *arguments]
 
 
 def test_it_prints_figures_and_their_ratios_and_invents_none() -> None:
@@ -28,6 +32,7 @@ def test_it_prints_figures_and_their_ratios_and_invents_none() -> None:
 
     printed = json.loads(done.stdout)
     figures, ratios = printed["figures"], printed["ratios"]
+    assert printed["perdure"] == ("compiled" if is_compiled() else "pure Python")
     assert ratios["counter_vs_echo"] == pytest.approx(
         figures["counter"]["per_s"]["median"] / figures["echo"]["per_s"]["median"]
     )

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.commands import modules_of_tests
+
+from perdure.compiled import is_compiled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -17,7 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "measure_node.py"
 
 
 def measured(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, str(SCRIPT), "--short", "--json", *arguments]
+    command = [sys.executable, str(SCRIPT), modules_of_tests(), "--short", "--json", *arguments]
     while True:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         # What is this short may have no answer in time on a busy machine.
@@ -48,6 +51,8 @@ def test_it_says_what_a_node_takes_beside_what_is_wanted() -> None:
     start = found["start"]
     assert 0 < median(start, "ready_s") < median(start, "answered_s")
     assert all(len(part["load"]) == 2 for part in found.values())
+    which = "compiled" if is_compiled() else "pure Python"
+    assert all(part["notes"]["perdure"] == which for part in found.values())
 
 
 def test_it_reads_journals_fills_stores_and_offers_too_much() -> None:
@@ -66,7 +71,7 @@ def test_it_reads_journals_fills_stores_and_offers_too_much() -> None:
 def test_a_disk_is_made_slow_or_it_is_said_what_to_install() -> None:
     if shutil.which("strace") is None:
         done = subprocess.run(
-            [sys.executable, str(SCRIPT), "--short", "slow-disk"],
+            [sys.executable, str(SCRIPT), modules_of_tests(), "--short", "slow-disk"],
             capture_output=True,
             text=True,
             check=False,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from harness.processes import READY_S
 
+from perdure.compiled import is_compiled
+
 COUNTERS = """
 from perdure import DurableObject, durable
 
@@ -62,6 +64,11 @@ def perdure(
         env=environment,
         timeout=READY_S,
     )
+
+
+def modules_of_tests() -> str:
+    """Return the flag by which a script measures what the tests run with."""
+    return "--compiled" if is_compiled() else "--pure"
 
 
 def answered(
