@@ -9,13 +9,16 @@ from harness.origin_world import OriginWorld
 from harness.partition_node import PartitionNode
 from harness.session_node import SmallNode
 from harness.session_world import LIMITS, OBJECTS
+from harness.sources import from_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import perdure.session
 from perdure.errors import Code
 from perdure.ids import CallId
 from perdure.open_call import OpenCall
-from perdure.session import Session
+
+Session = from_source(perdure.session).Session
 
 REFUSALS = (Code.DRAINING, Code.DISK_FULL, Code.NOT_OWNER)
 """Those that pass. The partition itself remembers the others."""
@@ -25,7 +28,7 @@ def world() -> OriginWorld:
     return OriginWorld(PartitionNode(), REFUSALS)
 
 
-def small_world(make=lambda: Session(bytes, LIMITS)) -> OriginWorld:
+def small_world(make=lambda: perdure.session.Session(bytes, LIMITS)) -> OriginWorld:
     return OriginWorld(SmallNode(), (Code.BACKPRESSURE, Code.DRAINING, Code.NOT_OWNER), make)
 
 
@@ -88,7 +91,7 @@ class NumbersAnew(OriginWorld):
         return super().name(token + 1_000 * self.crashes)
 
 
-class ForgetsEarlierLives(Session[int]):
+class ForgetsEarlierLives(Session):
     """Believes that a call was never sent because this process has not sent it."""
 
     def call(self, call: OpenCall[int]) -> None:
@@ -96,7 +99,7 @@ class ForgetsEarlierLives(Session[int]):
         call.lost = False
 
 
-class NamesNoPredecessor(Session[int]):
+class NamesNoPredecessor(Session):
     def _send(self, call: OpenCall[int], frames, wall_ms: int) -> None:
         call.before, before = None, call.before
         super()._send(call, frames, wall_ms)

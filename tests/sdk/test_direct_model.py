@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from harness.direct_world import ROUTER, DirectWorld
+from harness.sources import from_source
 from harness.virtual_loop import VirtualLoop
 from structlog.testing import capture_logs
 
+import perdure.client
+import perdure.session
 from perdure.errors import Code
 from perdure.frames import unpack_request
 from perdure.open_call import OpenCall
 from perdure.routing.core.forwarding import Forwarding
-from perdure.session import Session
 
 Spoil = Callable[[pytest.MonkeyPatch], None]
 
@@ -121,13 +123,13 @@ def forgets_what_is_astray(patch: pytest.MonkeyPatch) -> None:
 
 
 def names_no_predecessor(patch: pytest.MonkeyPatch) -> None:
-    def send(self: Session[Any], call: OpenCall[Any], *args: Any) -> None:
-        call.before, before = None, call.before
-        real(self, call, *args)
-        call.before = before
+    class Wrong(from_source(perdure.session).Session):
+        def _send(self, call: OpenCall[Any], *args: Any) -> None:
+            call.before, before = None, call.before
+            super()._send(call, *args)
+            call.before = before
 
-    real = Session._send
-    patch.setattr(Session, "_send", send)
+    patch.setattr(perdure.client, "Session", Wrong)
 
 
 @pytest.mark.parametrize("spoil", [forgets_what_is_astray, names_no_predecessor])

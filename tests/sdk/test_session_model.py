@@ -7,17 +7,20 @@ import random
 import pytest
 from harness.session_node import REFUSALS, SmallNode
 from harness.session_world import LIMITS, World
+from harness.sources import from_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import perdure.session
 from perdure.errors import Code
 from perdure.frames import CallFrame
 from perdure.open_call import OpenCall
-from perdure.session import Session
 from perdure.settled import Settled
 
+Session = from_source(perdure.session).Session
 
-def world(session: Session[int] | None = None) -> World:
+
+def world(session=None) -> World:
     return World(SmallNode(), REFUSALS, session)
 
 
@@ -93,7 +96,7 @@ def happen(told: World, name: str) -> bool:
     return True
 
 
-class BelievesRefusals(Session[int]):
+class BelievesRefusals(Session):
     """Forgets that a copy on a broken stream may still arrive."""
 
     def lost(self, why: str) -> None:
@@ -103,14 +106,14 @@ class BelievesRefusals(Session[int]):
                 call.lost = False
 
 
-class NamesNoPredecessor(Session[int]):
+class NamesNoPredecessor(Session):
     def _send(self, call: OpenCall[int], frames: list[CallFrame], wall_ms: int) -> None:
         call.before, before = None, call.before
         super()._send(call, frames, wall_ms)
         call.before = before
 
 
-class TellsNothing(Session[int]):
+class TellsNothing(Session):
     """Never says which calls are over."""
 
     def _send(self, call: OpenCall[int], frames: list[CallFrame], wall_ms: int) -> None:
@@ -120,7 +123,7 @@ class TellsNothing(Session[int]):
         call.window.settled = settled
 
 
-class NumbersCopies(Session[int]):
+class NumbersCopies(Session):
     """Gives each copy a sequence of its own."""
 
     def lost(self, why: str) -> None:
