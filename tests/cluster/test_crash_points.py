@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.crash_points import AT_WORK, IN_RECOVERY
+from harness.crash_points import AT_WORK, IN_RECOVERY, wrappable
 from harness.errands import ErrandBook, Errands
 from harness.lives import Lives, lives_of
 from harness.processes import READY_S
@@ -123,8 +123,8 @@ def plan() -> list[tuple[str, int]]:
     """Return where to die, and at which passage. A start that dies comes after a crash at work."""
     chance = random.Random(0)
     plan: list[tuple[str, int]] = []
-    starts = [point for point in IN_RECOVERY for _ in range(KILLS)]
-    for point in [point for _ in range(KILLS) for point in AT_WORK]:
+    starts = [point for point in wrappable(IN_RECOVERY) for _ in range(KILLS)]
+    for point in [point for _ in range(KILLS) for point in wrappable(AT_WORK)]:
         seldom = any(word in point for word in SELDOM)
         plan.append((point, chance.randint(1, PASSAGES_SELDOM if seldom else PASSAGES)))
         if starts:

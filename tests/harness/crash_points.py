@@ -1,7 +1,8 @@
 """Named points at which a node process kills itself: `arm` one, before the node is made.
 
 Nothing of this is in the product: what the points are at is wrapped, in the process that is to
-die, and only the point that is armed. A point whose method is gone is an error at once.
+die, and only the point that is armed. A point whose method is gone is an error at once. Compiled
+code calls its own methods past whatever wraps them: there a node dies where it meets the world.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import importlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, Final
 
 AT_WORK: Final = {
@@ -69,6 +71,11 @@ IN_RECOVERY: Final = {
 """Of a node that starts after a crash."""
 
 
+def wrappable(points: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Return those of the points that are not in compiled modules."""
+    return [name for name, (where, _) in points.items() if not is_compiled(_held(where)[0])]
+
+
 def die() -> None:
     """End this process with kill -9."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -103,13 +110,9 @@ def arm(point: str, count: int) -> None:
 
 def wrap(where: str, around: Callable[..., Any]) -> None:
     """Have `around(original, ...)` called in place of a function or method of the node."""
-    module_name, _, name = where.rpartition(".")
-    holder: Any
-    try:
-        holder = importlib.import_module(f"perdure_node.{module_name}")
-    except ModuleNotFoundError:
-        module_name, _, class_name = module_name.rpartition(".")
-        holder = getattr(importlib.import_module(f"perdure_node.{module_name}"), class_name)
+    module, holder = _held(where)
+    assert not is_compiled(module), f"nobody would notice that {where} is wrapped"
+    name = where.rpartition(".")[2]
     found = vars(holder)[name]
     original = found.__func__ if isinstance(found, staticmethod | classmethod) else found
 
@@ -119,3 +122,20 @@ def wrap(where: str, around: Callable[..., Any]) -> None:
 
     kept = type(found)(wrapped) if original is not found else wrapped
     setattr(holder, name, kept)
+
+
+def _held(where: str) -> tuple[ModuleType, Any]:
+    """Return a module, and in it what has the function or method: a class, or the module."""
+    path, _, _ = where.rpartition(".")
+    try:
+        module = importlib.import_module(f"perdure_node.{path}")
+    except ModuleNotFoundError:
+        path, _, class_name = path.rpartition(".")
+        module = importlib.import_module(f"perdure_node.{path}")
+        return module, getattr(module, class_name)
+    return module, module
+
+
+def is_compiled(module: ModuleType) -> bool:
+    """Tell whether what is in a module calls itself past everything that wraps it."""
+    return not str(module.__file__).endswith(".py")

@@ -20,18 +20,22 @@ from typing import Any
 from harness.processes import READY_S, free_port
 
 NURSERY = Path(__file__).with_name("nursery.py")
+ROOT = Path(__file__).parents[2]
 
 
 class Lives:
     """The lives of one node, as a test sees them."""
 
-    def __init__(self, app: Path, folder: Path, services: Mapping[str, str]) -> None:
+    def __init__(
+        self, app: Path, folder: Path, services: Mapping[str, str], *, from_sources: bool = False
+    ) -> None:
         """Prepare.
 
         Args:
             app: What the node runs.
             folder: For its data.
             services: URLs of HTTP services, by name.
+            from_sources: Nothing of the node is compiled, whatever the tests run with.
         """
         self._log = folder / "node.log"
         self.port = free_port()
@@ -50,6 +54,7 @@ class Lives:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            env=_with_sources() if from_sources else None,
         )
         log.close()
         assert self._read() == "ready", self.output()
@@ -115,10 +120,19 @@ class Lives:
 
 
 @contextmanager
-def lives_of(app: Path, folder: Path, services: Mapping[str, str]) -> Iterator[Lives]:
+def lives_of(
+    app: Path, folder: Path, services: Mapping[str, str], *, from_sources: bool = False
+) -> Iterator[Lives]:
     """Give a node's lives, and end the last one afterwards."""
-    lives = Lives(app, folder, services)
+    lives = Lives(app, folder, services, from_sources=from_sources)
     try:
         yield lives
     finally:
         lives.close()
+
+
+def _with_sources() -> dict[str, str]:
+    """Return the environment of a Python that imports the sources of this tree."""
+    folders = [str(ROOT / package) for package in ("sdk", "node", "router")]
+    before = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*folders, before]))}
