@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from msgspec.structs import force_setattr
 
@@ -21,6 +21,7 @@ from perdure_node.core import rows
 from perdure_node.core.batch import Batch, BatchBuilder
 from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.damage import DamageFound
+from perdure_node.core.ended import Keyed
 from perdure_node.core.events import Blame, Chunk, Effect, Event
 from perdure_node.core.firing import TimerChange
 from perdure_node.core.histories import Histories
@@ -42,7 +43,7 @@ from perdure_node.core.timers import Timers
 from perdure_node.core.underway import Underway
 from perdure_node.core.window import SessionWindow
 
-__all__ = ["USED_AGAIN_MS", "Keyed", "Memory"]
+__all__ = ["USED_AGAIN_MS", "Memory"]
 
 
 USED_AGAIN_MS: Final = 10
@@ -50,16 +51,6 @@ USED_AGAIN_MS: Final = 10
 
 
 _NOTHING: Final = Leaves(0, ended=False)
-
-
-class Keyed(NamedTuple):
-    """An outcome under an idempotency key."""
-
-    digest: bytes
-    code: int
-    payload: bytes
-    record: int
-    """The record that holds it; `UNRECORDED` while none does."""
 
 
 class Memory:
