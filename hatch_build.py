@@ -114,8 +114,10 @@ def compile_modules(modules: Sequence[str], settings: Path, work: Path, target: 
     from setuptools.command.build_ext import build_ext
 
     known_types = os.environ.get("MYPY_CACHE_DIR", str(work / "types"))
+    options = [f"--config-file={settings}", f"--cache-dir={known_types}"]
     extensions = mypycify(
-        [f"--config-file={settings}", f"--cache-dir={known_types}", *modules],
+        # What is not compiled may stand on an extra that is not installed here.
+        [*options, "--follow-imports=silent", *modules],
         opt_level="3",
         debug_level="0",
         # So that all cores compile.
