@@ -381,8 +381,7 @@ class MethodTurn:
         Raises:
             RuntimeError: Here nothing may be called: see `_refuse_effects`.
         """
-        if self.killed and kind not in READS:
-            raise RuntimeError("a call after the method was killed")
+        self._check_may_call(kind)
         if self.over or kind == Kind.LIST or not self._may_have_steps:
             return self._call_plainly(
                 target, kind, method, arguments=arguments, encoding=encoding, key=key,
@@ -398,6 +397,11 @@ class MethodTurn:
             start_by_ms=self._node.performer.wall_ms() + self.limits.nested_start_ms,
         )
         return answer_of(self.steps.call(entry, f"{target}.{method or kind.name.lower()}"))
+
+    def _check_may_call(self, kind: Kind) -> None:
+        """Refuse a call of code whose outcome is decided: reads do no harm."""
+        if self.killed and kind not in READS:
+            raise RuntimeError("a call after the method was killed")
 
     def _entry(
         self, target: ObjectKey, kind: Kind, method: str, arguments: bytes, key: str | None

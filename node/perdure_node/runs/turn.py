@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, cast
 
-from perdure.client import Answer
 from perdure.context import StepResult, current_turn
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, pack_error
@@ -203,26 +202,10 @@ class RunTurn(MethodTurn):
         if self.partition.stopped is not None:
             raise OwnershipLost(self.partition.stopped.code.name)
 
-    def call(
-        self,
-        target: ObjectKey,
-        kind: Kind,
-        method: str = "",
-        *,
-        arguments: bytes = b"",
-        encoding: Encoding = Encoding.MSGPACK,
-        key: str | None = None,
-        timeout_s: float | None = 30.0,
-        have: tuple[int, int] | None = None,
-        partition: int | None = None,
-    ) -> asyncio.Future[Answer]:
-        """Call an object as a step. Code that is dropped calls nothing."""
+    def _check_may_call(self, kind: Kind) -> None:
+        """Refuse calls of code that is dropped, too."""
         self._check_alive()
-        # Each by its name: mypyc hands `**options` to a method of `super()` as one argument.
-        return super().call(
-            target, kind, method, arguments=arguments, encoding=encoding, key=key,
-            timeout_s=timeout_s, have=have, partition=partition,
-        )  # fmt: skip
+        super()._check_may_call(kind)
 
     def _check_alive(self) -> None:
         if self.given_up or self.over:
