@@ -20,9 +20,7 @@ from rounds import Figure, Way, alternate, work
 APP = "perdure.bench.app"
 
 
-def direct(
-    cluster: LocalCluster, name: str, text: str, *arguments: str, way: str = "sessions"
-) -> Way:
+def direct(cluster: LocalCluster, name: str, text: str, *arguments: str, way: str = "shots") -> Way:
     """Call the one node of a cluster, past its router."""
     address = cluster.describe().nodes[0].address
     roles = {"node": cluster.node_processes()}
@@ -42,7 +40,7 @@ def routed(
 
     def run(seconds: float) -> Round:
         where = ("--address", cluster.address)
-        return work("sessions", seconds, *where, *arguments, roles=roles, environment=environment)
+        return work("shots", seconds, *where, *arguments, roles=roles, environment=environment)
 
     return Way(name, text, run)
 

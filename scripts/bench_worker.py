@@ -1,6 +1,6 @@
 """One round of load, in a process of its own; the other scripts start it and read what it prints.
 
-    python scripts/bench_worker.py sessions --address 127.0.0.1:7400 --in-flight 64
+    python scripts/bench_worker.py shots --address 127.0.0.1:7400 --in-flight 64
 
 Prints a round as JSON. Each way of calling is a function here.
 """
@@ -13,8 +13,10 @@ import dataclasses
 import json
 import os
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc.aio
@@ -27,10 +29,15 @@ from rocksdict import Options, Rdict, WriteOptions
 import perdure
 from perdure import codec
 from perdure.bench.app import BenchCounter
+from perdure.bench.launching import ShotLauncher
+from perdure.bench.loops import ClosedLoop
+from perdure.bench.meter import Meter
+from perdure.bench.scenarios import SCENARIOS, name_of
 from perdure.client import Client
 from perdure.frames import Kind
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey
+from perdure.runtime import current_client
 from perdure.wire.v1 import calls_pb2, calls_pb2_grpc
 
 PAGE = bytes(4_096)
@@ -41,6 +48,38 @@ AT_ONCE = 64
 
 STRIDE = 7
 """Neighbouring calls go to objects that are no neighbours."""
+
+
+async def shots(options: argparse.Namespace, cost: Cost) -> Round:
+    """Call counters as `perdure bench` does: with the client that handles use, without handles."""
+    if options.address:
+        client = await perdure.connect(options.address)
+    else:
+        client = current_client()
+        await client.connected()
+    scenario = SCENARIOS["counter"]
+    keys = [ObjectKey(scenario.type, name_of(number)) for number in range(options.objects)]
+    for first in range(0, len(keys), AT_ONCE):
+        made = keys[first : first + AT_ONCE]
+        await asyncio.gather(*(client.call(each, Kind.GET_OR_CREATE) for each in made))
+    meter = Meter()
+    drawn = scenario.shots(scenario.type, options.objects, Random(0))
+    in_flight, seconds, warm_up_s = _how(options)
+    load = ClosedLoop(ShotLauncher(client, drawn.__next__, 30.0, meter), in_flight)
+    load.start()
+    await asyncio.sleep(warm_up_s)
+    cost.begin()
+    meter.begin(time.monotonic_ns())
+    await asyncio.sleep(seconds)
+    while not meter.now.latencies_ns and not meter.now.failed:
+        # Others have the machine: the round takes longer, and counts what it took.
+        await asyncio.sleep(seconds)
+    if meter.now.failed:
+        raise SystemExit(f"calls have failed: {meter.examples}")
+    done = Round.of([latency_ns / 1e9 for latency_ns in meter.now.latencies_ns], cost.end())
+    load.stop()
+    await load.landed_all(30.0)
+    return done
 
 
 async def sessions(options: argparse.Namespace, cost: Cost) -> Round:
@@ -168,6 +207,7 @@ async def rocksdb(options: argparse.Namespace, cost: Cost) -> Round:
 
 
 WAYS: dict[str, Callable[[argparse.Namespace, Cost], Awaitable[Round]]] = {
+    "shots": shots,
     "sessions": sessions,
     "parcels": parcels,
     "streams": streams,

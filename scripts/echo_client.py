@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc.aio
 
-from perdure.frames import CallFrame, Encoding, Kind, Request, pack_batch, pack_request
+from perdure.bodies import Request, pack_request
+from perdure.frames import CallFrame, Encoding, Kind, pack_batch
 from perdure.frames import unpack_answers as unpack_answer_frames
 from perdure.grpc_transport import channel_options
 from perdure.transport import MESSAGE_FRAMES_MAX

@@ -78,7 +78,7 @@ def note_ends(version: str) -> None:
         begun, events = progress._replace(events=[]), [*progress.events]
         commit = Commit(call.key, True, False, 1, row.image(), [], begun, events, [])
         path = ROOT / "tests" / "histories" / f"{version}-{call.key.id}.history"
-        path.write_bytes(base64.encodebytes(pack_record(row.started_ms, [commit])))
+        path.write_bytes(base64.encodebytes(pack_record((row.started_ms, [commit]))))
         ended(runs, call, *end)
 
     Runs.ended = note  # type: ignore[method-assign]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from perdure import codec, jsonvalue
+from perdure.bodies import Request
 from perdure.errors import BadArguments, BadPayload, UnknownType
-from perdure.frames import Encoding, Request
+from perdure.frames import Encoding
 from perdure.objects import Method
 
 __all__ = ["arguments_of"]

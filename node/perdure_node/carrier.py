@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure import codec
+from perdure.bodies import pack_reply
 from perdure.context import StepResult
-from perdure.frames import Encoding, Kind, pack_reply
+from perdure.frames import Encoding, Kind
 from perdure.ids import CallId, ObjectKey, partition_session_id
 from perdure_node.clock import Clock
 from perdure_node.core.events import OutboxEntry

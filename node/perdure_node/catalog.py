@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-import msgspec
 import xxhash
 
 from perdure import codec, jsonvalue
+from perdure.bodies import Request
 from perdure.errors import (
     BadArguments,
     BadPayload,
@@ -18,10 +18,10 @@ from perdure.errors import (
     UnknownType,
     code_of,
 )
-from perdure.frames import Kind, Request
+from perdure.frames import Kind
 from perdure.hints import did_you_mean
 from perdure.methods import Method
-from perdure.objects import ObjectType, find_type
+from perdure.objects import ObjectType, all_types, find_type
 from perdure.workflows.definitions import WORKFLOW, find_workflow, known_workflows
 from perdure.workflows.schemas import payload_of
 from perdure_node.arguments import arguments_of
@@ -48,16 +48,18 @@ class Types:
     """A `core.partition.Catalog` over the types that are registered in this process."""
 
     def __init__(self) -> None:
+        self._types = all_types()
         self._targets: dict[Method, Target] = {}
         """Of the methods that have been called."""
 
     def find(self, request: Request) -> Target | Refusal:
         """Return what a call is for, or why there is no such thing."""
         try:
-            object_type = find_type(request.type)
+            object_type = self._types.get(request.type) or find_type(request.type)
             kind = request.kind
             if kind in (_CALL, _SEND):
-                method = object_type.method(request.method)
+                name = request.method
+                method = object_type.methods.get(name) or object_type.method(name)
                 target = self._targets.get(method)
                 if target is None:
                     target = self._targets[method] = _target(object_type, method)
@@ -91,7 +93,7 @@ class Types:
             return Refusal(Code.UNKNOWN_METHOD, (WORKFLOW, request.method, hint))
         try:
             arguments = StartPayload.of(request).arguments
-            inner = msgspec.structs.replace(request, arguments=arguments)
+            inner = request.with_arguments(request.kind, arguments)
             args, kwargs = arguments_of(workflow.method, inner)
             named = codec.encode(workflow.method.named(args, kwargs))
         except (BadArguments, BadPayload, TypeError) as error:
@@ -147,4 +149,4 @@ def _target(object_type: ObjectType, method: Method) -> Target:
         return _FUNCTION
     if object_type.made_by_calls:
         return _MADE_BY_CALLS
-    return Target(method.is_shared, object_type.persist == "on_save")
+    return Target(shared=method.is_shared, deferred=object_type.persist == "on_save")

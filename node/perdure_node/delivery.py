@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from perdure.bodies import unpack_error, unpack_reply
 from perdure.context import StepResult
 from perdure.errors import Code, error_from_wire
-from perdure.frames import Kind, unpack_error, unpack_reply
+from perdure.frames import Kind
 from perdure_node.core.events import OutboxEntry
 from perdure_node.core.partition import Partition
 from perdure_node.performer import Performer

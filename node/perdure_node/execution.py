@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure import codec, jsonvalue
+from perdure.bodies import pack_error
 from perdure.context import current_turn
 from perdure.errors import (
     BadArguments,
@@ -25,8 +26,8 @@ from perdure.errors import (
     UnknownType,
     code_of,
 )
-from perdure.frames import Encoding, Kind, pack_error
-from perdure.objects import Method, ObjectType, find_type
+from perdure.frames import Encoding, Kind
+from perdure.objects import Method, ObjectType, all_types, find_type
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.arguments import arguments_of
 from perdure_node.awakening import activation_of, is_awake, note_uncommitted, wake
@@ -74,6 +75,7 @@ class Executor:
         driving: Driving,
     ) -> None:
         self._clock = clock
+        self._types = all_types()
         self._result_bytes_max = limits.result_bytes_max
         self._flush = flush
         self._loop = asyncio.get_running_loop()
@@ -98,7 +100,7 @@ class Executor:
             return
         request = call.request
         try:
-            object_type = find_type(request.type)
+            object_type = self._types.get(request.type) or find_type(request.type)
         except UnknownType as error:
             partition.method_refused(call, Refusal(Code.UNKNOWN_TYPE, error.args))
             return

@@ -135,7 +135,7 @@ class Host:
         made = self._memory.take_record(wall_ms)
         if made is None:
             return 0, 0
-        body = pack_record(*made)
+        body = pack_record(made)
         weight = max(len(body), len(made[1]) * _COMMIT_BYTES_MIN)
         self.partition.record_made(self.log.append(body), weight)
         return len(body), weight

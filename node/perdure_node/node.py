@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any, Final
 
+from perdure.bodies import pack_error, pack_reply, unpack_request
 from perdure.client import Client
 from perdure.errors import (
     Code,
@@ -25,14 +26,7 @@ from perdure.errors import (
     PerdureError,
     code_of,
 )
-from perdure.frames import (
-    TIME_LEFT_MAX_MS,
-    AnswerFrame,
-    CallFrame,
-    pack_error,
-    pack_reply,
-    unpack_request,
-)
+from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame
 from perdure.ids import CallId
 from perdure.transport import Transport, Welcome
 from perdure_node.alarm import Alarm

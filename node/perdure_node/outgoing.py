@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply
+from perdure.frames import AnswerFrame, CallFrame
 from perdure.transport import Listener, Transport, Welcome
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from perdure.bodies import unpack_error, unpack_reply
 from perdure.errors import error_from_wire
-from perdure.frames import unpack_error, unpack_reply
 from perdure.ids import CallId, ObjectKey, partition_session_id
 from perdure.objects import all_types
 from perdure.sent import shown_name

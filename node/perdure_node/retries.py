@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from perdure import raised
+from perdure.bodies import pack_error
 from perdure.errors import CODE_OF, CallFailed, Code, RemoteError, UnknownType, code_of
-from perdure.frames import Kind, pack_error
+from perdure.frames import Kind
 from perdure_node.core.calls import Call
 from perdure_node.core.events import Retried
 from perdure_node.core.limits import Limits

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure import codec, raised
+from perdure.bodies import pack_error
 from perdure.context import StepResult, current_turn
 from perdure.errors import Code
-from perdure.frames import pack_error
 
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn

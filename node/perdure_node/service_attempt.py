@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from perdure import codec
+from perdure.bodies import pack_error
 from perdure.context import StepResult
 from perdure.errors import Code
-from perdure.frames import pack_error
 
 __all__ = ["Again", "Attempt", "Standing", "answered", "failed", "too_large"]
 

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from perdure import services
+from perdure.bodies import pack_error
 from perdure.context import StepResult
 from perdure.errors import Code, ServiceNotFound
-from perdure.frames import pack_error
 from perdure.service_settings import ServiceSettings
 from perdure_node.clock import Clock, SystemClock
 from perdure_node.python_services import PythonServices

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from perdure.bodies import pack_error
 from perdure.errors import Code
-from perdure.frames import pack_error
 
 __all__ = ["CannotGoOn", "OwnershipLost", "other_step"]
 

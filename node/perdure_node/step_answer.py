@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from perdure.bodies import unpack_reply
 from perdure.client import Answer
 from perdure.context import StepResult
-from perdure.frames import unpack_reply
 from perdure.step_future import StepFuture
 
 __all__ = ["answer_of"]

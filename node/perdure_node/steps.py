@@ -13,9 +13,10 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from perdure import codec
+from perdure.bodies import pack_error
 from perdure.context import StepResult
 from perdure.errors import Code, TooManySteps
-from perdure.frames import Kind, pack_error
+from perdure.frames import Kind
 from perdure.ids import ObjectKey
 from perdure.step_future import StepFuture
 from perdure.step_waiter import StepWaiter

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.client import Client
 from perdure.errors import NoOwner, code_of
-from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply
+from perdure.frames import AnswerFrame, CallFrame
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey, partition_of
 from perdure.partition_map import MappedNode, PartitionMap

@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from perdure.answers import Answer, PendingAnswer
+from perdure.bodies import unpack_error
 from perdure.errors import Code, error_from_wire
-from perdure.frames import Reply, unpack_error
+from perdure.frames import Reply
 from perdure.ids import ObjectKey
 from perdure.raised import unpack_exception
 from perdure.step_future import StepFuture

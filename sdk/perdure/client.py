@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from perdure.answers import Answer, PendingAnswer
+from perdure.bodies import pack_error, unpack_reply
 from perdure.errors import Code, DeadlineExceeded
-from perdure.frames import AnswerFrame, Encoding, Kind, Reply, pack_error, unpack_reply
+from perdure.frames import AnswerFrame, Encoding, Kind, Reply
 from perdure.ids import CallId, ObjectKey
 from perdure.open_call import OpenCall
 from perdure.session import Session, SessionLimits

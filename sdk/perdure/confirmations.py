@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from perdure.frames import TIME_LEFT_MAX_MS, CallFrame, Kind, Request, pack_request
+from perdure.bodies import Request, pack_request
+from perdure.frames import TIME_LEFT_MAX_MS, CallFrame, Kind
 from perdure.lane import Lane, Window
 
 __all__ = ["Confirmations"]

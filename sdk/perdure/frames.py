@@ -2,20 +2,19 @@
 
 docs/wire.md describes the same for other languages. A router reads only the envelope (the
 number, partition and time left of a call; the number and code of an answer); the body passes
-through it unread.
+through it unread, see `bodies`. What msgspec has to know of bodies is here too.
 """
 
 from __future__ import annotations
 
 import enum
-import itertools
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from perdure.errors import BadPayload, Code
+from perdure.errors import BadPayload
 
 __all__ = [
     "TIME_LEFT_MAX_MS",
@@ -25,16 +24,9 @@ __all__ = [
     "Encoding",
     "Kind",
     "Reply",
-    "Request",
     "pack_batch",
-    "pack_error",
-    "pack_reply",
-    "pack_request",
     "unpack_answers",
     "unpack_calls",
-    "unpack_error",
-    "unpack_reply",
-    "unpack_request",
 ]
 
 TIME_LEFT_MAX_MS: Final = 24 * 3_600_000
@@ -112,43 +104,6 @@ class AnswerFrame(NamedTuple):
     """A packed `Reply`."""
 
 
-class Request(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
-    """A call's body: an array of these fields, all of them.
-
-    Not a `NamedTuple`, because every call reads two dozen of its fields, and they are four times
-    as far away there.
-    """
-
-    kind: int
-    session: _Session
-    """16 bytes, see `ids.new_session_id`."""
-    sequence: int
-    """Dense per (session, partition), from 1. 0 for GET, EXISTS, LIST, CANCEL, ASK and PROBE."""
-    previous: _Natural
-    """The sequence of this session's call before this one to the same object, if the caller
-    still wants that one's answer; else 0. This call must not run before it."""
-    confirmed: Annotated[list[_Natural], Meta(min_length=1)]
-    """`[watermark, first, last, first, last, ...]`: sequences of (session, partition) whose
-    answers the caller has got or given up: all up to the watermark, and these intervals above
-    it. None of them will ever be sent again; a copy that still comes must not run."""
-    type: str
-    id: str
-    method: str
-    encoding: Annotated[int, Meta(ge=0, le=1)]
-    arguments: bytes
-    """MSGPACK: `codec.encode([positional list, named dict])`. JSON: an array or an object. Empty:
-    there are none."""
-    key: str | None
-    have: _Version | None
-    """The version `[epoch, number]` of the state that the caller has; `[0, 0]`: none yet;
-    None: it wants no state with the answer."""
-    chain: list[_Link]
-    """The calls that this one is inside of, outermost first: `[type, id, method]` each."""
-    due_ms: _Natural
-    """Milliseconds of the wall clock. SEND: when to run it; 0: at once. A call from inside of
-    another: by when it is to have started, else its target refuses it for good; 0: whenever."""
-
-
 class Changes(NamedTuple):
     """What a caller's copy of an object's state lacks."""
 
@@ -171,17 +126,35 @@ class Reply(NamedTuple):
     changes: Changes | None
 
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+RequestFields = tuple[
+    int,
+    _Session,
+    int,
+    _Natural,
+    Annotated[list[_Natural], Meta(min_length=1)],
+    str,
+    str,
+    str,
+    Annotated[int, Meta(ge=0, le=1)],
+    bytes,
+    str | None,
+    _Version | None,
+    list[_Link],
+    _Natural,
+]
+"""Those of `bodies.Request`, in their order."""
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode: Final = msgspec.msgpack.Decoder().decode
+decode_request: Final = msgspec.msgpack.Decoder(RequestFields).decode
+decode_reply: Final = msgspec.msgpack.Decoder(Reply).decode
 _decode_calls: Final = msgspec.msgpack.Decoder(list[CallFrame]).decode
 _decode_answers: Final = msgspec.msgpack.Decoder(list[AnswerFrame]).decode
-_decode_request: Final = msgspec.msgpack.Decoder(Request).decode
-_decode_reply: Final = msgspec.msgpack.Decoder(Reply).decode
-_decode: Final = msgspec.msgpack.Decoder().decode
 
 
 def pack_batch(frames: Sequence[CallFrame] | Sequence[AnswerFrame]) -> bytes:
     """Pack call frames or answer frames for one message."""
-    return _encode(frames)
+    return encode(frames)
 
 
 def unpack_calls(data: bytes) -> list[CallFrame]:
@@ -211,61 +184,3 @@ def unpack_answers(data: bytes) -> list[AnswerFrame]:
         raise BadPayload(
             f"a batch is a MessagePack array of answer frames: [number, code, bytes]: {error}"
         ) from None
-
-
-def pack_request(request: Request) -> bytes:
-    """Pack a call's body."""
-    return _encode(request)
-
-
-def unpack_request(body: bytes) -> Request:
-    """Unpack a call's body that came from outside; `ids` and sizes are not checked here.
-
-    Raises:
-        BadPayload: It is no call.
-    """
-    try:
-        request = _decode_request(body)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise _no_request(str(error)) from None
-    if request.previous > request.sequence:
-        raise _no_request("it is to follow a later call")
-    if len(request.confirmed) > 1 and not _are_settled(request.confirmed):
-        raise _no_request("what it confirms is not ascending")
-    return request
-
-
-def _no_request(problem: str) -> BadPayload:
-    return BadPayload(
-        "a call's body is [kind, session (16 bytes), sequence, previous (no more than it), "
-        "confirmed (ascending), type, id, method, encoding (0 or 1), arguments (bytes), "
-        f"key or nil, [epoch, number] or nil, list of [type, id, method], due (from 0)]: {problem}"
-    )
-
-
-def _are_settled(confirmed: list[int]) -> bool:
-    """Tell whether this is `[watermark, first, last, ...]`, ascending."""
-    return len(confirmed) % 2 == 1 and all(a <= b for a, b in itertools.pairwise(confirmed))
-
-
-def pack_reply(
-    payload: bytes, version: tuple[int, int] | None = None, changes: Changes | None = None
-) -> bytes:
-    """Pack an answer's body."""
-    return _encode((payload, version, changes))
-
-
-def unpack_reply(body: bytes) -> Reply:
-    """Unpack an answer's body from a server that this client trusts to be one."""
-    return _decode_reply(body)
-
-
-def pack_error(code: Code, args: Sequence[object]) -> tuple[int, bytes]:
-    """Return the code and payload of one of our errors (not of a user's exception)."""
-    return int(code), _encode(args)
-
-
-def unpack_error(payload: bytes) -> list[Any]:
-    """Return the args of one of our errors."""
-    args = _decode(payload)
-    return args if isinstance(args, list) else [args]

@@ -6,10 +6,8 @@ from collections.abc import Callable, MutableMapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
-import msgspec
-
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind, Request
+from perdure.frames import Encoding, Kind, RequestFields, encode
 from perdure.ids import CallId, ObjectKey
 from perdure.refusals import RETRIED
 
@@ -26,58 +24,72 @@ _UNNUMBERED: Final = frozenset(
 _NO_ROOM: Final = frozenset({int(Code.BACKPRESSURE), int(Code.DISK_FULL)})
 
 
-class OpenCall(msgspec.Struct, Generic[T], eq=False):
-    """What a caller asks for, and how it stands. `T` is what the caller ties to it.
+class OpenCall(Generic[T]):
+    """What a caller asks for, and how it stands. `T` is what the caller ties to it."""
 
-    No dataclass: to set so many fields there was a twentieth of what a client does for a call.
-    """
-
-    token: T
-    kind: Kind
-    target: ObjectKey
-    method: str = ""
-    arguments: bytes = b""
-    encoding: Encoding = Encoding.MSGPACK
-    key: str | None = None
-    have: tuple[int, int] | None = None
-    chain: Sequence[Sequence[str]] = ()
-    partition: int | None = None
-    """Computed from the target unless it is given, as for `Kind.LIST`."""
-    deadline_ms: int | None = None
-    due_ms: int = 0
-    """Wall clock. For `Kind.SEND`: when it is to run; 0 at once. For others with an `origin`: by
-    when they are to have started; 0 whenever."""
-    origin: CallId | None = None
-    """Its id, if it is not given here: the call leaves a partition, whose journal says it."""
-
-    serial: int = 0
+    # Not in `__init__`, and no slots: most calls change few of them.
+    serial = 0
     """Counts all calls of this client: their order."""
     place: MutableMapping[OpenCall[T], None] | None = None
     """The collection it waits in."""
-    queued_ms: int = 0
+    queued_ms = 0
     """Since when it waits in the queue of a lane."""
     lane: Lane[T] | None = None
     """Set when it is on its way, together with `window`."""
     window: Window | None = None
-    sequence: int = 0
+    sequence = 0
     when_numbered: Callable[[], None] | None = None
     """Called once it has `window` and `sequence`."""
     before: OpenCall[T] | None = None
     """An earlier call to the same object, open when this one was numbered."""
 
-    number: int = 0
+    number = 0
     """Of its latest frame."""
-    copies: int = 0
+    copies = 0
     """Frames on the present stream that are not answered."""
-    lost: bool = False
+    lost = False
     """Whether a copy went away on a stream that broke: it may arrive at any time."""
-    attempts: int = 0
+    attempts = 0
     """Refusals so far."""
     refusal: tuple[int, bytes] | None = None
     """The last one."""
     retry_ms: int | None = None
     """When it will be sent again, while it waits for that."""
-    ended: bool = False
+    ended = False
+
+    def __init__(  # noqa: PLR0913, PLR0917 - a call has so many parts
+        self,
+        token: T,
+        kind: Kind,
+        target: ObjectKey,
+        method: str = "",
+        arguments: bytes = b"",
+        encoding: Encoding = Encoding.MSGPACK,
+        key: str | None = None,
+        have: tuple[int, int] | None = None,
+        chain: Sequence[Sequence[str]] = (),
+        partition: int | None = None,
+        deadline_ms: int | None = None,
+        due_ms: int = 0,
+        origin: CallId | None = None,
+    ) -> None:
+        self.token = token
+        self.kind = kind
+        self.target = target
+        self.method = method
+        self.arguments = arguments
+        self.encoding = encoding
+        self.key = key
+        self.have = have
+        self.chain = chain
+        self.partition = partition
+        """Computed from the target unless it is given, as for `Kind.LIST`."""
+        self.deadline_ms = deadline_ms
+        self.due_ms = due_ms
+        """Wall clock. For `Kind.SEND`: when it is to run; 0 at once. For others with an `origin`:
+        by when they are to have started; 0 whenever."""
+        self.origin = origin
+        """Its id, if it is not given here: the call leaves a partition, whose journal says it."""
 
     @property
     def is_unnumbered(self) -> bool:
@@ -123,27 +135,28 @@ class OpenCall(msgspec.Struct, Generic[T], eq=False):
         # What remains is the same for every copy, lost ones too.
         return code != Code.SESSION_EXPIRED
 
-    def request(self) -> Request:
-        """Make the body of a frame, with all that is settled by now."""
+    def body(self) -> bytes:
+        """Pack the body of a frame, with all that is settled by now."""
         assert self.window is not None
         before = self.open_before() if self.before is not None else None
-        target = self.target
-        return Request(
+        have = self.have
+        fields: RequestFields = (
             self.kind,
             self.window.session,
             self.sequence,
             0 if before is None else before.sequence,
             self.window.settled.spans,
-            target[0],
-            target[1],
+            self.target[0],
+            self.target[1],
             self.method,
             self.encoding,
             self.arguments,
             self.key,
-            None if self.have is None else list(self.have),
+            None if have is None else [have[0], have[1]],
             [list(link) for link in self.chain] if self.chain else [],
             self.due_ms,
         )
+        return encode(fields)
 
     @property
     def id(self) -> CallId | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.errors import Code
-from perdure.frames import pack_error, pack_reply
 
 __all__ = ["REFUSALS", "RETRIED", "name_of", "pack_refusal"]
 

@@ -26,7 +26,7 @@ from typing import Final, Generic, TypeVar
 from perdure.confirmations import Confirmations
 from perdure.deadlines import Deadlines
 from perdure.errors import Code
-from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, Kind, pack_request
+from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, Kind
 from perdure.given_up import give_up, left_behind, overloaded, too_old
 from perdure.ids import (
     SESSION_ID_BYTES,
@@ -383,7 +383,7 @@ class Session(Generic[T]):
         if call.lost and wall_ms - session_birth_ms(window.session) >= self._limits.copies_ms:
             self._end(call, *too_old(call))
             return
-        body = pack_request(call.request())
+        body = call.body()
         if len(body) > self._limits.call_bytes_max:
             text = f"{call} has {len(body)} bytes, the limit is {self._limits.call_bytes_max}"
             self._refused(call, *pack_refusal(Code.MESSAGE_TOO_LARGE, text))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from perdure.bodies import Request, unpack_error, unpack_reply
 from perdure.errors import Code
-from perdure.frames import Kind, Reply, Request, unpack_error, unpack_reply
+from perdure.frames import Kind, Reply
 from perdure.ids import ObjectKey, new_session_id
 from perdure_node.core.blames import Driven
 from perdure_node.core.calls import Call, Refusal, Target
@@ -69,7 +70,7 @@ class Catalog:
         if request.method == "unknown":
             return Refusal(Code.UNKNOWN_METHOD, (request.type, request.method))
         shared = request.kind == Kind.CALL and request.method.startswith("shared")
-        return Target(shared, request.type == "Lazy")
+        return Target(shared=shared, deferred=request.type == "Lazy")
 
     def digest(self, request: Request) -> bytes | Refusal:
         return request.arguments
@@ -196,7 +197,7 @@ class Core:
         """End the tick: what was committed becomes a record on its way to the disk."""
         made = self.memory.take_record(self.wall_ms)
         if made is not None:
-            body = pack_record(*made)
+            body = pack_record(made)
             self.writing.append((self.partition.record, body))
             self.partition.record_made(self.partition.record, len(body))
 

@@ -18,9 +18,10 @@ from harness.session_node import REFUSALS, SmallNode
 from harness.session_world import LIMITS, NOWHERE
 from harness.virtual_loop import VirtualLoop
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.client import Client
 from perdure.errors import KINDS, Code
-from perdure.frames import AnswerFrame, CallFrame, Kind, pack_error, pack_reply
+from perdure.frames import AnswerFrame, CallFrame, Kind
 from perdure.ids import ObjectKey, partition_of
 from perdure.open_call import OpenCall
 from perdure.partition_map import MappedNode, PartitionMap

@@ -11,8 +11,9 @@ from typing import Any
 from harness.processes import free_port
 from harness.serving import EchoBackend
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.errors import Code, NotOwner
-from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply
+from perdure.frames import AnswerFrame, CallFrame
 from perdure.ids import ObjectKey, partition_of
 from perdure.partition_map import PartitionMap
 from perdure.serving.backend import (

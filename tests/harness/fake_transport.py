@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from perdure.bodies import Request, pack_reply, unpack_request
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, Kind, Request, pack_reply, unpack_request
+from perdure.frames import AnswerFrame, CallFrame, Kind
 from perdure.transport import Listener, Welcome
 
 WELCOME = Welcome("c", 16, "fake", {})

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from perdure.bodies import pack_error
 from perdure.client import Answer
 from perdure.codec import decode, encode
 from perdure.context import DurableContext, current_turn
@@ -21,7 +22,7 @@ from perdure.errors import (
     StateNotStorable,
     code_of,
 )
-from perdure.frames import Changes, Encoding, Kind, Reply, pack_error
+from perdure.frames import Changes, Encoding, Kind, Reply
 from perdure.ids import ObjectKey, partition_of
 from perdure.objects import find_type
 from perdure.raised import pack_exception

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from perdure import codec, raised
+from perdure.bodies import unpack_error
 from perdure.client import Answer, Client
 from perdure.errors import Code, error_from_wire
-from perdure.frames import Kind, unpack_error
+from perdure.frames import Kind
 from perdure.ids import ObjectKey
 from perdure_node.clock import Clock
 from perdure_node.core.limits import Limits

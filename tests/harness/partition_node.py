@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from harness.session_world import OBJECTS
 
+from perdure.bodies import pack_error, pack_reply, unpack_request
 from perdure.codec import decode, encode
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, pack_error, pack_reply, unpack_request
+from perdure.frames import AnswerFrame, CallFrame
 from perdure_node.core import rows
 from perdure_node.core.calls import Refusal, Target
 from perdure_node.core.commits import pack_record, unpack_record
@@ -123,7 +124,7 @@ class PartitionNode:
             self._partition.recorder.flush_marks()
         made = self._memory.take_record(self._wall_ms)
         if made is not None:
-            self._log.append(pack_record(*made))
+            self._log.append(pack_record(made))
             self._partition.record_made(len(self._log), len(self._log[-1] or b""))
         self._durable = len(self._log)
         self._partition.durable(self._durable)

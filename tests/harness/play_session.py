@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
+from perdure.bodies import Request, pack_error, pack_reply, unpack_request
 from perdure.errors import Code
-from perdure.frames import (
-    AnswerFrame,
-    CallFrame,
-    Kind,
-    Request,
-    pack_error,
-    pack_reply,
-    unpack_request,
-)
+from perdure.frames import AnswerFrame, CallFrame, Kind
 from perdure.ids import ObjectKey
 from perdure.open_call import OpenCall
 from perdure.session import Session, SessionLimits
@@ -31,12 +24,14 @@ class Play:
         if connected:
             self.session.opened("c", 1)
 
-    def call(self, token: str, target: ObjectKey = CART, *, kind: Kind = Kind.CALL, **more) -> None:
+    def call(
+        self, token: str, target: ObjectKey = CART, *, kind: Kind = Kind.CALL, **more
+    ) -> OpenCall[str]:
         time_ms = more.pop("time_ms", 30_000)
         deadline_ms = None if time_ms is None else self.now_ms + time_ms
-        self.session.call(
-            OpenCall(token, kind, target, token, deadline_ms=deadline_ms, partition=0, **more)
-        )
+        call = OpenCall(token, kind, target, token, deadline_ms=deadline_ms, partition=0, **more)
+        self.session.call(call)
+        return call
 
     def frames(self) -> list[CallFrame]:
         return self.session.take_frames(self.now_ms, self.wall_ms)

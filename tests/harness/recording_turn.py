@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from perdure.answers import Answer
+from perdure.bodies import pack_error
 from perdure.codec import decode, encode
 from perdure.context import DurableContext, StepResult, TimerSetting, current_turn
 from perdure.errors import Code, code_of
-from perdure.frames import Encoding, Kind, Reply, pack_error
+from perdure.frames import Encoding, Kind, Reply
 from perdure.ids import ObjectKey
 from perdure.raised import pack_exception
 

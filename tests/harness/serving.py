@@ -11,19 +11,10 @@ from typing import Any
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
-from msgspec.structs import replace
 
+from perdure.bodies import Request, pack_reply, pack_request
 from perdure.client import Answer, Client
-from perdure.frames import (
-    AnswerFrame,
-    CallFrame,
-    Reply,
-    Request,
-    pack_batch,
-    pack_reply,
-    pack_request,
-    unpack_answers,
-)
+from perdure.frames import AnswerFrame, CallFrame, Reply, pack_batch, unpack_answers
 from perdure.partition_map import PartitionMap
 from perdure.serving.backend import AnswerSink, Description
 from perdure.serving.limits import ServerLimits
@@ -184,23 +175,23 @@ async def call_raw(address: str, method: str, message: bytes, **options: Any) ->
 
 def request(**changes: Any) -> bytes:
     """Return a packed Request."""
-    fields = Request(
-        kind=0,
-        session=SESSION,
-        sequence=1,
-        previous=0,
-        confirmed=[0],
-        type="Counter",
-        id="a",
-        method="add",
-        encoding=1,
-        arguments=b"[]",
-        key=None,
-        have=None,
-        chain=[],
-        due_ms=0,
-    )
-    return pack_request(replace(fields, **changes))
+    fields: dict[str, Any] = {
+        "kind": 0,
+        "session": SESSION,
+        "sequence": 1,
+        "previous": 0,
+        "confirmed": [0],
+        "type": "Counter",
+        "id": "a",
+        "method": "add",
+        "encoding": 1,
+        "arguments": b"[]",
+        "key": None,
+        "have": None,
+        "chain": [],
+        "due_ms": 0,
+    }
+    return pack_request(Request(**{**fields, **changes}))
 
 
 def reply(payload: bytes = b"") -> bytes:

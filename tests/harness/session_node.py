@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from perdure.bodies import Request, pack_error, pack_reply, unpack_request
 from perdure.errors import Code
-from perdure.frames import (
-    AnswerFrame,
-    CallFrame,
-    Kind,
-    Request,
-    pack_error,
-    pack_reply,
-    unpack_request,
-)
+from perdure.frames import AnswerFrame, CallFrame, Kind
 
 REFUSALS = (Code.BACKPRESSURE, Code.DRAINING, Code.NOT_OWNER, Code.OBJECT_NOT_FOUND)
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.errors import KINDS, Code
-from perdure.frames import AnswerFrame, CallFrame, Kind, pack_error, pack_reply
+from perdure.frames import AnswerFrame, CallFrame, Kind
 from perdure.ids import ObjectKey
 from perdure.open_call import OpenCall
 from perdure.session import Session, SessionLimits

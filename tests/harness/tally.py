@@ -8,10 +8,11 @@ import threading
 from typing import Any
 
 from perdure import DurableObject, durable
+from perdure.bodies import Request, pack_request
 from perdure.errors import (
     StateNotStorable,
 )
-from perdure.frames import CallFrame, Kind, Request, pack_request
+from perdure.frames import CallFrame, Kind
 from perdure.ids import ObjectKey, partition_of
 from perdure_node.node import Node
 

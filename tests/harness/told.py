@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.codec import encode
 from perdure.errors import Code
-from perdure.frames import Encoding, pack_error, pack_reply
+from perdure.frames import Encoding
 from perdure.raised import pack_exception
 from perdure.workflows.events import RunEvent, events_of
 from perdure.workflows.runs import RunStatus

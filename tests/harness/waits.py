@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from harness.core import HERE, Core
 
+from perdure.bodies import Request, unpack_error
 from perdure.codec import encode
 from perdure.errors import Code
-from perdure.frames import Kind, Request, unpack_error
+from perdure.frames import Kind
 from perdure.ids import CallId, ObjectKey, partition_session_id
 from perdure_node.core.calls import Call
 from perdure_node.core.chains import chain_inside

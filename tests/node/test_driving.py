@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from harness.core import CART, HERE, THERE
 
-from perdure.frames import Kind, Request
+from perdure.bodies import Request
+from perdure.frames import Kind
 from perdure.schedules import TimerSetting
 from perdure_node.core.blames import Driven
 from perdure_node.core.calls import Call, Target

@@ -223,7 +223,7 @@ class Partition:
         """End a tick."""
         if self._commits:
             self._time_ms += len(self._commits)
-            self.bodies.append(pack_record(self._time_ms, self._commits))
+            self.bodies.append(pack_record((self._time_ms, self._commits)))
             self._commits = []
 
     def _claim(self, *_: object) -> None:

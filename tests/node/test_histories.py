@@ -52,7 +52,7 @@ class Disk:
     def make(self, time_ms: int) -> None:
         made = self.memory.take_record(time_ms)
         assert made is not None
-        self.log.append(pack_record(*made))
+        self.log.append(pack_record(made))
         self.memory.record_made(len(self.log), len(self.log[-1]))
 
     def apply(self, up_to: int | None = None) -> None:

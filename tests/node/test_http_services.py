@@ -15,10 +15,10 @@ from harness.loop import on_loop
 from harness.processes import free_port
 from harness.witness import Fate, Witness, running_witness
 
+from perdure.bodies import unpack_error
 from perdure.codec import decode, encode
 from perdure.context import StepResult
 from perdure.errors import ResultTooLarge, ServiceError, ServiceNotFound, error_from_wire
-from perdure.frames import unpack_error
 from perdure.service_settings import ServiceSettings
 from perdure_node.clock import SystemClock
 from perdure_node.services import RESULT_BYTES_MAX, Services

@@ -10,13 +10,13 @@ from harness.loop import on_loop
 from harness.nodes import result_of, running, settings
 from harness.tally import GATES, RUNS, Tally, send_raw, settled
 
+from perdure.bodies import unpack_error, unpack_reply
 from perdure.errors import (
     BadPayload,
     Code,
     ObjectNotFound,
     StateNotStorable,
 )
-from perdure.frames import unpack_error, unpack_reply
 from perdure.ids import ObjectKey, new_session_id, partition_of
 from perdure_node.catalog import Types
 

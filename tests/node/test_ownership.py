@@ -13,16 +13,9 @@ from harness.nodes import running, settings
 from harness.tally import Tally
 
 from perdure import codec
+from perdure.bodies import Request, pack_request, unpack_error, unpack_reply
 from perdure.errors import Code, NotOwner, StorageHeld
-from perdure.frames import (
-    AnswerFrame,
-    CallFrame,
-    Kind,
-    Request,
-    pack_request,
-    unpack_error,
-    unpack_reply,
-)
+from perdure.frames import AnswerFrame, CallFrame, Kind
 from perdure.ids import ObjectKey, new_session_id, partition_of
 from perdure_node.node import Node
 from perdure_node.service import NodeService

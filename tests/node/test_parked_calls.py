@@ -13,8 +13,9 @@ from harness.nodes import Caller, running, settings
 from harness.tally import settled
 
 from perdure import DurableContext, DurableObject, codec, durable
+from perdure.bodies import Request, pack_request, unpack_error, unpack_reply
 from perdure.errors import Code, Parked, error_from_wire
-from perdure.frames import CallFrame, Kind, Request, pack_request, unpack_error, unpack_reply
+from perdure.frames import CallFrame, Kind
 from perdure.ids import ObjectKey, partition_of
 from perdure_node.node import Node
 

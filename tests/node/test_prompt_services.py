@@ -11,10 +11,10 @@ import pytest
 from harness.loop import on_loop
 
 from perdure import ctx, durable, services
+from perdure.bodies import unpack_error
 from perdure.codec import decode, encode
 from perdure.context import StepResult
 from perdure.errors import Code, ServiceNotFound, error_from_wire
-from perdure.frames import unpack_error
 from perdure.service_settings import ServiceSettings
 from perdure_node.services import Services
 

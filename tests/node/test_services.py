@@ -15,6 +15,7 @@ from harness.loop import on_loop
 from harness.nodes import running, settings
 
 from perdure import CallCycle, DurableObject, ctx, durable, services
+from perdure.bodies import unpack_error
 from perdure.codec import decode, encode
 from perdure.context import StepResult, current_turn
 from perdure.errors import (
@@ -26,7 +27,6 @@ from perdure.errors import (
     ServiceNotFound,
     error_from_wire,
 )
-from perdure.frames import unpack_error
 from perdure.service_settings import ServiceSettings
 from perdure_node.services import RESULT_BYTES_MAX, Services
 

@@ -13,8 +13,9 @@ from harness.tally import HeldSync, settled
 
 import perdure
 from perdure import CallCycle, DurableContext, DurableObject, NotStarted, durable
+from perdure.bodies import Request, pack_request
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, Kind, Request, pack_request
+from perdure.frames import AnswerFrame, CallFrame, Kind
 from perdure.ids import ObjectKey, new_session_id, partition_of
 from perdure_node.core.limits import Limits
 from perdure_node.journal.settings import JournalSettings

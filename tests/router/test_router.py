@@ -11,9 +11,10 @@ import pytest
 from harness.echo_cluster import PARTITIONS, Bench, EchoNode, a_cluster, an_object_of
 from harness.serving import RawSession, call_raw, details_of, request, serving
 
+from perdure.bodies import pack_reply, unpack_request
 from perdure.client import Client
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, Encoding, Kind, pack_reply, unpack_request
+from perdure.frames import AnswerFrame, CallFrame, Encoding, Kind
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey
 from perdure.partition_map import MappedNode, PartitionMap

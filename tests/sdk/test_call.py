@@ -12,11 +12,12 @@ import pytest
 from harness.loop import on_loop
 
 from perdure import CallRejected, Overloaded
+from perdure.bodies import pack_error
 from perdure.call import Call
 from perdure.client import Answer
 from perdure.codec import decode, encode
 from perdure.errors import Code, code_of
-from perdure.frames import Reply, pack_error
+from perdure.frames import Reply
 from perdure.raised import pack_exception
 
 

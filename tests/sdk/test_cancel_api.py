@@ -7,13 +7,14 @@ import asyncio
 import pytest
 from harness.fake_transport import WELCOME, FakeTransport
 from harness.loop import on_loop
-from harness.play_session import Play
+from harness.play_session import CART, Play
 from harness.recording_turn import RecordingTurn
 
 from perdure import DurableObject, ctx, durable
+from perdure.bodies import pack_reply
 from perdure.client import Client
 from perdure.codec import decode, encode
-from perdure.frames import Kind, pack_reply
+from perdure.frames import Kind
 from perdure.open_call import OpenCall
 from perdure.session import SessionLimits
 
@@ -215,9 +216,9 @@ def test_a_cancel_is_not_numbered_and_may_be_sent_again() -> None:
 def test_a_call_tells_when_it_gets_its_number() -> None:
     told = []
     play = Play()
-    play.call("a", when_numbered=lambda: told.append("a"))
+    play.call("a").when_numbered = lambda: told.append("a")
     assert told == []
     play.requests()
 
     assert told == ["a"]
-    assert OpenCall("t", Kind.CALL, None).id is None  # type: ignore[arg-type]
+    assert OpenCall("t", Kind.CALL, CART).id is None

@@ -16,6 +16,7 @@ from harness.value_trees import Colour, Point, trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perdure.bodies import pack_error
 from perdure.cli.shown_values import (
     arguments_text,
     error_as_json,
@@ -26,7 +27,7 @@ from perdure.cli.shown_values import (
 )
 from perdure.codec import encode
 from perdure.errors import Code
-from perdure.frames import Encoding, pack_error
+from perdure.frames import Encoding
 from perdure.jsonvalue import to_json
 from perdure.raised import pack_exception
 

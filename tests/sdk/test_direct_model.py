@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 import perdure.client
 import perdure.session
+from perdure.bodies import unpack_request
 from perdure.errors import Code
-from perdure.frames import unpack_request
 from perdure.open_call import OpenCall
 from perdure.routing.core.forwarding import Forwarding
 

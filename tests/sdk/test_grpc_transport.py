@@ -10,9 +10,10 @@ from harness.proxy import Proxy
 from harness.serving import EchoBackend, serving
 
 from perdure import grpc_transport
+from perdure.bodies import pack_reply
 from perdure.client import Client
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, Kind, pack_reply
+from perdure.frames import AnswerFrame, CallFrame, Kind
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey
 from perdure.transport import CALL_BYTES_MAX, MESSAGE_BYTES_AIM, MESSAGE_FRAMES_MAX, Welcome

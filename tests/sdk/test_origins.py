@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from harness.play_session import CART, HOUR_MS, OTHER, Play
 
+from perdure.bodies import unpack_request
 from perdure.errors import Code
-from perdure.frames import TIME_LEFT_MAX_MS, Kind, unpack_request
+from perdure.frames import TIME_LEFT_MAX_MS, Kind
 from perdure.ids import (
     CallId,
     is_partition_session,

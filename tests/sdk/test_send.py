@@ -12,7 +12,6 @@ import pytest
 from harness.fake_transport import FakeTransport
 from harness.loop import on_loop
 from harness.recording_turn import RecordingTurn
-from msgspec.structs import replace
 
 from perdure import (
     BadArguments,
@@ -24,10 +23,11 @@ from perdure import (
     UnknownMethod,
     durable,
 )
+from perdure.bodies import pack_error, pack_reply, pack_request, unpack_request
 from perdure.client import Client
 from perdure.codec import decode
 from perdure.errors import BadPayload, Code
-from perdure.frames import Kind, pack_error, pack_reply, pack_request, unpack_request
+from perdure.frames import Kind, encode
 
 
 @durable.object
@@ -204,6 +204,6 @@ async def test_a_due_time_is_part_of_a_body_and_never_negative(parcel, transport
     await asyncio.sleep(0)
     [request] = transport.requests
 
-    assert unpack_request(pack_request(request)) == request
+    assert unpack_request(pack_request(request)).fields() == request.fields()
     with pytest.raises(BadPayload):
-        unpack_request(pack_request(replace(request, due_ms=-1)))
+        unpack_request(encode([*request.fields()[:-1], -1]))

@@ -10,10 +10,11 @@ import pytest
 from harness.loop import on_loop
 from harness.serving import EchoBackend, call_raw, reason_of, serving
 
+from perdure.bodies import pack_error
 from perdure.client import Answer
 from perdure.codec import decode, encode
 from perdure.errors import Code, NotOwner
-from perdure.frames import Kind, Reply, pack_error
+from perdure.frames import Kind, Reply
 from perdure.ids import ObjectKey
 from perdure.wire.v1 import cluster_pb2
 

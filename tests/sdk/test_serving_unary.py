@@ -11,9 +11,10 @@ from google.rpc.status_pb2 import Status
 from harness.serving import EchoBackend, call_raw, details_of, serving
 
 from perdure import values
+from perdure.bodies import pack_error
 from perdure.client import Answer
 from perdure.errors import KINDS, Code, DiskFull, NotOwner, PerdureError
-from perdure.frames import Encoding, Kind, Reply, pack_error
+from perdure.frames import Encoding, Kind, Reply
 from perdure.ids import ObjectKey
 from perdure.raised import pack_exception
 from perdure.serving.limits import ServerLimits

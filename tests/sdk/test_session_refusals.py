@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from harness.play_session import Play
 
+from perdure.bodies import unpack_error, unpack_reply
 from perdure.errors import KINDS, Code, error_from_wire
-from perdure.frames import TIME_LEFT_MAX_MS, unpack_error, unpack_reply
+from perdure.frames import TIME_LEFT_MAX_MS
 
 # Believing refusals.
 

@@ -1,11 +1,13 @@
 """The description of the wire for other languages says what the code does."""
 
 import base64
+import inspect
 import re
 from pathlib import Path
 
+from perdure.bodies import Request
 from perdure.errors import KINDS, Code
-from perdure.frames import CallFrame, Kind, Request
+from perdure.frames import CallFrame, Kind
 from perdure.serving.limits import ServerLimits
 
 TEXT = (Path(__file__).parents[2] / "docs" / "wire.md").read_text("utf-8")
@@ -23,7 +25,9 @@ def test_every_code_stands_in_the_table_with_its_status_and_applied() -> None:
 def test_every_field_of_a_call_stands_in_the_table_in_its_place() -> None:
     rows = re.findall(r"^\| (\d+) \| ([a-z_]+) \|", TEXT, re.MULTILINE)
 
-    assert rows == [(str(at), name) for at, name in enumerate(Request.__struct_fields__)]
+    assert rows == [
+        (str(at), name) for at, name in enumerate(inspect.signature(Request).parameters)
+    ]
     assert len(CallFrame._fields) == 4
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from perdure.bodies import Request, pack_error
 from perdure.errors import Code
-from perdure.frames import Kind, Request, pack_error
+from perdure.frames import Kind
 from perdure.ids import ObjectKey, is_partition_session
 from perdure_node.core.blames import deaths_in
 from perdure_node.core.calls import PLAIN, Call, Catalog, Refusal, Target
@@ -163,7 +164,7 @@ class Admission:
         again: bool,
     ) -> None:
         """Take a call that has not been here before, or (`again`) changed nothing when it was."""
-        key = ObjectKey(request.type, request.id)
+        key = request.object_key
         target = self._catalog.find(request)
         refusal = target if isinstance(target, Refusal) else self._no_place(request, key, window)
         if refusal is not None:
@@ -237,6 +238,6 @@ class Admission:
         """Answer a copy of a call that has ended."""
         if request.kind == _START and self._runs.joins(request, copy, past.payload):
             return
-        state = self._memory.state(ObjectKey(request.type, request.id))
+        state = self._memory.state(request.object_key)
         record = 0 if past.record == UNRECORDED else past.record
         self._gate.answer([copy], state, past.code, past.payload, record)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from perdure.bodies import pack_error
 from perdure.errors import Code
-from perdure.frames import pack_error
 from perdure.ids import CallId, ObjectKey
 from perdure.sent import sender_of
 from perdure_node.core import firing

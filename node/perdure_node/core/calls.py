@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
+from perdure.bodies import Request
 from perdure.errors import Code
-from perdure.frames import Request
 from perdure.ids import ObjectKey
 from perdure.schedules import TimerSetting
 from perdure_node.core.commits import Progress
@@ -36,16 +35,38 @@ class Refusal(NamedTuple):
     args: tuple[object, ...]
 
 
-class Target(NamedTuple):
+class Target:
     """What a call is for, as the registered types know it."""
 
-    shared: bool
-    deferred: bool
-    """The type persists on save only: its answers do not wait."""
-    stateless: bool = False
-    """It is a durable function: an object without state, which is there while it runs."""
-    made_by_calls: bool = False
-    """An object that is not there is made by the first call."""
+    __slots__ = ("deferred", "made_by_calls", "shared", "stateless")
+
+    def __init__(
+        self,
+        *,
+        shared: bool,
+        deferred: bool,
+        stateless: bool = False,
+        made_by_calls: bool = False,
+    ) -> None:
+        self.shared: Final = shared
+        self.deferred: Final = deferred
+        """The type persists on save only: its answers do not wait."""
+        self.stateless: Final = stateless
+        """It is a durable function: an object without state, which is there while it runs."""
+        self.made_by_calls: Final = made_by_calls
+        """An object that is not there is made by the first call."""
+
+    @property
+    def alone(self) -> Target:
+        """The same, but never beside other calls."""
+        if not self.shared:
+            return self
+        return Target(
+            shared=False,
+            deferred=self.deferred,
+            stateless=self.stateless,
+            made_by_calls=self.made_by_calls,
+        )
 
 
 PLAIN: Final = Target(shared=False, deferred=False)
@@ -137,10 +158,12 @@ class Call:
         self.copies: list[Copy] = []
 
 
-@dataclass(slots=True)
 class Ready:
     """Work for the shell, in this order: let `outputs` out, then run the methods of `runs`."""
 
-    outputs: list[Any] = field(default_factory=list)
-    """`Answer`s, and tokens given to `Partition.hold` whose time has come."""
-    runs: list[Call] = field(default_factory=list)
+    __slots__ = ("outputs", "runs")
+
+    def __init__(self, outputs: list[Any], runs: list[Call]) -> None:
+        self.outputs: Final = outputs
+        """`Answer`s, and tokens given to `Partition.hold` whose time has come."""
+        self.runs: Final = runs

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from perdure import codec
+from perdure.bodies import Request, pack_error
 from perdure.errors import BadPayload, Code
-from perdure.frames import Encoding, Request, pack_error
+from perdure.frames import Encoding
 from perdure.ids import CallId, ObjectKey
 from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.commits import Outcome
@@ -99,9 +100,7 @@ class Cancelling:
         call = None if window is None else window.open.get(sequence)
         reason = "killed" if kill else "on request"
         if call is None:
-            return self._cancel_ahead(
-                session, sequence, ObjectKey(request.type, request.id), reason
-            )
+            return self._cancel_ahead(session, sequence, request.object_key, reason)
         if (call.key.type, call.key.id) != (request.type, request.id):
             return False
         call = self._keys.first(call)

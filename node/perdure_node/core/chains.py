@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perdure.frames import Request
+from perdure.bodies import Request
 
 __all__ = ["chain_inside", "chain_texts", "link_of", "link_text"]
 

@@ -6,7 +6,7 @@ checksum. So a commit is never torn in two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -26,8 +26,6 @@ __all__ = [
     "with_types",
 ]
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-
 if TYPE_CHECKING:
     _Events = Sequence[Event]
     _Effects = Sequence[Effect]
@@ -46,7 +44,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
     session: bytes
     sequence: int
     confirmed: list[int]
-    """What the call told of its session's other calls; see `frames.Request.confirmed`."""
+    """What the call told of its session's other calls; see `bodies.Request.confirmed`."""
     code: int
     payload: bytes
     key: str | None = None
@@ -59,7 +57,7 @@ class Progress(NamedTuple):
     """A call that is not over, with all that it takes to finish it after a crash."""
 
     request: list[Any]
-    """The fields of `frames.Request`."""
+    """The fields of `bodies.Request`."""
     start_image: dict[str, bytes]
     """The object's state when the call began."""
     start_version: int
@@ -89,14 +87,9 @@ class Commit(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What else this makes durable: calls that leave, timers."""
 
 
-def pack_record(time_ms: int, commits: list[Commit]) -> bytes:
-    """Pack the commits of one tick.
-
-    Args:
-        time_ms: The partition's time: wall clock, never less than in the record before.
-        commits: In the order in which they were made.
-    """
-    return _encode((time_ms, commits))
+pack_record: Final[Callable[[tuple[int, list[Commit]]], bytes]] = msgspec.msgpack.Encoder().encode
+"""Packs the commits of one tick: the partition's time (wall clock, never less than in the record
+before), and the commits in the order in which they were made."""
 
 
 def unpack_record(body: bytes) -> tuple[int, list[Commit]]:
@@ -133,4 +126,4 @@ _decode: Final = msgspec.msgpack.Decoder(tuple[int, list[Commit]]).decode
 _decode_all: Final = msgspec.msgpack.Decoder(list[tuple[int, list[Commit]]]).decode
 _ARRAY: Final = b"\xdd"
 """MessagePack's mark of an array with its length in the next four bytes."""
-_NOTHING: Final = pack_record(0, [])
+_NOTHING: Final = pack_record((0, []))

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+from typing import Any, Final
 
 from perdure.frames import AnswerFrame
 
 __all__ = ["Answer", "Copy"]
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer:
     """An answer for one copy of a call."""
 
-    sink: Any
-    frame: AnswerFrame
+    __slots__ = ("frame", "sink")
+
+    def __init__(self, sink: Any, frame: AnswerFrame) -> None:
+        self.sink: Final = sink
+        self.frame: Final = frame
 
 
-class Copy(msgspec.Struct, frozen=True):
+class Copy:
     """Where the answer to one copy of a call goes."""
 
-    sink: Any
-    number: int
-    have: list[int] | None
+    __slots__ = ("have", "number", "sink")
+
+    def __init__(self, sink: Any, number: int, have: list[int] | None) -> None:
+        self.sink: Final = sink
+        self.number: Final = number
+        self.have: Final = have

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from perdure.bodies import Request, pack_error
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind, Request, pack_error
+from perdure.frames import Encoding, Kind
 from perdure.ids import CallId, ObjectKey
 from perdure.schedules import TimerSetting
 from perdure.sent import SENT, name_of_sent, sender_of
@@ -150,7 +151,7 @@ class Firings:
         if isinstance(target, Refusal):
             target = PLAIN
         window: SessionWindow[Call] = SessionWindow(0)
-        call = Call(key, request, target._replace(shared=False), window, FOR_EVER_MS)
+        call = Call(key, request, target.alone, window, FOR_EVER_MS)
         call.firing = True
         call.since_ms = self._memory.now_ms
         return call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from perdure.frames import AnswerFrame, pack_error, pack_reply
+from perdure.bodies import answer_frame, pack_error, pack_reply
 from perdure_node.core.calls import Refusal
 from perdure_node.core.copies import Answer, Copy
 from perdure_node.core.limits import Limits
@@ -38,7 +38,7 @@ class Gate:
         """Refuse at once: this was decided without looking at anything that could be lost."""
         if copy.number:
             code, payload = pack_error(*refusal)
-            frame = AnswerFrame(copy.number, code, pack_reply(payload))
+            frame = answer_frame(copy.number, code, pack_reply(payload))
             self.outputs.append(Answer(copy.sink, frame))
 
     def answer(
@@ -73,7 +73,7 @@ class Gate:
                 limits = None if everything else self._limits
                 changes = state.changes_since(self._epoch, have, limits)
                 version = (self._epoch, state.number)
-            frame = AnswerFrame(number, code, pack_reply(payload, version, changes))
+            frame = answer_frame(number, code, pack_reply(payload, version, changes))
             self.let_out(Answer(copy.sink, frame), record)
 
     def opened(self, record: int) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from msgspec.structs import astuple
-
+from perdure.bodies import Request, pack_error
 from perdure.errors import Code
-from perdure.frames import Kind, Request, pack_error
+from perdure.frames import Kind
 from perdure.ids import ObjectKey, is_partition_session
 from perdure.schedules import TimerSetting
 from perdure_node.core.blames import blamed_since_step, deaths_in, reason_of
@@ -250,7 +249,7 @@ class Journalled:
         """Return what the first record of a call holds that goes on after it."""
         if call.progress is not None:
             return None, [], []
-        call.progress = Progress([*astuple(call.request)], *start, [])
+        call.progress = Progress([*call.request.fields()], *start, [])
         events, effects = self._firings.begun(call) if call.firing else ([], [])
         return call.progress, events, effects
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import heapq
 from typing import Protocol
 
+from perdure.bodies import pack_error
 from perdure.errors import Code
-from perdure.frames import pack_error
 from perdure_node.core.calls import Call
 from perdure_node.core.chains import chain_inside, chain_texts
 from perdure_node.core.gate import Gate

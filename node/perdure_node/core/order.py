@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.frames import Request
+from perdure.bodies import Request
 from perdure_node.core.copies import Copy
 from perdure_node.core.limits import Limits
 from perdure_node.core.window import SessionWindow

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from perdure.bodies import Request, pack_error, unpack_error
 from perdure.errors import Code
-from perdure.frames import Kind, Request, pack_error, unpack_error
+from perdure.frames import Kind
 from perdure.ids import ObjectKey
 from perdure_node.core.admission import Admission
 from perdure_node.core.blames import Blames

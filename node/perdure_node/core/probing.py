@@ -24,8 +24,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from perdure import codec
+from perdure.bodies import Request
 from perdure.errors import BadPayload, Code
-from perdure.frames import Encoding, Request
+from perdure.frames import Encoding
 from perdure.ids import CallId, ObjectKey, is_partition_session, session_beside
 from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.chains import link_of, link_text

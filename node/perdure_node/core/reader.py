@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from perdure import codec
+from perdure.bodies import Request, pack_error, pack_reply
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, Encoding, Kind, Request, pack_error, pack_reply
-from perdure.ids import ObjectKey
+from perdure.frames import AnswerFrame, Encoding, Kind
 from perdure_node.core.calls import Catalog, Refusal
 from perdure_node.core.copies import Answer, Copy
 from perdure_node.core.gate import Gate
@@ -66,7 +66,7 @@ class Reader:
         return 0, shown
 
     def _get(self, request: Request, copy: Copy) -> None:
-        key = ObjectKey(request.type, request.id)
+        key = request.object_key
         state = self._memory.state(key)
         if state is None or state.image is None:
             self._gate.answer([copy], state, *pack_error(Code.OBJECT_NOT_FOUND, key))
@@ -75,7 +75,7 @@ class Reader:
             self._gate.answer([copy], state, *shown, everything=request.method == "*")
 
     def _exists(self, request: Request, copy: Copy) -> None:
-        key = ObjectKey(request.type, request.id)
+        key = request.object_key
         there = self._memory.exists(key)
         body = pack_reply((YES if there else NO)[Encoding(request.encoding)])
         answer = Answer(copy.sink, AnswerFrame(copy.number, 0, body))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from perdure.bodies import Request
 from perdure.errors import Code
-from perdure.frames import Kind, Request
+from perdure.frames import Kind
 from perdure.ids import is_partition_session, session_birth_ms
 from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.chains import chain_inside, chain_texts

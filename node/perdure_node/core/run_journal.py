@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import astuple
 
 from perdure import codec
-from perdure.frames import unpack_reply
+from perdure.bodies import unpack_reply
 from perdure_node.core.events import (
     CALL,
     Answered,

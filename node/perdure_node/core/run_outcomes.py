@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.frames import Request
+from perdure.bodies import Request
 from perdure_node.core.commits import Outcome
 from perdure_node.core.events import Received
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 from msgspec.structs import astuple
 
 from perdure import codec
+from perdure.bodies import Request, pack_error, pack_reply
 from perdure.errors import BadPayload, Code
-from perdure.frames import AnswerFrame, Request, pack_error, pack_reply
+from perdure.frames import AnswerFrame
 from perdure.ids import ObjectKey
 from perdure_node.core.calls import Catalog, Refusal
 from perdure_node.core.cancelling import Stop
@@ -61,7 +62,7 @@ class RunQuestions:
 
     def ask(self, request: Request, copy: Copy) -> None:
         """Answer one."""
-        key = ObjectKey(request.type, request.id)
+        key = request.object_key
         answers: dict[str, Callable[..., None]] = {
             "status": self._status,
             "result": self._result,

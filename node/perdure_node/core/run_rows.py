@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import xxhash
-from msgspec.structs import astuple
 
 from perdure import codec
-from perdure.frames import Encoding, Kind, Request
+from perdure.bodies import Request
+from perdure.frames import Encoding, Kind
 from perdure.ids import ObjectKey
 from perdure_node.core.commits import Progress
 
@@ -120,4 +120,4 @@ def progress_of(
         int(Kind.START), session, generation + 1, 0, [0], *key, request.method, encoding,
         arguments, None, None, request.chain, 0,
     )  # fmt: skip
-    return Progress([*astuple(made)], {}, 1, [])
+    return Progress([*made.fields()], {}, 1, [])

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from perdure import codec
+from perdure.bodies import Request, pack_error
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind, Request, pack_error
+from perdure.frames import Encoding, Kind
 from perdure.ids import ObjectKey
 from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Refusal
 from perdure_node.core.commits import Commit, Outcome, Progress
@@ -104,7 +105,7 @@ class Runs:
 
     def joins(self, request: Request, copy: Copy, payload: bytes) -> bool:
         """Take a copy of a START whose outcome is known. False: it may be answered."""
-        run = self.live.get(ObjectKey(request.type, request.id))
+        run = self.live.get(request.object_key)
         if run is None or run.has_waited:
             return False
         run.starters.append((copy, payload))

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from perdure import codec
+from perdure.bodies import Request, pack_error
 from perdure.errors import BadPayload, Code, UnknownType
-from perdure.frames import Encoding, Kind, Request, pack_error
+from perdure.frames import Encoding, Kind
 from perdure.ids import is_partition_session
 from perdure_node.core.calls import Call
 from perdure_node.core.commits import MARK

@@ -6,7 +6,7 @@ Invariants:
   * A settled sequence never runs: its caller has the answer, or has given it up.
   * Settled is for ever. Ended becomes settled when the caller confirms, and frees the outcome.
 
-The caller sends everything it has settled with every call (`frames.Request.confirmed`), so a
+The caller sends everything it has settled with every call (`bodies.Request.confirmed`), so a
 call that was given up is known here before any later call of the same session runs.
 """
 

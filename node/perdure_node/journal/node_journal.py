@@ -15,18 +15,18 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from perdure.ids import PARTITIONS_MAX
 from perdure_node.journal.analysis import PartitionRecords, find_damage
+from perdure_node.journal.batch import Batch, Waiting
 from perdure_node.journal.format import IDENTITY_BYTES_MAX, LOST, UNNAMED
 from perdure_node.journal.node_log import NodeLog
 from perdure_node.journal.recovery import JournalUnusable, Recovered, recover
 from perdure_node.journal.segments import list_segments, segment_path
 from perdure_node.journal.settings import JournalSettings
-from perdure_node.journal.writer import Batch, Deletion, Placed, Writer
+from perdure_node.journal.writer import Deletion, Placed, Writer
 from perdure_node.log import LogDamaged
 
 __all__ = ["JournalSettings", "JournalUnusable", "NodeJournal"]
@@ -51,17 +51,14 @@ class NodeJournal:
         self._logs: dict[int, NodeLog] = {}
         self._segments = recovered.segments
         self._present = 0
-        self._full: deque[Batch] = deque()
         self._on_its_way: Batch | None = None
         self._flush_wanted = False
         self._failed = False
         self._batch_waits = False
         self._idle: asyncio.Event | None = None
-        self.batch = Batch()
-        """Takes the records that are appended now. For `NodeLog` only."""
-        self.batch_bytes_max = settings.group_bytes_max
         self.extents = recovered.extents
-        self.position = self.extents.end
+        self.waiting = Waiting(self.extents.end, settings.group_bytes_max)
+        """Takes the records that are appended now. For `NodeLog` only."""
         self.has_room = writer.has_room
         """Whether new writes may be run. False: the next segment could not be allocated; it is
         tried again each `retry_s`. What was appended is kept and written as soon as there is
@@ -116,7 +113,7 @@ class NodeJournal:
     @property
     def undurable_bytes(self) -> int:
         """Bytes of records that were appended and are not durable yet."""
-        return self.position - self.extents.end
+        return self.waiting.position - self.extents.end
 
     @property
     def disk_bytes(self) -> int:
@@ -190,13 +187,6 @@ class NodeJournal:
         )
         return log
 
-    def next_batch(self) -> Batch:
-        """Put a full batch in the queue and return a new one. For `NodeLog` only."""
-        if self.batch.parts:
-            self._full.append(self.batch)
-            self.batch = Batch()
-        return self.batch
-
     def flush(self) -> None:
         """Make everything appended so far durable, as one group if it is not too long.
 
@@ -209,14 +199,11 @@ class NodeJournal:
             self._send_next()
 
     def _send_next(self) -> None:
-        if self._full:
-            batch = self._full.popleft()
-        elif self.batch.parts:
-            batch, self.batch = self.batch, Batch()
-        else:
+        batch = self.waiting.take()
+        if batch is None:
             return
         self._on_its_way = batch
-        self._flush_wanted = bool(self._full or self.batch.parts)
+        self._flush_wanted = bool(self.waiting)
         self._writer.put(batch)
 
     def became_durable(self, batch: Batch, placed: Placed) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from crc32c import crc32c
 
+from perdure_node.journal.batch import Waiting
 from perdure_node.journal.extents import BodyReader
 from perdure_node.journal.format import (
     BODY,
@@ -46,6 +47,7 @@ class NodeLog:
         kept: list[bytes | None],
     ) -> None:
         self._journal = journal
+        self._waiting: Waiting = journal.waiting
         self._chain = chain
         self._places = places
         """Positions of the records `first` to `last` among all bodies of the journal."""
@@ -75,16 +77,8 @@ class NodeLog:
         prefix = pack_prefix(len(body), self.partition, self.epoch, sequence, kind, chain)
         self._chain = chain = crc32c(body, crc32c(prefix, chain))
 
-        journal = self._journal
-        batch = journal.batch
-        size = RECORD_OVERHEAD + len(body)
-        if batch.size + size > journal.batch_bytes_max:
-            batch = journal.next_batch()
-        self._places.append(journal.position)
-        journal.position += size
-        batch.size += size
-        batch.parts += (prefix, pack_chain(chain), body)
-        batch.lasts[self.partition] = sequence
+        position = self._waiting.add(self.partition, sequence, prefix, pack_chain(chain), body)
+        self._places.append(position)
         return sequence
 
     def barrier(self) -> bool:

@@ -6,10 +6,11 @@ import os
 import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from perdure_node.journal.batch import Batch
 from perdure_node.journal.format import (
     PAGE,
     SegmentHeader,
@@ -28,16 +29,7 @@ from perdure_node.journal.segments import (
 )
 from perdure_node.journal.settings import JournalSettings
 
-__all__ = ["Batch", "Deletion", "Placed", "Reports", "Writer"]
-
-
-@dataclass(slots=True)
-class Batch:
-    """Records on their way to the disk: the body of the next group."""
-
-    parts: list[bytes] = field(default_factory=list)
-    size: int = 0
-    lasts: dict[int, int] = field(default_factory=dict)
+__all__ = ["Deletion", "Placed", "Reports", "Writer"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from perdure import codec, raised
+from perdure.bodies import pack_error
 from perdure.context import StepResult, current_turn
 from perdure.errors import Code
-from perdure.frames import pack_error
 from perdure.service_context import ServiceTurn
 from perdure.workflows.metadata import StepMetadata, current_step
 from perdure.workflows.steps import StepFunction

@@ -9,9 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-
 from perdure import codec
+from perdure.bodies import Request, pack_error
 from perdure.errors import (
     BadArguments,
     BadPayload,
@@ -20,7 +19,7 @@ from perdure.errors import (
     ResultTooLarge,
     code_of,
 )
-from perdure.frames import Kind, Request, pack_error
+from perdure.frames import Kind
 from perdure.workflows.control import ContinueAsNew
 from perdure.workflows.definitions import find_workflow
 from perdure_node.arguments import arguments_of
@@ -279,4 +278,4 @@ class RunDriver:
 def arguments_request(request: Request) -> Any:
     """Return the request of a run with the arguments of its function alone."""
     arguments = StartPayload.of(request).arguments
-    return msgspec.structs.replace(request, arguments=arguments, kind=int(Kind.CALL))
+    return request.with_arguments(int(Kind.CALL), arguments)

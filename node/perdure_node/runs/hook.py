@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure import codec, jsonvalue
+from perdure.bodies import unpack_reply
 from perdure.call import error_of
 from perdure.client import Answer
 from perdure.context import StepResult
 from perdure.errors import HookClosed, HookConflict
-from perdure.frames import Encoding, unpack_reply
+from perdure.frames import Encoding
 
 if TYPE_CHECKING:
     from perdure_node.runs.turn import RunTurn

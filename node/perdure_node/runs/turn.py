@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, cast
 
+from perdure.bodies import pack_error
 from perdure.context import StepResult, current_turn
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind, pack_error
+from perdure.frames import Encoding, Kind
 from perdure.ids import ObjectKey
 from perdure.workflows.definitions import WorkflowFunction
 from perdure.workflows.metadata import WorkflowMetadata

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from perdure.bodies import unpack_reply
 from perdure.cli.shown_values import json_of
 from perdure.errors import BadPayload
-from perdure.frames import Encoding, unpack_reply
+from perdure.frames import Encoding
 from perdure.workflows.events import RunEvent
 
 __all__ = ["Attempt", "Item", "OpenHook", "Packed", "Timeline", "timeline_of"]

@@ -6,10 +6,11 @@ import time
 from typing import NamedTuple
 
 from perdure.answers import Answer
+from perdure.bodies import pack_error
 from perdure.client import Client
 from perdure.codec import decode, encode
 from perdure.errors import Code
-from perdure.frames import Encoding, Kind, Reply, pack_error
+from perdure.frames import Encoding, Kind, Reply
 from perdure.ids import ObjectKey
 
 __all__ = ["Asked", "answer_about_run"]

@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as StatusMessage
 
+from perdure.bodies import unpack_error
 from perdure.codec import decode
 from perdure.errors import (
     KINDS,
@@ -35,7 +36,6 @@ from perdure.errors import (
     code_of,
     error_from_wire,
 )
-from perdure.frames import unpack_error
 
 __all__ = ["DOMAIN", "Refusal", "abort", "refusal_of_answer", "refusal_of_bug", "refusal_of_error"]
 

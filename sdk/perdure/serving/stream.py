@@ -17,8 +17,9 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.errors import BadPayload, Code, Overloaded, PerdureError, TooLarge, code_of
-from perdure.frames import AnswerFrame, CallFrame, pack_batch, pack_error, pack_reply, unpack_calls
+from perdure.frames import AnswerFrame, CallFrame, pack_batch, unpack_calls
 from perdure.serving.backend import Backend
 from perdure.serving.limits import ServerLimits
 from perdure.serving.status import Refusal, abort, refusal_of_bug, refusal_of_error

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from perdure.bodies import pack_error, pack_reply
 from perdure.errors import (
     KINDS,
     BadArguments,
@@ -41,7 +42,7 @@ from perdure.errors import (
     UnknownType,
     code_of,
 )
-from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, pack_error, pack_reply
+from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame
 from perdure.routing.core.limits import ForwardingLimits
 
 __all__ = ["Caller", "Forwarding", "Work"]
