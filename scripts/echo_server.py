@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 import uvloop
 
-from perdure.frames import AnswerFrame, pack_batch, unpack_calls
+from perdure.frames import pack_batch, unpack_calls
 from perdure.serving.limits import ServerLimits, channel_arguments
 from perdure.wire.v1 import calls_pb2
 
@@ -25,7 +25,7 @@ SERVICE = "perdure.wire.v1.Calls"
 async def session(_: Any, context: Any) -> None:
     while (message := await context.read()) is not grpc.aio.EOF:
         frames = unpack_calls(calls_pb2.CallBatch.FromString(message).frames)
-        answers = [AnswerFrame(number, 0, body) for number, _, _, body in frames]
+        answers = [(number, 0, body) for number, _, _, body in frames]
         batch = calls_pb2.AnswerBatch(frames=pack_batch(answers))
         await context.write(batch.SerializeToString())
 

@@ -94,7 +94,7 @@ def changed_attributes(
         StateNotStorable: An attribute cannot be stored; names the path and the type.
         StateTooLarge: The state would be over the type's limit.
     """
-    attributes = vars(activation.instance)
+    attributes = activation.instance.__dict__
     seen = activation.seen
     changed: dict[str, bytes] = {}
     known = 0

@@ -21,7 +21,7 @@ from perdure.errors import (
 from perdure.frames import Kind
 from perdure.hints import did_you_mean
 from perdure.methods import Method
-from perdure.objects import ObjectType, all_types, find_type
+from perdure.objects import ObjectType, find_type, registered_types
 from perdure.workflows.definitions import WORKFLOW, find_workflow, known_workflows
 from perdure.workflows.schemas import payload_of
 from perdure_node.arguments import arguments_of
@@ -29,14 +29,10 @@ from perdure_node.core.calls import PLAIN, Refusal, Target
 from perdure_node.core.run_rows import StartPayload
 from perdure_node.core.state import DELETED
 
-__all__ = ["Types"]
+__all__ = ["Found", "Types"]
 
 _CALL: Final = int(Kind.CALL)
 _SEND: Final = int(Kind.SEND)
-
-_FUNCTION = Target(shared=False, deferred=False, stateless=True)
-
-_MADE_BY_CALLS = Target(shared=False, deferred=False, made_by_calls=True)
 
 _FOR_EVER_S = 1e11
 """Three thousand years: the times of rows end somewhere."""
@@ -44,25 +40,42 @@ _FOR_EVER_S = 1e11
 _NOT_FOR_RUNS = frozenset((Kind.GET_OR_CREATE, Kind.DELETE))
 
 
+class Found:
+    """What the catalog has found for a call: `Target.found`."""
+
+    __slots__ = ("function", "method", "type")
+
+    def __init__(self, object_type: ObjectType, method: Method | None) -> None:
+        self.type: Final = object_type
+        self.method: Final = method
+        """None: the call is of none."""
+        function = None
+        if method is not None and method.context_parameter is None and not method.fresh_defaults:
+            function = method.function
+        self.function: Final = function
+        """What `method.invoke` would call, if that does nothing else."""
+
+
 class Types:
     """A `core.partition.Catalog` over the types that are registered in this process."""
 
     def __init__(self) -> None:
-        self._types = all_types()
-        self._targets: dict[Method, Target] = {}
-        """Of the methods that have been called."""
+        self._targets: dict[ObjectType, dict[str, Target]] = {}
+        """Of the methods that have been called, by their names."""
 
     def find(self, request: Request) -> Target | Refusal:
         """Return what a call is for, or why there is no such thing."""
         try:
-            object_type = self._types.get(request.type) or find_type(request.type)
+            object_type = registered_types.get(request.type) or find_type(request.type)
             kind = request.kind
             if kind in (_CALL, _SEND):
-                name = request.method
-                method = object_type.methods.get(name) or object_type.method(name)
-                target = self._targets.get(method)
+                targets = self._targets.get(object_type)
+                if targets is None:
+                    targets = self._targets[object_type] = {}
+                target = targets.get(request.method)
                 if target is None:
-                    target = self._targets[method] = _target(object_type, method)
+                    method = object_type.method(request.method)
+                    target = targets[request.method] = _target(object_type, method)
             else:
                 if request.type == WORKFLOW and request.kind in _NOT_FOR_RUNS:
                     hint = ": runs begin with start(workflow), and go some time after their end"
@@ -145,8 +158,10 @@ class Types:
 
 
 def _target(object_type: ObjectType, method: Method) -> Target:
+    found = Found(object_type, method)
     if object_type.is_function:
-        return _FUNCTION
+        return Target(shared=False, deferred=False, stateless=True, found=found)
     if object_type.made_by_calls:
-        return _MADE_BY_CALLS
-    return Target(shared=method.is_shared, deferred=object_type.persist == "on_save")
+        return Target(shared=False, deferred=False, made_by_calls=True, found=found)
+    deferred = object_type.persist == "on_save"
+    return Target(shared=method.is_shared, deferred=deferred, found=found)

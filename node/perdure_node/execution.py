@@ -27,10 +27,11 @@ from perdure.errors import (
     code_of,
 )
 from perdure.frames import Encoding, Kind
-from perdure.objects import Method, ObjectType, all_types, find_type
+from perdure.objects import Method, ObjectType, find_type
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.arguments import arguments_of
 from perdure_node.awakening import activation_of, is_awake, note_uncommitted, wake
+from perdure_node.catalog import Found
 from perdure_node.clock import Clock
 from perdure_node.core.calls import Call, Refusal
 from perdure_node.core.cancelling import Stop
@@ -39,14 +40,14 @@ from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.driving import Driving
 from perdure_node.inlining import Waits, waits_of
-from perdure_node.method_task import MethodTask, begun, run_to_its_end, watched
+from perdure_node.method_task import MethodTask, run_to_its_end, watched
 from perdure_node.performer import Performer
 from perdure_node.retries import Retries, failure_of
 from perdure_node.rounds import Rounds
 from perdure_node.runs.driver import RunDriver
 from perdure_node.signals import CannotGoOn
 from perdure_node.steps import QUIET_ROUNDS
-from perdure_node.stepwise import Stepwise
+from perdure_node.stepwise import Stepwise, begun
 from perdure_node.surroundings import Surroundings
 from perdure_node.turn import MethodTurn
 
@@ -75,7 +76,6 @@ class Executor:
         driving: Driving,
     ) -> None:
         self._clock = clock
-        self._types = all_types()
         self._result_bytes_max = limits.result_bytes_max
         self._flush = flush
         self._loop = asyncio.get_running_loop()
@@ -99,12 +99,10 @@ class Executor:
         if earlier is not None and earlier.killed:
             return
         request = call.request
-        try:
-            object_type = self._types.get(request.type) or find_type(request.type)
-        except UnknownType as error:
-            partition.method_refused(call, Refusal(Code.UNKNOWN_TYPE, error.args))
+        found: Found | None = call.target.found or _found(partition, call)
+        if found is None:
             return
-        method = object_type.methods.get(request.method)
+        object_type, method = found.type, found.method
         call.turn = turn = MethodTurn(partition, call, method, self._node)
         if earlier is not None and earlier.given_up:
             turn.take_over(earlier)
@@ -466,6 +464,17 @@ class Executor:
         return payload
 
 
+def _found(partition: Partition, call: Call) -> Found | None:
+    """Find what is called; None: the call has been refused."""
+    request = call.request
+    try:
+        object_type = find_type(request.type)
+    except UnknownType as error:
+        partition.method_refused(call, Refusal(Code.UNKNOWN_TYPE, error.args))
+        return None
+    return Found(object_type, object_type.methods.get(request.method))
+
+
 def _invoked(
     turn: MethodTurn,
     method: Method,
@@ -478,6 +487,9 @@ def _invoked(
     if activation.pending:
         activation.pending = False
         note_uncommitted(turn, activation)
+    found: Found | None = turn.admitted.target.found
+    if found is not None and found.function is not None:
+        return found.function(activation.instance, *args, **kwargs)
     context: Any = turn.context if method.context_parameter is not None else None
     return method.invoke(activation.instance, context, args, kwargs)
 

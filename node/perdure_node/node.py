@@ -26,7 +26,7 @@ from perdure.errors import (
     PerdureError,
     code_of,
 )
-from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame
+from perdure.frames import TIME_LEFT_MAX_MS, CallFrame
 from perdure.ids import CallId
 from perdure.transport import Transport, Welcome
 from perdure_node.alarm import Alarm
@@ -341,7 +341,7 @@ class Node:
     ) -> None:
         if number:
             answered, payload = pack_error(code or code_of(error), error.args)
-            sink.send(AnswerFrame(number, answered, pack_reply(payload)))
+            sink.send((number, answered, pack_reply(payload)))
 
     # Work.
 

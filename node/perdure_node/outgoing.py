@@ -95,7 +95,7 @@ class LocalTransport:
             for frame in there:
                 if frame.number:
                     code, payload = pack_error(Code.NO_OWNER, (frame.partition,))
-                    self._answers.send(AnswerFrame(frame.number, code, pack_reply(payload)))
+                    self._answers.send((frame.number, code, pack_reply(payload)))
 
     async def close(self) -> None:
         """Stop listening."""

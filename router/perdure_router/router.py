@@ -268,4 +268,4 @@ def _answer(answers: Sequence[tuple[AnswerSink, AnswerFrame]]) -> None:
 def _no_owner(frame: CallFrame) -> AnswerFrame:
     error = NoOwner(frame.partition)
     code, payload = pack_error(code_of(error), error.args)
-    return AnswerFrame(frame.number, code, pack_reply(payload))
+    return (frame.number, code, pack_reply(payload))

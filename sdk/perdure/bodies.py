@@ -10,8 +10,7 @@ from msgspec import MsgspecError
 
 from perdure.errors import BadPayload, Code
 from perdure.frames import (
-    AnswerFrame,
-    Changes,
+    ChangesFields,
     Reply,
     RequestFields,
     decode,
@@ -23,7 +22,6 @@ from perdure.ids import ObjectKey
 
 __all__ = [
     "Request",
-    "answer_frame",
     "pack_error",
     "pack_reply",
     "pack_request",
@@ -31,8 +29,6 @@ __all__ = [
     "unpack_reply",
     "unpack_request",
 ]
-
-_new: Final[Any] = tuple.__new__
 
 
 class Request:
@@ -200,14 +196,8 @@ def _are_settled(confirmed: list[int]) -> bool:
     return len(confirmed) % 2 == 1 and all(a <= b for a, b in itertools.pairwise(confirmed))
 
 
-def answer_frame(number: int, code: int, body: bytes) -> AnswerFrame:
-    """Return `AnswerFrame(number, code, body)`, at a third of the price."""
-    frame: AnswerFrame = _new(AnswerFrame, (number, code, body))
-    return frame
-
-
 def pack_reply(
-    payload: bytes, version: tuple[int, int] | None = None, changes: Changes | None = None
+    payload: bytes, version: tuple[int, int] | None = None, changes: ChangesFields | None = None
 ) -> bytes:
     """Pack an answer's body."""
     return encode((payload, version, changes))

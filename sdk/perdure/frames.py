@@ -21,6 +21,7 @@ __all__ = [
     "AnswerFrame",
     "CallFrame",
     "Changes",
+    "ChangesFields",
     "Encoding",
     "Kind",
     "Reply",
@@ -95,13 +96,9 @@ class CallFrame(NamedTuple):
     """A packed `Request`."""
 
 
-class AnswerFrame(NamedTuple):
-    """An answer's envelope."""
-
-    number: int
-    code: int
-    body: bytes
-    """A packed `Reply`."""
+AnswerFrame = tuple[int, int, bytes]
+"""An answer's envelope: the number of its call, its code, and a packed `Reply`. A plain tuple,
+because each node and each router makes one for every call."""
 
 
 class Changes(NamedTuple):
@@ -114,6 +111,10 @@ class Changes(NamedTuple):
     deleted: list[str]
     left_out: list[str]
     """Attributes too large to travel along. Reading one raises `NotLoaded`."""
+
+
+ChangesFields = tuple[bool, dict[str, bytes], list[str], list[str]]
+"""Those of `Changes`, as a node makes them."""
 
 
 class Reply(NamedTuple):

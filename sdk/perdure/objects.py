@@ -34,6 +34,7 @@ __all__ = [
     "add_type",
     "all_types",
     "find_type",
+    "registered_types",
     "type_of",
 ]
 
@@ -207,7 +208,8 @@ class ObjectType:
         ]
 
 
-_types: dict[str, ObjectType] = {}
+registered_types: Final[dict[str, ObjectType]] = {}
+"""By name. Only `register` changes it: for those who look at it for every call."""
 
 
 def find_type(name: str) -> ObjectType:
@@ -216,15 +218,15 @@ def find_type(name: str) -> ObjectType:
     Raises:
         UnknownType: There is none.
     """
-    found = _types.get(name)
+    found = registered_types.get(name)
     if found is None:
-        raise UnknownType(name, did_you_mean(name, list(_types)))
+        raise UnknownType(name, did_you_mean(name, list(registered_types)))
     return found
 
 
 def all_types() -> Mapping[str, ObjectType]:
     """Return all registered types by name; the view follows later registrations."""
-    return types.MappingProxyType(_types)
+    return types.MappingProxyType(registered_types)
 
 
 def type_of(cls: type[DurableObject]) -> ObjectType:
@@ -247,7 +249,7 @@ def add_type(object_type: ObjectType) -> None:
     Raises:
         TypeError: Another file defines a type of that name.
     """
-    earlier = _types.get(object_type.name)
+    earlier = registered_types.get(object_type.name)
     if earlier is not None and earlier.origin != object_type.origin:
         raise TypeError(
             f"two types are named {object_type.name!r}: {earlier.cls.__qualname__} in "
@@ -255,4 +257,4 @@ def add_type(object_type: ObjectType) -> None:
             f"give one another name with @durable.object(name=...)"
         )
     object_type.cls._perdure_type = object_type
-    _types[object_type.name] = object_type
+    registered_types[object_type.name] = object_type

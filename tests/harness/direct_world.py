@@ -270,7 +270,7 @@ class DirectWorld:
             shard.arrive(stream, frame, self.loop.now_ms, self.loop.now_ms)
         elif frame.number:
             number, payload = pack_error(Code.NOT_OWNER, (frame.partition, shard.epoch))
-            self.answer(stream, AnswerFrame(frame.number, number, pack_reply(payload)))
+            self.answer(stream, (frame.number, number, pack_reply(payload)))
 
     def answer(self, stream: int, frame: AnswerFrame) -> None:
         for wire in self.wires:

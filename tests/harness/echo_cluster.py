@@ -57,9 +57,9 @@ class EchoNode(EchoBackend):
 
     def answer_to(self, frame: CallFrame) -> AnswerFrame:
         if frame.partition in self.owned:
-            return AnswerFrame(frame.number, self.code, pack_reply(self.name.encode()))
+            return (frame.number, self.code, pack_reply(self.name.encode()))
         code, payload = pack_error(Code.NOT_OWNER, (frame.partition, 9))
-        return AnswerFrame(frame.number, code, pack_reply(payload))
+        return (frame.number, code, pack_reply(payload))
 
     def partition_map(self) -> PartitionMap:
         return self.map

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure.bodies import Request, pack_reply, unpack_request
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, Kind
+from perdure.frames import CallFrame, Kind
 from perdure.transport import Listener, Welcome
 
 WELCOME = Welcome("c", 16, "fake", {})
@@ -44,4 +44,4 @@ class FakeTransport:
     def answer(self, *frames: CallFrame, code: Code = Code.OK, body: bytes | None = None) -> None:
         assert self.listener is not None
         body = pack_reply(b"result") if body is None else body
-        self.listener.answered([AnswerFrame(f.number, code, body) for f in frames if f.number])
+        self.listener.answered([(f.number, code, body) for f in frames if f.number])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from perdure.frames import AnswerFrame, CallFrame
+from perdure.frames import CallFrame
 from perdure.routing.core.forwarding import Forwarding
 from perdure.routing.core.limits import ForwardingLimits
 
@@ -46,7 +46,7 @@ class Bench:
         self.done()
 
     def answer(self, copy: CallFrame, code: int) -> None:
-        self.core.answers_arrived(self.now_ms, [AnswerFrame(copy.number, code, b"")])
+        self.core.answers_arrived(self.now_ms, [(copy.number, code, b"")])
         self.done()
 
     def tick(self, after_ms: int) -> None:
@@ -59,7 +59,7 @@ class Bench:
         for node, frames in work.sends.items():
             self.sent += [(node, frame) for frame in frames]
         for stream, answer in work.answers:
-            stream.answers.append((answer.number, answer.code))
+            stream.answers.append(answer[:2])
 
     def take_sent(self) -> list[CallFrame]:
         sent, self.sent = self.sent, []

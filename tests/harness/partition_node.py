@@ -84,7 +84,7 @@ class PartitionNode:
         if self.refusing == Code.NOT_OWNER:
             if frame.number:
                 code, payload = pack_error(Code.NOT_OWNER, (0, self._epoch))
-                answer = AnswerFrame(frame.number, code, pack_reply(payload))
+                answer = (frame.number, code, pack_reply(payload))
                 self._answers.append((stream, answer))
             return
         self._partition.draining = self.refusing == Code.DRAINING

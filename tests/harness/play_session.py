@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure.bodies import Request, pack_error, pack_reply, unpack_request
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, Kind
+from perdure.frames import CallFrame, Kind
 from perdure.ids import ObjectKey
 from perdure.open_call import OpenCall
 from perdure.session import Session, SessionLimits
@@ -50,7 +50,7 @@ class Play:
 
     def answer(self, number: int, code: Code = Code.OK, *args: object) -> None:
         payload = b"result" if code == Code.OK else pack_error(code, args)[1]
-        self.session.answered([AnswerFrame(number, code, pack_reply(payload))], self.now_ms)
+        self.session.answered([(number, code, pack_reply(payload))], self.now_ms)
 
     def wait(self, time_ms: int) -> None:
         self.now_ms += time_ms

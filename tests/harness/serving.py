@@ -62,7 +62,7 @@ class EchoBackend:
             if self.keeps:
                 self.kept.append((frame, sink))
             elif frame.number:
-                sink.send(AnswerFrame(frame.number, 0, frame.body))
+                sink.send((frame.number, 0, frame.body))
         if self.on_receive is not None:
             self.on_receive()
 

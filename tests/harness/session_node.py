@@ -139,8 +139,8 @@ class SmallNode:
         if position > self._durable:
             self._withheld.append((stream, number, position))
         else:
-            self._answers.append((stream, AnswerFrame(number, Code.OK, pack_reply(b"done"))))
+            self._answers.append((stream, (number, Code.OK, pack_reply(b"done"))))
 
     def _refuse(self, stream: int, number: int, code: Code) -> None:
         number_of_code, payload = pack_error(code, [0])
-        self._answers.append((stream, AnswerFrame(number, number_of_code, pack_reply(payload))))
+        self._answers.append((stream, (number, number_of_code, pack_reply(payload))))

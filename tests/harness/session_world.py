@@ -122,7 +122,7 @@ class World:
 
     def settle(self) -> None:
         for answer in self.node.take_answers():
-            self.there.pop((answer[0], answer[1].number), None)
+            self.there.pop((answer[0], answer[1][0]), None)
             self.answers.append(self.by_router(answer))
         frames = self.session.take_frames(self.now_ms, self.now_ms)
         if self.stream is not None:
@@ -191,8 +191,8 @@ class World:
     def by_router(self, answer: tuple[int, AnswerFrame]) -> tuple[int, AnswerFrame]:
         """A router passes a refusal on only if it has no other copy of that call under way."""
         stream, frame = answer
-        if frame.code != Code.OK and (stream, frame.number) in self.doubled:
-            return stream, _refusal(frame.number, Code.OWNER_LOST)
+        if frame[1] != Code.OK and (stream, frame[0]) in self.doubled:
+            return stream, _refusal(frame[0], Code.OWNER_LOST)
         return answer
 
     def restart(self) -> None:
@@ -274,4 +274,4 @@ class World:
 
 def _refusal(number: int, code: Code) -> AnswerFrame:
     number_of_code, payload = pack_error(code, [0])
-    return AnswerFrame(number, number_of_code, pack_reply(payload))
+    return (number, number_of_code, pack_reply(payload))

@@ -95,7 +95,7 @@ async def test_a_copy_sent_after_a_crash_does_not_begin_a_saved_call_anew(tmp_pa
         GATES["go"].set()
         while not answers:
             await asyncio.sleep(0)
-        assert answers[0].code == 0
+        assert answers[0][1] == 0
         assert (await caller.state("Tally"))["n"] == 11
 
 
@@ -110,7 +110,7 @@ async def test_a_caller_who_counts_partitions_otherwise_is_refused(tmp_path: Pat
         await settled()
 
         [answer] = answers
-        error = BadPayload(*unpack_error(unpack_reply(answer.body).payload))
+        error = BadPayload(*unpack_error(unpack_reply(answer[2]).payload))
         assert f"in partition {partition_of(key, 4)} of 4" in str(error)
         with pytest.raises(ObjectNotFound):
             await caller.call("Tally", "add")

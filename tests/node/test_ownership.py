@@ -48,7 +48,7 @@ def ask(node: Node, key: ObjectKey, kind: Kind, method: str = "") -> Any:
     partition = partition_of(key, node.partition_count)
     node.receive([CallFrame(1, partition, 30_000, pack_request(request))], sink)
     [frame] = sink.frames
-    return frame.code, unpack_error(unpack_reply(frame.body).payload)
+    return frame[1], unpack_error(unpack_reply(frame[2]).payload)
 
 
 @on_loop

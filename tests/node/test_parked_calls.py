@@ -67,7 +67,7 @@ class Climber:
             closed = False
 
             def send(self, frame: Any) -> None:
-                answer.set_result((frame.code, frame.body))
+                answer.set_result(frame[1:])
 
         request = Request(
             Kind.CALL, self._session, 1, 0, [0], *KEY, "climb", 0, codec.encode([[], {}]), None,

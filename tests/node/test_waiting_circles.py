@@ -351,4 +351,4 @@ async def test_what_is_due_sooner_than_what_a_node_waits_for_is_not_late(tmp_pat
         node.receive([frame], Sink())
 
         async with asyncio.timeout(20):
-            assert (await answered).code == Code.OUT_OF_ORDER
+            assert (await answered)[1] == Code.OUT_OF_ORDER

@@ -14,7 +14,7 @@ from harness.serving import RawSession, call_raw, details_of, request, serving
 from perdure.bodies import pack_reply, unpack_request
 from perdure.client import Client
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, CallFrame, Encoding, Kind
+from perdure.frames import CallFrame, Encoding, Kind
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey
 from perdure.partition_map import MappedNode, PartitionMap
@@ -58,7 +58,7 @@ def test_calls_reach_the_owners_and_answers_their_callers() -> None:
 
             for session in (one, two):
                 answers = await session.answers(8)
-                assert {a.number: a.body for a in answers} == {
+                assert {number: body for number, _, body in answers} == {
                     n: pack_reply(b"n1" if n % 4 < 2 else b"n2") for n in range(1, 9)
                 }
 
@@ -129,7 +129,7 @@ def test_a_call_outlives_the_node_it_was_sent_to() -> None:
             node.keeps = False
             await bench.start_node("n1")
 
-            assert await session.answers(1) == [AnswerFrame(5, 0, pack_reply(b"n1"))]
+            assert await session.answers(1) == [(5, 0, pack_reply(b"n1"))]
             assert [f.body for frames in node.received for f in frames] == [b"the call"] * 2
 
     run(test)
@@ -142,11 +142,11 @@ def test_calls_for_a_node_that_is_down_wait_and_those_for_others_do_not() -> Non
         async with RawSession(bench.address) as session:
             await session.welcome()
             await session.send(CallFrame(1, 0, 20_000, b""), CallFrame(2, 2, 20_000, b""))
-            assert [a.number for a in await session.answers(1)] == [2]
+            assert [a[0] for a in await session.answers(1)] == [2]
 
             await bench.start_node("n1")
 
-            assert [a.number for a in await session.answers(1)] == [1]
+            assert [a[0] for a in await session.answers(1)] == [1]
 
     run(test)
 
@@ -166,7 +166,7 @@ def test_a_call_for_a_node_that_stays_down_has_no_owner_at_its_deadline() -> Non
             await session.welcome()
             for number, timeout_s in enumerate(more_and_more(0.2), start=1):
                 await session.send(CallFrame(number, 0, round(timeout_s * 1_000), b""))
-                [code] = [a.code for a in await session.answers(1)]
+                [code] = [a[1] for a in await session.answers(1)]
                 if code != Code.DEADLINE_EXCEEDED:
                     break
             assert code == Code.NO_OWNER
@@ -230,7 +230,7 @@ def test_a_refusal_of_a_copy_is_not_believed_while_another_is_astray() -> None:
             node.code = int(Code.BACKPRESSURE)
             await bench.start_node("n1")
 
-            assert [a.code for a in await session.answers(1)] == [Code.OWNER_LOST]
+            assert [a[1] for a in await session.answers(1)] == [Code.OWNER_LOST]
 
     run(test)
 
@@ -269,7 +269,7 @@ def test_a_node_that_says_it_owns_more_gets_more() -> None:
 
             bench.servers["n2"].announce()
 
-            assert await session.answers(1) == [AnswerFrame(1, 0, pack_reply(b"n2"))]
+            assert await session.answers(1) == [(1, 0, pack_reply(b"n2"))]
 
     run(test)
 
@@ -344,7 +344,7 @@ def test_a_router_welcomes_nobody_before_it_has_reached_a_node() -> None:
                 await bench.start_node(name)
 
             assert (await session.welcome()).partition_count == PARTITIONS
-            assert [a.code for a in await session.answers(1)] == [Code.NO_OWNER]
+            assert [a[1] for a in await session.answers(1)] == [Code.NO_OWNER]
             assert calls_pb2.CallAnswer.FromString(await call).result.data in (b"n1", b"n2")
 
     asyncio.run(asyncio.wait_for(test(), 300))
@@ -369,7 +369,7 @@ def test_a_node_of_another_cluster_gets_no_calls() -> None:
             await session.welcome()
             await session.send(CallFrame(1, 2, 300, b""))
 
-            assert [a.code for a in await session.answers(1)] == [Code.NO_OWNER]
+            assert [a[1] for a in await session.answers(1)] == [Code.NO_OWNER]
             assert bench.nodes["n2"].received == []
 
     run(test)
@@ -388,10 +388,10 @@ def test_a_router_that_drains_answers_what_it_has_and_takes_nothing_new() -> Non
             draining = asyncio.ensure_future(bench.server.drain("r1"))
             await asyncio.sleep(0)
             await session.send(CallFrame(2, 0, 20_000, b""))
-            assert [(a.number, a.code) for a in await session.answers(1)] == [(2, Code.DRAINING)]
+            assert [a[:2] for a in await session.answers(1)] == [(2, Code.DRAINING)]
             frame, sink = node.kept[0]
-            sink.send(AnswerFrame(frame.number, 0, b""))
-            assert [a.number for a in await session.answers(1)] == [1]
+            sink.send((frame.number, 0, b""))
+            assert [a[0] for a in await session.answers(1)] == [1]
 
             assert await session.status() == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
             await draining
@@ -421,6 +421,6 @@ def test_a_node_alone_serves_the_same_protocol() -> None:
         async with serving(node) as (_, address), RawSession(address) as session:
             assert [o.partition for o in (await session.welcome()).owned] == [0]
             await session.send(CallFrame(1, 0, 1_000, b""))
-            assert await session.answers(1) == [AnswerFrame(1, 0, pack_reply(b"n1"))]
+            assert await session.answers(1) == [(1, 0, pack_reply(b"n1"))]
 
     asyncio.run(asyncio.wait_for(test(), 300))

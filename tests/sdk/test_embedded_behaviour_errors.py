@@ -24,7 +24,7 @@ from perdure import (
 from perdure.codec import encode
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
-from perdure.objects import ObjectType, _types, type_of
+from perdure.objects import ObjectType, registered_types, type_of
 from perdure.runtime import current_client
 
 
@@ -206,12 +206,12 @@ def test_get_or_create_of_a_type_that_the_node_lacks_says_so(world):
     async def main():
         await Shown.get_or_create("s")
         # The type's class stays with the caller; the node looks it up by name.
-        known: ObjectType = _types.pop("Shown")
+        known: ObjectType = registered_types.pop("Shown")
         try:
             with pytest.raises(UnknownType, match="Shown"):
                 await Shown.get_or_create("new")
         finally:
-            _types["Shown"] = known
+            registered_types["Shown"] = known
         assert type_of(Shown) is known
 
     world.run(main)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from perdure.client import Answer
 from perdure.errors import BadPayload, PerdureError
-from perdure.frames import AnswerFrame, CallFrame, Reply, pack_batch
+from perdure.frames import CallFrame, Reply, pack_batch
 from perdure.serving.limits import ServerLimits
 from perdure.serving.status import Refusal
 from perdure.serving.stream import frames_of
@@ -213,7 +213,7 @@ def test_a_stream_that_does_not_read_is_counted_after_its_end() -> None:
                 await asyncio.sleep(0)
             sink = backend.kept[0][1]
             while not sink.closed:
-                sink.send(AnswerFrame(1, 0, b"x" * 500_000))
+                sink.send((1, 0, b"x" * 500_000))
                 await asyncio.sleep(0)
 
             for _ in range(20):

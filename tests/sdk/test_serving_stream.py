@@ -5,7 +5,7 @@ import asyncio
 import grpc
 from harness.serving import EchoBackend, RawSession, serving
 
-from perdure.frames import AnswerFrame, CallFrame
+from perdure.frames import CallFrame
 from perdure.serving.limits import ServerLimits
 from perdure.transport import Welcome
 from perdure.wire.v1 import calls_pb2
@@ -62,7 +62,7 @@ def test_a_server_that_does_not_know_its_cluster_yet_welcomes_later() -> None:
             server.announce()
 
             assert (await session.welcome()).partition_count == 4
-            assert [frame.number for frame in await session.answers(1)] == [1]
+            assert [frame[0] for frame in await session.answers(1)] == [1]
 
     run(test())
 
@@ -110,7 +110,7 @@ def test_a_malformed_batch_ends_its_own_stream_only() -> None:
                     ), message
 
             await good.send(call(1))
-            assert [frame.number for frame in await good.answers(1)] == [1]
+            assert [frame[0] for frame in await good.answers(1)] == [1]
 
     run(test())
 
@@ -122,7 +122,7 @@ def test_a_call_that_is_too_large_is_refused_and_its_stream_goes_on() -> None:
             await session.welcome()
             await session.send(call(1), call(2, b"x" * 1001), call(3, b"x" * 1000))
 
-            answers = {frame.number: frame.code for frame in await session.answers(3)}
+            answers = {number: code for number, code, _ in await session.answers(3)}
 
             assert answers == {1: 0, 2: 8, 3: 0}
 
@@ -143,7 +143,7 @@ def test_a_client_that_does_not_read_loses_its_stream_and_others_do_not_notice()
 
             for number in range(1, 500):
                 await good.send(call(number))
-                assert [frame.number for frame in await good.answers(1)] == [number]
+                assert [frame[0] for frame in await good.answers(1)] == [number]
 
             assert await slow.status() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BACKPRESSURE")
 
@@ -167,9 +167,9 @@ def test_over_the_total_of_unread_answers_the_worst_stream_ends() -> None:
             kept = {True: backend.kept[:8], False: backend.kept[8:]}
 
             for frame, sink in kept[True]:
-                sink.send(AnswerFrame(frame.number, 0, b"x" * 400_000))
+                sink.send((frame.number, 0, b"x" * 400_000))
             for frame, sink in kept[False][:2]:
-                sink.send(AnswerFrame(frame.number, 0, b"x" * 100_000))
+                sink.send((frame.number, 0, b"x" * 100_000))
 
             assert kept[True][0][1].closed
             assert not kept[False][0][1].closed
@@ -189,7 +189,7 @@ def test_a_half_closed_stream_gets_its_answers_before_it_ends() -> None:
                 await asyncio.sleep(0)
 
             for frame, sink in backend.kept[:2]:
-                sink.send(AnswerFrame(frame.number, 0, b""))
+                sink.send((frame.number, 0, b""))
 
             assert len(await session.answers(2)) == 2
             assert await session.read() is None
@@ -212,7 +212,7 @@ def test_the_sink_of_a_client_that_left_is_closed() -> None:
 
             while not sink.closed:
                 await asyncio.sleep(0)
-            sink.send(AnswerFrame(1, 0, b"too late"))
+            sink.send((1, 0, b"too late"))
 
     run(test())
 
@@ -227,11 +227,11 @@ def test_draining_sends_what_is_answered_and_then_ends_every_stream() -> None:
             while not backend.kept:
                 await asyncio.sleep(0)
             frame, sink = backend.kept[0]
-            sink.send(AnswerFrame(frame.number, 0, b""))
+            sink.send((frame.number, 0, b""))
 
             await server.drain("n1")
 
-            assert [frame.number for frame in await session.answers(1)] == [1]
+            assert [frame[0] for frame in await session.answers(1)] == [1]
             assert await session.status() == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
     run(test())

@@ -38,7 +38,7 @@ class Refusal(NamedTuple):
 class Target:
     """What a call is for, as the registered types know it."""
 
-    __slots__ = ("deferred", "made_by_calls", "shared", "stateless")
+    __slots__ = ("deferred", "found", "made_by_calls", "shared", "stateless")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Target:
         deferred: bool,
         stateless: bool = False,
         made_by_calls: bool = False,
+        found: Any = None,
     ) -> None:
         self.shared: Final = shared
         self.deferred: Final = deferred
@@ -55,6 +56,8 @@ class Target:
         """It is a durable function: an object without state, which is there while it runs."""
         self.made_by_calls: Final = made_by_calls
         """An object that is not there is made by the first call."""
+        self.found: Final = found
+        """The method that is called, as the catalog knows it. The shell's business."""
 
     @property
     def alone(self) -> Target:
@@ -66,6 +69,7 @@ class Target:
             deferred=self.deferred,
             stateless=self.stateless,
             made_by_calls=self.made_by_calls,
+            found=self.found,
         )
 
 

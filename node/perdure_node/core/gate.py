@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from perdure.bodies import answer_frame, pack_error, pack_reply
+from perdure.bodies import pack_error, pack_reply
 from perdure_node.core.calls import Refusal
 from perdure_node.core.copies import Answer, Copy
 from perdure_node.core.limits import Limits
@@ -38,7 +38,7 @@ class Gate:
         """Refuse at once: this was decided without looking at anything that could be lost."""
         if copy.number:
             code, payload = pack_error(*refusal)
-            frame = answer_frame(copy.number, code, pack_reply(payload))
+            frame = (copy.number, code, pack_reply(payload))
             self.outputs.append(Answer(copy.sink, frame))
 
     def answer(
@@ -73,13 +73,17 @@ class Gate:
                 limits = None if everything else self._limits
                 changes = state.changes_since(self._epoch, have, limits)
                 version = (self._epoch, state.number)
-            frame = answer_frame(number, code, pack_reply(payload, version, changes))
+            frame = (number, code, pack_reply(payload, version, changes))
             self.let_out(Answer(copy.sink, frame), record)
 
     def opened(self, record: int) -> None:
         """Let out what waited for records up to this one, which are durable now."""
+        withheld = self._withheld
         for number in range(self._memory.durable + 1, record + 1):
-            self.outputs += self._withheld.pop(number, ())
+            outputs = withheld.get(number)
+            if outputs is not None:
+                del withheld[number]
+                self.outputs += outputs
 
     def drop(self, refusal: Refusal) -> None:
         """Answer with an error whatever has not left yet. Nothing else of it ever leaves."""
@@ -87,4 +91,4 @@ class Gate:
         for outputs in withheld.values():
             for output in outputs:
                 if isinstance(output, Answer):
-                    self.refuse(Copy(output.sink, output.frame.number, None), refusal)
+                    self.refuse(Copy(output.sink, output.frame[0], None), refusal)

@@ -7,7 +7,7 @@ from typing import Final
 from perdure import codec
 from perdure.bodies import Request, pack_error, pack_reply
 from perdure.errors import Code
-from perdure.frames import AnswerFrame, Encoding, Kind
+from perdure.frames import Encoding, Kind
 from perdure_node.core.calls import Catalog, Refusal
 from perdure_node.core.copies import Answer, Copy
 from perdure_node.core.gate import Gate
@@ -78,7 +78,7 @@ class Reader:
         key = request.object_key
         there = self._memory.exists(key)
         body = pack_reply((YES if there else NO)[Encoding(request.encoding)])
-        answer = Answer(copy.sink, AnswerFrame(copy.number, 0, body))
+        answer = Answer(copy.sink, (copy.number, 0, body))
         self._gate.let_out(answer, self._memory.last_record_of(key))
 
     def _list(self, request: Request, copy: Copy) -> None:
@@ -87,5 +87,5 @@ class Reader:
         found = self._memory.list_ids(request.type, request.id, request.method, limit)
         body = pack_reply(codec.encode(list(found)))
         # A list could have seen any commit of the partition.
-        answer = Answer(copy.sink, AnswerFrame(copy.number, 0, body))
+        answer = Answer(copy.sink, (copy.number, 0, body))
         self._gate.let_out(answer, self._recorder.last)

@@ -14,7 +14,6 @@ from msgspec.structs import astuple
 from perdure import codec
 from perdure.bodies import Request, pack_error, pack_reply
 from perdure.errors import BadPayload, Code
-from perdure.frames import AnswerFrame
 from perdure.ids import ObjectKey
 from perdure_node.core.calls import Catalog, Refusal
 from perdure_node.core.cancelling import Stop
@@ -278,9 +277,7 @@ class RunQuestions:
     def _tell(self, copy: Copy, value: object) -> None:
         """Answer once all is durable that the answer could have seen."""
         body = pack_reply(codec.encode(value))
-        self._gate.let_out(
-            Answer(copy.sink, AnswerFrame(copy.number, 0, body)), self._recorder.last
-        )
+        self._gate.let_out(Answer(copy.sink, (copy.number, 0, body)), self._recorder.last)
 
 
 def _plain(event: Any) -> list[Any]:

@@ -139,7 +139,9 @@ class Starter:
             self._memory.use(state)
         request = call.request
         current: ObjectState | None = state
-        call.window.open.pop(request.sequence, None)
+        open_calls = call.window.open
+        if request.sequence in open_calls:
+            del open_calls[request.sequence]
         if request.key is not None:
             self._keys.give_up(call)
         if request.kind == _GET_OR_CREATE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perdure.frames import Changes
+from perdure.frames import ChangesFields
 from perdure.ids import ObjectKey
 from perdure_node.core.limits import Limits
 
@@ -96,8 +96,8 @@ class ObjectState:
 
     def changes_since(
         self, epoch: int, have: list[int] | tuple[int, int], limits: Limits | None
-    ) -> Changes | None:
-        """Return what a copy of version `have` lacks; None: nothing.
+    ) -> ChangesFields | None:
+        """Return what a copy of version `have` lacks, as `frames.Changes` says it; None: nothing.
 
         Args:
             epoch: Of the partition.
@@ -132,4 +132,4 @@ class ObjectState:
                 room -= len(value)
             else:
                 left_out.append(name)
-        return Changes(full, values, deleted, left_out)
+        return full, values, deleted, left_out

@@ -103,7 +103,7 @@ class AnswerStream:
         """Answer a call that goes no farther."""
         if frame.number:
             code, payload = pack_error(code_of(error), error.args)
-            self.send(AnswerFrame(frame.number, code, pack_reply(payload)))
+            self.send((frame.number, code, pack_reply(payload)))
 
     def overflow(self) -> None:
         """End the stream: its client does not read."""
@@ -309,4 +309,4 @@ def _too_large(frame: AnswerFrame) -> AnswerFrame:
     code, payload = pack_error(
         Code.INTERNAL, [f"the answer of {len(frame[2])} bytes is too large to be sent"]
     )
-    return AnswerFrame(frame[0], code, pack_reply(payload))
+    return (frame[0], code, pack_reply(payload))

@@ -229,7 +229,7 @@ class Forwarding(Generic[C]):
                 self._answer_strayed(call)
                 continue
             self._held_bytes -= len(call.body)
-            answers.append((call.caller, AnswerFrame(call.number, code, body)))
+            answers.append((call.caller, (call.number, code, body)))
 
     def node_welcomed(self, now_ms: int, node: str, owned: Mapping[int, int]) -> None:
         """Note that a node can be reached, and what it owns: partitions and their epochs."""
@@ -421,4 +421,4 @@ class Forwarding(Generic[C]):
         self, caller: C, number: int, error: PerdureError, code: Code | None = None
     ) -> None:
         numeral, payload = pack_error(code or code_of(error), error.args)
-        self._work.answers.append((caller, AnswerFrame(number, numeral, pack_reply(payload))))
+        self._work.answers.append((caller, (number, numeral, pack_reply(payload))))
