@@ -40,14 +40,14 @@ from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.driving import Driving
 from perdure_node.inlining import Waits, waits_of
-from perdure_node.method_task import MethodTask, run_to_its_end, watched
+from perdure_node.method_task import MethodTask, begun, run_to_its_end, watched
 from perdure_node.performer import Performer
 from perdure_node.retries import Retries, failure_of
 from perdure_node.rounds import Rounds
 from perdure_node.runs.driver import RunDriver
 from perdure_node.signals import CannotGoOn
 from perdure_node.steps import QUIET_ROUNDS
-from perdure_node.stepwise import Stepwise, begun
+from perdure_node.stepwise import Stepwise
 from perdure_node.surroundings import Surroundings
 from perdure_node.turn import MethodTurn
 

@@ -13,7 +13,7 @@ from perdure.context import current_turn
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
 
-__all__ = ["MethodTask", "branch", "run_to_its_end", "watched"]
+__all__ = ["MethodTask", "begun", "branch", "run_to_its_end", "watched"]
 
 _NOT_BEGUN: Final = object()
 
@@ -32,6 +32,17 @@ class MethodTask(asyncio.Task[None]):
     def end(self) -> None:
         """Cancel it after all: the node closes and has waited long enough."""
         super().cancel("the node is shutting down")
+
+
+def begun(coroutine: Coroutine[Any, Any, Any]) -> tuple[bool, Any]:
+    """Run a coroutine up to its first wait, and return False and what it waits for.
+
+    One that waits for nothing has ended: return True and its result.
+    """
+    try:
+        return False, coroutine.send(None)
+    except StopIteration as stop:
+        return True, stop.value
 
 
 def run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:

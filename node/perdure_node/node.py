@@ -45,7 +45,7 @@ from perdure_node.execution import Executor
 from perdure_node.host import Host
 from perdure_node.hosts import Hosts
 from perdure_node.identity import OPEN, Identity
-from perdure_node.intake import check_request
+from perdure_node.intake import Intake
 from perdure_node.journal.node_journal import NodeJournal
 from perdure_node.journal.recovery import JournalUnusable
 from perdure_node.operations import Operations
@@ -83,9 +83,6 @@ class Node:
 
     failed: asyncio.Future[BaseException]
     """Done when the disk has failed: nothing will be answered any more."""
-
-    partition_count: int
-    """Of the whole cluster."""
 
     operations: Operations
     """What operators ask and decide."""
@@ -126,7 +123,7 @@ class Node:
             partition_count=settings.partition_count,
             new=settings.new,
         )
-        self.partition_count = identity.partition_count
+        self._intake = Intake(identity.partition_count, settings.limits.key_bytes_max)
         with contextlib.ExitStack() as undo:
             # What is not served after all is left as it was found, for whoever tries again.
             undo.callback(identity.close)
@@ -268,6 +265,11 @@ class Node:
     # Calls in.
 
     @property
+    def partition_count(self) -> int:
+        """Of the whole cluster."""
+        return self._intake.partition_count
+
+    @property
     def owned(self) -> Container[int]:
         """The partitions of this node."""
         return self._hosts.states.keys()
@@ -314,13 +316,12 @@ class Node:
     def _take_in(self, frames: list[CallFrame], sink: AnswerSink) -> None:
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         self._residents.counters.calls += len(frames)
-        count, key_bytes_max = self.partition_count, self.settings.limits.key_bytes_max
         for number, partition, time_left_ms, body in frames:
             try:
                 request = unpack_request(body)
                 if self._failure is not None:
                     raise OutcomeUnknown(self._failure)
-                check_request(request, partition, len(body), count, key_bytes_max)
+                self._intake.check(request, partition, len(body))
                 host = self._hosts.find(partition)
             except PerdureError as error:
                 self._refuse(sink, number, error)

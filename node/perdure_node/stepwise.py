@@ -19,18 +19,7 @@ from perdure_node.method_task import branch, watched
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
 
-__all__ = ["Runner", "Stepwise", "begun"]
-
-
-def begun(coroutine: Coroutine[Any, Any, Any]) -> tuple[bool, Any]:
-    """Run a coroutine up to its first wait, and return False and what it waits for.
-
-    One that waits for nothing has ended: return True and its result.
-    """
-    try:
-        return False, coroutine.send(None)
-    except StopIteration as stop:
-        return True, stop.value
+__all__ = ["Runner", "Stepwise"]
 
 
 class Runner(Protocol):

@@ -15,7 +15,7 @@ from perdure.errors import Overloaded
 from perdure.serving.limits import ServerLimits
 
 if TYPE_CHECKING:
-    from perdure.serving.stream import AnswerStream
+    from perdure.serving.answers import AnswerStream
 
 __all__ = ["Unread"]
 
