@@ -13,11 +13,12 @@ from harness.virtual_loop import VirtualLoop
 from structlog.testing import capture_logs
 
 import perdure.client
+import perdure.routing.core.forwarding
+import perdure.routing.forwarder
 import perdure.session
 from perdure.bodies import unpack_request
 from perdure.errors import Code
 from perdure.open_call import OpenCall
-from perdure.routing.core.forwarding import Forwarding
 
 Spoil = Callable[[pytest.MonkeyPatch], None]
 
@@ -111,15 +112,15 @@ def test_what_was_told_on_a_stream_that_broke_is_told_again_on_another_way() -> 
 
 
 def forgets_what_is_astray(patch: pytest.MonkeyPatch) -> None:
-    def lose(self: Forwarding[Any], now_ms: int, numbers: list[int]) -> Any:
-        calls = [self._copies[number] for number in numbers]
-        lanes = real(self, now_ms, numbers)
-        for call in calls:
-            call.strayed = False
-        return lanes
+    class Wrong(from_source(perdure.routing.core.forwarding).Forwarding):
+        def _lose(self, now_ms: int, numbers: list[int]) -> Any:
+            calls = [self._copies[number] for number in numbers]
+            lanes = super()._lose(now_ms, numbers)
+            for call in calls:
+                call.strayed = False
+            return lanes
 
-    real = Forwarding._lose
-    patch.setattr(Forwarding, "_lose", lose)
+    patch.setattr(perdure.routing.forwarder, "Forwarding", Wrong)
 
 
 def names_no_predecessor(patch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from perdure.bodies import pack_error, pack_reply
@@ -132,13 +131,15 @@ def _by_arrival(call: _Call[Any]) -> int:
     return call.arrival
 
 
-@dataclass(slots=True)
 class Work(Generic[C]):
     """What events have caused."""
 
-    sends: dict[str, list[CallFrame]] = field(default_factory=dict[str, list[CallFrame]])
-    """By node, in this order."""
-    answers: list[tuple[C, AnswerFrame]] = field(default_factory=list[tuple[C, AnswerFrame]])
+    __slots__ = ("answers", "sends")
+
+    def __init__(self) -> None:
+        self.sends: dict[str, list[CallFrame]] = {}
+        """By node, in this order."""
+        self.answers: list[tuple[C, AnswerFrame]] = []
 
 
 class Forwarding(Generic[C]):
@@ -215,12 +216,13 @@ class Forwarding(Generic[C]):
 
     def answers_arrived(self, now_ms: int, frames: Iterable[AnswerFrame]) -> None:
         """Take in answers from a node."""
-        pop = self._copies.pop
+        copies = self._copies
         answers = self._work.answers
         for number, code, body in frames:
-            call = pop(number, None)
+            call = copies.get(number)
             if call is None:
                 continue
+            del copies[number]
             if code in _SENT_AGAIN:
                 self._refused(now_ms, call, code)
                 continue
