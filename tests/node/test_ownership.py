@@ -43,7 +43,7 @@ def ask(node: Node, key: ObjectKey, kind: Kind, method: str = "") -> Any:
     sequence = 0 if kind in (Kind.GET, Kind.EXISTS) else 1
     arguments = codec.encode([[], {}])
     request = Request(
-        kind, session, sequence, 0, [0], *key, method, 0, arguments, None, (0, 0), [], 0
+        kind, session, sequence, 0, [0], *key, method, 0, arguments, None, [0, 0], [], 0
     )  # fmt: skip
     partition = partition_of(key, node.partition_count)
     node.receive([CallFrame(1, partition, 30_000, pack_request(request))], sink)
