@@ -22,6 +22,10 @@ _ASK: Final = int(Kind.ASK)
 _KNOWN_OBJECTS: Final = 16_384
 """Objects that are remembered: 8 MB, and a busy object's partition is never looked for again."""
 
+_KNOWN_CHARACTERS: Final = 1_024
+"""Of the names of an object and its type. Longer ones are looked at each time: who sends them
+cannot fill the memory with them."""
+
 _ENVELOPE_BYTES: Final = 65_536
 """What a call's body may hold beside its arguments: names, keys, what it confirms."""
 
@@ -40,7 +44,8 @@ class Intake:
         self._key_bytes_max = key_bytes_max
         self._known: dict[str, dict[str, _Known]] = {}
         """Objects by type and id: a busy one is looked at once."""
-        self._known_count = 0
+        self.remembered = 0
+        """How many objects these are."""
 
     def check(self, request: Request, partition: int, size: int) -> None:
         """Refuse what cannot be a call.
@@ -83,14 +88,16 @@ class Intake:
         check_object_id(id)
         if "\0" in type or not type:
             raise BadObjectId("a type's name is not empty and holds no NUL character")
-        if self._known_count >= _KNOWN_OBJECTS:
-            # All at once: who is busy is back at once, and nobody pays for an order of use.
-            self._known.clear()
-            self._known_count = 0
         key = ObjectKey(type, id)
         known = _Known(key, partition_of(key, self.partition_count))
+        if len(type) + len(id) > _KNOWN_CHARACTERS:
+            return known
+        if self.remembered >= _KNOWN_OBJECTS:
+            # All at once: who is busy is back at once, and nobody pays for an order of use.
+            self._known.clear()
+            self.remembered = 0
         self._known.setdefault(type, {})[id] = known
-        self._known_count += 1
+        self.remembered += 1
         return known
 
 
