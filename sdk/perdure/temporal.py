@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 
 __all__ = [
     "duration_text",
+    "is_zone_file",
     "read_date",
     "read_datetime",
     "read_duration",
@@ -38,6 +39,7 @@ _T = TypeVar("_T", dt.datetime, dt.time)
 _FOLD: Final = "[fold=1]"
 _NAME: Final = "[name="
 _TINY_OFFSET: Final = re.compile(r"([+-])00:?00:?00[.,]([0-9]+)")
+_ZONE_KEY_MAX: Final = 255
 _ZONE_KEY: Final = re.compile(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*")
 _DURATION: Final = re.compile(
     r"([+-])?P(?=.)(?:(\d{1,9})W)?(?:(\d{1,10})D)?"
@@ -196,12 +198,18 @@ def _zone_of_key(key: str) -> zoneinfo.ZoneInfo:
     return zoneinfo.ZoneInfo(key)
 
 
-@functools.lru_cache(maxsize=2000)
 def _is_zone_key(key: str) -> bool:
     """Tell whether a key names a file of the time zone database.
 
     Asked before `ZoneInfo` is: that would try to import a module named after an unknown key.
     """
+    # Nothing that is longer is remembered: values come from anybody.
+    return len(key) <= _ZONE_KEY_MAX and is_zone_file(key)
+
+
+@functools.lru_cache(maxsize=2000)
+def is_zone_file(key: str) -> bool:
+    """Tell the same of a key that is short enough for a file's name, and remember it."""
     if not _ZONE_KEY.fullmatch(key):
         return False
     folders = [*zoneinfo.TZPATH, *_packaged_zones()]
