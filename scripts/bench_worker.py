@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -59,9 +59,7 @@ async def shots(options: argparse.Namespace, cost: Cost) -> Round:
         await client.connected()
     scenario = SCENARIOS["counter"]
     keys = [ObjectKey(scenario.type, name_of(number)) for number in range(options.objects)]
-    for first in range(0, len(keys), AT_ONCE):
-        made = keys[first : first + AT_ONCE]
-        await asyncio.gather(*(client.call(each, Kind.GET_OR_CREATE) for each in made))
+    await _make(client, keys)
     meter = Meter()
     drawn = scenario.shots(scenario.type, options.objects, Random(0))
     in_flight, seconds, warm_up_s = _how(options)
@@ -112,10 +110,8 @@ async def parcels(options: argparse.Namespace, cost: Cost) -> Round:
 async def streams(options: argparse.Namespace, cost: Cost) -> Round:
     """Call counters through several streams, all of which send at the same time."""
     clients = [Client(GrpcTransport(options.address)) for _ in range(options.streams)]
-    targets = [ObjectKey("BenchCounter", f"bench-{number}") for number in range(options.objects)]
-    for first in range(0, options.objects, AT_ONCE):
-        made = targets[first : first + AT_ONCE]
-        await asyncio.gather(*(clients[0].call(each, Kind.GET_OR_CREATE) for each in made))
+    targets = [ObjectKey("BenchCounter", name_of(number)) for number in range(options.objects)]
+    await _make(clients[0], targets)
     arguments = codec.encode([[1], {}])
 
     def call(number: int) -> Awaitable[object]:
@@ -217,6 +213,12 @@ WAYS: dict[str, Callable[[argparse.Namespace, Cost], Awaitable[Round]]] = {
     "fdatasync": fdatasync,
     "rocksdb": rocksdb,
 }
+
+
+async def _make(client: Client, keys: Sequence[ObjectKey]) -> None:
+    for first in range(0, len(keys), AT_ONCE):
+        made = keys[first : first + AT_ONCE]
+        await asyncio.gather(*(client.call(each, Kind.GET_OR_CREATE) for each in made))
 
 
 def _how(options: argparse.Namespace) -> tuple[int, float, float]:

@@ -49,11 +49,8 @@ class Found:
         self.type: Final = object_type
         self.method: Final = method
         """None: the call is of none."""
-        function = None
-        if method is not None and method.context_parameter is None and not method.fresh_defaults:
-            function = method.function
-        self.function: Final = function
-        """What `method.invoke` would call, if that does nothing else."""
+        self.function: Final = None if method is None else method.plain
+        """Looked up once, because every call asks for it."""
 
 
 class Types:

@@ -140,22 +140,8 @@ class Request:
 
     def with_arguments(self, kind: int, arguments: bytes) -> Request:
         """Return the same with another kind and other arguments."""
-        return Request(
-            kind,
-            self.session,
-            self.sequence,
-            self.previous,
-            self.confirmed,
-            self.type,
-            self.id,
-            self.method,
-            self.encoding,
-            arguments,
-            self.key,
-            self.have,
-            self.chain,
-            self.due_ms,
-        )
+        fields = self.fields()
+        return Request(kind, *fields[1:9], arguments, *fields[10:])
 
 
 def pack_request(request: Request) -> bytes:

@@ -109,6 +109,12 @@ class Method:
             return self.function(instance, *args, **kwargs, **{name: context})
         return self.function(instance, *args[:position], context, *args[position:], **kwargs)
 
+    @property
+    def plain(self) -> Callable[..., Any] | None:
+        """What `invoke` calls with the instance and the arguments, where it does nothing else."""
+        needs_more = self.context_parameter is not None or self.fresh_defaults
+        return None if needs_more else self.function
+
     def _invoke_bound(
         self,
         instance: object,
