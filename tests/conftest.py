@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+# So that an assertion that fails there says what it has found, too.
+pytest.register_assert_rewrite("harness")
+
 # How long an example takes says more of the neighbours than of us. The examples are the same in
 # each run, so that a change is judged by what it changes; PERDURE_EXPLORE=1 draws others.
 settings.register_profile(

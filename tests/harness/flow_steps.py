@@ -104,7 +104,9 @@ async def steps_are_tried_again_and_keep_their_errors() -> None:
 @step
 async def note_in(tally: str, what: str) -> str:
     handle = await FlowTally.get_or_create(tally)
-    await durable.call(handle.note, what)
+    # A node may die behind the call, and before the step is known to be done.
+    once = durable.options(handle, key=get_step_metadata().step_id)
+    await durable.call(once.note, what)
     return what
 
 
@@ -120,7 +122,7 @@ async def a_step_that_nobody_awaits_still_runs() -> None:
     tally = fresh("forgotten")
     assert await (await start(flow_forgets, tally)).result() == "returned"
     handle = await FlowTally.get_or_create(tally)
-    assert set(handle.done) == set("abc")
+    assert handle.done == dict.fromkeys("abc", 1)
 
 
 @workflow
