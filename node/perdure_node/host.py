@@ -169,6 +169,11 @@ class Host:
         self.partition.durable(sequence)
         self._on_durable(self)
 
+    @property
+    def lacks_records(self) -> bool:
+        """Tell whether `apply` may have something to write, or is to try again."""
+        return self._unwritten is not None or self._memory.has_unapplied
+
     def apply(self) -> bool:
         """Write all durable records to the store.
 

@@ -75,22 +75,16 @@ class Upkeep:
     async def run(self) -> None:
         """Work until cancelled."""
         await self._open_rest()
+        checkpoint = False
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._apply_now.wait(), self._settings.apply_interval_s)
-            self._apply_now.clear()
             # A store that has failed stays broken, even when it has nothing to take just now.
-            full = not self._room
-            for host in self._hosts:
-                full |= not self._apply(host)
-                await asyncio.sleep(0)
-            short = self._appended > self._settings.checkpoint_bytes or not self._journal.has_room
-            if short and not full:
-                self._appended = 0
-                full = not await self._checkpoint()
+            full = not await self._tend_stores(checkpoint=checkpoint) or not self._room
             if full:
                 full = not await self._make_room()
             self._room = not full
+            checkpoint = not full and self._journal_is_long
+            if checkpoint:
+                self._appended = 0
             if not full and self._clock.monotonic_ms() >= self._sweep_ms:
                 await self._sweep()
             self._unapplied = sum(host.partition.memory.unapplied_bytes for host in self._hosts)
@@ -161,29 +155,75 @@ class Upkeep:
             else:
                 self._sweep_ms = 0  # There is more: it goes on the next time.
 
-    def _apply(self, host: Host) -> bool:
-        """Write durable records to a store. False: it takes none now."""
+    @property
+    def _journal_is_long(self) -> bool:
+        return self._appended > self._settings.checkpoint_bytes or not self._journal.has_room
+
+    async def _tend_stores(self, *, checkpoint: bool) -> bool:
+        """Write to each store what it lacks, and let `apply_interval_s` pass meanwhile.
+
+        One after the other, at even distances: calls that come then wait for one store, and not
+        for all of them, and memory is let go of as evenly as it is taken.
+
+        Args:
+            checkpoint: Flush those, too, that hold the journal back.
+
+        Returns:
+            False when the disk is full.
+        """
+        if checkpoint:
+            await self._open_unopened()
+        interval_s = self._settings.apply_interval_s
+        hosts = self._to_be_tended(checkpoint)
+        # Where the journal has no room left, calls wait for this; but it is tried now and then.
+        hurried = not self._journal.has_room
+        if hurried or not hosts:
+            await self._rest(interval_s)
+            hosts = self._to_be_tended(checkpoint)
+        there_is_room = True
+        for host in hosts:
+            # The more there is, the sooner: without an end in haste.
+            share = 0.0 if hurried else 1 - self._unapplied / self._settings.apply_bytes
+            await self._rest(max(0.0, share) * interval_s / len(hosts))
+            there_is_room &= await self._tend(host, checkpoint=checkpoint)
+        self._apply_now.clear()
+        return there_is_room
+
+    def _to_be_tended(self, checkpoint: bool) -> list[Host]:
+        return [
+            host for host in self._hosts
+            if host.lacks_records or (checkpoint and host.needs_checkpoint)
+        ]  # fmt: skip
+
+    async def _tend(self, host: Host, *, checkpoint: bool) -> bool:
+        if host.partition.stopped is not None:
+            return True
+        memory = host.partition.memory
+        lacked = memory.unapplied_bytes
         try:
-            return host.partition.stopped is not None or host.apply()
+            there_is_room = host.apply()
+            self._unapplied -= lacked - memory.unapplied_bytes
+            if there_is_room and checkpoint and host.needs_checkpoint:
+                there_is_room = await host.checkpoint()
         except Damaged as error:
             self._hosts.stop(host, error)
             return True
+        return there_is_room
 
-    async def _checkpoint(self) -> bool:
-        """Flush all stores that hold the journal back. False: the disk is full."""
-        there_is_room = True
+    async def _open_unopened(self) -> None:
+        """Open what nobody has called since the start: the journal is kept for it, too."""
         for number in self._journal.unopened:
-            # Nobody has called it since the start, but the journal is kept for it.
             with contextlib.suppress(DataLoss, DiskFull):
                 self._hosts.find(number)
                 await asyncio.sleep(0)
-        for host in self._hosts:
-            if host.partition.stopped is None and host.needs_checkpoint:
-                try:
-                    there_is_room &= await host.checkpoint()
-                except Damaged as error:
-                    self._hosts.stop(host, error)
-        return there_is_room
+
+    async def _rest(self, seconds: float) -> None:
+        """Let others work, for so long or until there is too much to apply."""
+        if self._apply_now.is_set():
+            await asyncio.sleep(0)
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._apply_now.wait(), seconds)
 
     async def _make_room(self) -> bool:
         """Once a full disk has room, bring back the stores, which stay broken until reopened.

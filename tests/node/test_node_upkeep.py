@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from harness.loop import on_loop
@@ -74,6 +75,29 @@ async def test_calls_stay_in_their_mailboxes_while_the_stores_lag(tmp_path: Path
 
         assert result_of(await waiting) == 21 + answered
         assert [result_of(await call) for call in calls] == list(range(1, 21))
+
+
+@on_loop
+async def test_stores_take_their_records_one_after_the_other(tmp_path: Path) -> None:
+    """All at once, calls would have to wait for the sum of it."""
+    spread = settings(tmp_path, apply_interval_s=0.8)
+    ids = [id for number in range(4) for id in ids_in(number)]
+    async with running(spread) as (node, caller):
+        for id in ids:
+            await caller.create("Tally", id)
+        while any(host.lacks_records for host in node._hosts):
+            await asyncio.sleep(0.001)
+        before = {host: host.store.applied for host in node._hosts}
+
+        await asyncio.gather(*(caller.call("Tally", "add", id=id) for id in ids))
+
+        ends_s: list[float] = []
+        while before:
+            for host in [host for host in before if host.store.applied > before[host]]:
+                del before[host]
+                ends_s.append(time.monotonic())
+            await asyncio.sleep(0.001)
+        assert ends_s[-1] - ends_s[0] >= 0.3
 
 
 class Later:

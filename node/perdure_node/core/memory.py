@@ -394,6 +394,11 @@ class Memory:
 
     # To the store.
 
+    @property
+    def has_unapplied(self) -> bool:
+        """Tell whether there is something for the store, durable or not yet."""
+        return bool(self._entries) or len(self.dirty_windows) >= self.limits.dirty_windows_max
+
     def take_batch(self) -> Batch | None:
         """Return the rows of all durable records that the store does not have; None: none.
 
