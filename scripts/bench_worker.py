@@ -38,6 +38,7 @@ from perdure.frames import Kind
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey
 from perdure.runtime import current_client
+from perdure.serving.lifetime import calm_collector, collect_rarely
 from perdure.wire.v1 import calls_pb2, calls_pb2_grpc
 
 PAGE = bytes(4_096)
@@ -251,6 +252,9 @@ def main() -> None:
     roles: dict[str, list[int]] = {}
     for role, pid in options.role:
         roles.setdefault(role, []).append(pid)
+    # As in `perdure bench`, and as in a node. The echo's client has it, too.
+    collect_rarely()
+    calm_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         done = runner.run(_run(options, roles))
     print(json.dumps(dataclasses.asdict(done)))

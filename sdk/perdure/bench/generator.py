@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import json
 import os
@@ -33,6 +32,7 @@ from perdure.frames import Kind
 from perdure.ids import ObjectKey
 from perdure.process import die_with
 from perdure.runtime import current_client
+from perdure.serving.lifetime import calm_collector, collect_rarely
 
 __all__ = ["main"]
 
@@ -86,10 +86,9 @@ async def _work(job: Job, say: Any) -> None:
         await _prepare(job, client, own)
     meter = Meter()
     launcher = _launcher(job, client, own, meter)
-    if job.address is not None:
-        # What is here stays: looking at it again and again would only cost time.
-        gc.collect()
-        gc.freeze()
+    # A node in this process has the collector that one in its own process has.
+    collect_rarely()
+    calm_collector()
     say("ready")
     line = await asyncio.to_thread(sys.stdin.buffer.readline)
     start_ns = json.loads(line)["start_ns"]

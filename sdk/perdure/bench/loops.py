@@ -23,8 +23,9 @@ __all__ = ["AFTER_ERROR_S", "OPEN_MAX", "ClosedLoop", "Load", "OpenLoop"]
 AFTER_ERROR_S: Final = 0.05
 """Who gets an error waits, as `Overloaded` asks for: else a run would be nothing but refusals."""
 
-OPEN_MAX: Final = 200_000
-"""Calls of one process that are under way at once. Beyond this they are not sent, and fail."""
+OPEN_MAX: Final = 500_000
+"""Calls of one process that are under way at once: half a GB. Beyond this they are not sent, and
+fail. The client itself refuses what would wait too long."""
 
 
 class Load(Protocol):

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Final
 
-__all__ = ["calm_collector", "prepare_process", "stop_requested"]
+__all__ = ["calm_collector", "collect_rarely", "prepare_process", "stop_requested"]
 
 _OPEN_FILES: Final = 65_536
 _COLLECT_EVERY: Final = 50_000
@@ -19,17 +19,23 @@ _SWITCH_S: Final = 0.0005
 
 
 def prepare_process() -> None:
-    """Allow many open files, let threads that finish disk work in soon, calm the collector.
-
-    Calls and recovery make many small objects and no cycles: it would look for some in vain.
-    """
-    gc.set_threshold(_COLLECT_EVERY, 20, 50)
+    """Allow many open files, let threads that finish disk work in soon, collect rarely."""
+    collect_rarely()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     # Beside a method that computes, the loop and the journal's thread would wait 5 ms each time.
     sys.setswitchinterval(_SWITCH_S)
+
+
+def collect_rarely() -> None:
+    """Look for garbage cycles among many new objects at once, and seldom among the others.
+
+    Calls and recovery make many small objects and no cycles: as often as Python does it by itself,
+    it is in vain, and where many calls are under way it takes more time than they do.
+    """
+    gc.set_threshold(_COLLECT_EVERY, 20, 50)
 
 
 def calm_collector() -> None:
