@@ -145,8 +145,8 @@ def _check_size(
     grown = 0
     for name, data in changed.items():
         grown += len(data) - len(base.get(name, DELETED))
-    limit = activation.type.max_state_bytes
-    if grown > 0 and base_bytes + grown > limit:
+    if grown > 0 and base_bytes + grown > activation.type.max_state_bytes:
+        limit = activation.type.max_state_bytes
         raise StateTooLarge(str(key), base_bytes + grown, limit)
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from perdure import codec, jsonvalue
 from perdure.bodies import pack_error
@@ -59,8 +59,16 @@ __all__ = ["Executor"]
 _log = logging.getLogger("perdure.node")
 
 # Members of an enum cost ten times as much to look up.
-_GET_OR_CREATE, _JSON = int(Kind.GET_OR_CREATE), int(Encoding.JSON)
-_NEVER, _FOR_STEPS, _AT_WILL = Waits.NEVER, Waits.FOR_STEPS, Waits.AT_WILL
+_GET_OR_CREATE: Final = int(Kind.GET_OR_CREATE)
+_JSON: Final = int(Encoding.JSON)
+_NEVER: Final = Waits.NEVER
+_FOR_STEPS: Final = Waits.FOR_STEPS
+_AT_WILL: Final = Waits.AT_WILL
+
+# Each call needs them, and so they need no look-up where modules are compiled.
+_set_turn: Final = current_turn.set
+_reset_turn: Final = current_turn.reset
+_begun: Final = begun
 
 
 class Executor:
@@ -276,12 +284,12 @@ class Executor:
 
         The same as `_conclude`, without its coroutines: they would cost as much as a small method.
         """
-        token = current_turn.set(turn)
+        token = _set_turn(turn)
         try:
             result = _invoked(turn, method, object_type, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
                 coroutine = result
-                has_ended, result = begun(coroutine)
+                has_ended, result = _begun(coroutine)
                 if not has_ended:
                     turn.is_alone = False  # Or so it may be: nobody has watched it.
                     rest = partial(watched, coroutine, turn, result)
@@ -292,7 +300,7 @@ class Executor:
         else:
             self.returned(turn, result)
         finally:
-            current_turn.reset(token)
+            _reset_turn(token)
 
     def _run_stepwise(
         self,
@@ -452,9 +460,11 @@ class Executor:
         return {}
 
     def _result(self, call: Call, result: object) -> bytes:
-        encode = jsonvalue.to_json if call.request.encoding == _JSON else codec.encode
         try:
-            payload = encode(result)
+            if call.request.encoding == _JSON:
+                payload = jsonvalue.to_json(result)
+            else:
+                payload = codec.encode(result)
         except codec.NotEncodable as error:
             what = f"{call.key}.{call.request.method}()"
             raise ResultNotStorable(f"{what}{error.path}", error.problem) from None

@@ -69,7 +69,10 @@ class Upkeep:
         self._unapplied = 0
         """Bytes of records that the stores do not have, or a little more."""
         self._room = True
-        self._said = (False, True)
+        self.is_paused = False
+        """Calls are kept from starting."""
+        self._has_room = True
+        """Calls that write are let in."""
         self._apply_now = asyncio.Event()
 
     async def run(self) -> None:
@@ -109,14 +112,9 @@ class Upkeep:
             or unapplied > limits.unapplied_bytes_max
         )
         room = self._room and self._journal.has_room
-        if (paused, room) != self._said:
-            self._said = (paused, room)
+        if paused != self.is_paused or room != self._has_room:
+            self.is_paused, self._has_room = paused, room
             self._hosts.limit(paused=paused, room=room)
-
-    @property
-    def is_paused(self) -> bool:
-        """Tell whether calls are kept from starting."""
-        return self._said[0]
 
     def passivate(self) -> None:
         """Take objects out of memory that have been there longest without use."""

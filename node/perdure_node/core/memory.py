@@ -11,10 +11,10 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
-from msgspec.structs import force_setattr
+from msgspec.structs import astuple, force_setattr
 
 from perdure.ids import ObjectKey, session_birth_ms
 from perdure_node.core import rows
@@ -37,7 +37,7 @@ from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
 from perdure_node.core.run_rows import WORKFLOW
 from perdure_node.core.state import ObjectState
-from perdure_node.core.store_reader import StoreReader
+from perdure_node.core.store_reader import StoreReader, all_rows
 from perdure_node.core.streams import Streams
 from perdure_node.core.timers import Timers
 from perdure_node.core.underway import Underway
@@ -71,7 +71,7 @@ class Memory:
         self.streams = Streams(store)
         self.timers_due_ms = self.timers.next_due_ms
         """When the earliest of them is due, or a little earlier: wall clock. None: never."""
-        self.underway = Underway(lambda prefix: _all_rows(store, prefix))
+        self.underway = Underway(lambda prefix: all_rows(store, prefix))
         self.progress = self.underway.progress
         self.histories = Histories(store, self.underway.times)
         self.dirty_windows: set[bytes] = set()
@@ -218,26 +218,21 @@ class Memory:
 
     def commit(self, commit: Commit, record: int) -> ObjectState | None:
         """Take over one commit, which will be in `record`. Returns the object's state."""
-        key = commit.key
-        state = None if key is None else self._change(commit, key, record)
-        keyed = self._end_calls(commit.outcomes, key, record)
+        # All at once: one by one they cost as much as all that is done with them.
+        key, created, gone, version, values, outcomes, progress, events, effects = astuple(commit)
+        state = None
+        if key is not None:
+            state = self._change(key, values, version, record, created=created, gone=gone)
+        keyed = self._end_calls(outcomes, key, record)
         leaves = None
-        if commit.events or commit.effects or commit.progress is not None or self.progress:
+        if events or effects or progress is not None or self.progress:
             leaves = self.underway.take(commit)
-            if commit.effects and key is not None:
-                self._take_effects(commit.effects, key, record)
-            elif commit.effects:
-                self._blame(commit.effects)
-        if (
-            leaves is not None
-            or keyed
-            or commit.gone
-            or (
-                state is not None
-                and state.size > rows.LARGE_ATTRIBUTE_BYTES
-                and _has_large(commit.values)
-            )
-        ):
+            if effects and key is not None:
+                self._take_effects(effects, key, record)
+            elif effects:
+                self._blame(effects)
+        large = state is not None and state.size > rows.LARGE_ATTRIBUTE_BYTES
+        if leaves is not None or keyed or gone or (large and _has_large(values)):
             self._others.append(LeftByCommit(commit, leaves or _NOTHING))
         self.making.append(commit)
         return state
@@ -273,37 +268,45 @@ class Memory:
         """Take over the outcomes of a commit. Returns whether one has an idempotency key."""
         keyed = False
         for outcome in outcomes:
-            session = outcome.session
+            session, sequence, confirmed, code, payload, name, _, _ = astuple(outcome)
             window = self.windows.get(session) or self.open_window(session)
-            if outcome.confirmed is not window.settled:
-                window.confirm(outcome.confirmed)
-            window.end(outcome.sequence, outcome.code, outcome.payload, record)
+            if confirmed is not window.settled:
+                window.confirm(confirmed)
+            window.end(sequence, code, payload, record)
             self.dirty_windows.add(session)
-            if outcome.key is not None and key is not None:
+            if name is not None and key is not None:
                 self.note_key(outcome, key, record)
                 keyed = True
         return keyed
 
-    def _change(self, commit: Commit, key: ObjectKey, record: int) -> ObjectState | None:
-        values = commit.values
+    def _change(
+        self,
+        key: ObjectKey,
+        values: dict[str, bytes],
+        version: int,
+        record: int,
+        *,
+        created: bool,
+        gone: bool,
+    ) -> ObjectState | None:
         state = self._states.get(key)
-        if not (values or commit.created or commit.gone):
+        if not (values or created or gone):
             return state
         state = state or self.state(key)
         if state is None:
-            state = self._adopt(ObjectState(key, None, commit.state_version, self.number))
+            state = self._adopt(ObjectState(key, None, version, self.number))
         self.number = number = self.number + 1
         size = state.size
-        if commit.gone:
+        if gone:
             state.delete(number)
             self.timers.remove_all(key, record)
             if key.type == WORKFLOW:
                 self.streams.forget(key.id, record)
                 self.histories.forget(key)
-        elif commit.created:
-            state.create(values, commit.state_version, number)
+        elif created:
+            state.create(values, version, number)
         else:
-            state.state_version = commit.state_version
+            state.state_version = version
             state.commit(values, number)
         if state.resident:
             self._residents.bytes += state.size - size
@@ -485,15 +488,8 @@ class Memory:
         return value
 
     def _large_rows(self, key: ObjectKey) -> list[bytes]:
-        return [row_key for row_key, _ in _all_rows(self._store, rows.attribute_key(key, ""))]
+        return [row_key for row_key, _ in all_rows(self._store, rows.attribute_key(key, ""))]
 
 
 def _has_large(values: dict[str, bytes]) -> bool:
     return any(len(value) > rows.LARGE_ATTRIBUTE_BYTES for value in values.values())
-
-
-def _all_rows(store: StoreReader, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    after = b""
-    while page := store.scan(prefix, after, 1_000):
-        yield from page
-        after = page[-1][0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from perdure.frames import ChangesFields
 from perdure.ids import ObjectKey
@@ -10,7 +10,7 @@ from perdure_node.core.limits import Limits
 
 __all__ = ["DELETED", "ObjectState"]
 
-DELETED = b""
+DELETED: Final = b""
 """The value of an attribute that the object has deleted. It is kept, because `__init__` may set
 the attribute again at the next activation, and deleted has to stay deleted."""
 

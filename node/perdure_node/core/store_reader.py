@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
-__all__ = ["StoreReader"]
+__all__ = ["StoreReader", "all_rows"]
 
 
 class StoreReader(Protocol):
@@ -19,3 +20,11 @@ class StoreReader(Protocol):
     ) -> list[tuple[bytes, bytes]]:
         """Return rows whose keys begin with `prefix` and sort after `after`, in order."""
         ...
+
+
+def all_rows(store: StoreReader, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield all rows whose keys begin with `prefix`, in order, a page at a time."""
+    after = b""
+    while page := store.scan(prefix, after, 1_000):
+        yield from page
+        after = page[-1][0]

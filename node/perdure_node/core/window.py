@@ -13,7 +13,6 @@ call that was given up is known here before any later call of the same session r
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from typing import Any, Final, Generic, TypeVar
 
 from perdure_node.core.ended import Ended
@@ -74,16 +73,19 @@ class SessionWindow(Generic[C]):
     def _forget(self, first: int, last: int) -> None:
         ended = self.ended
         # Either side may be long: one call that takes hours leaves an interval of millions.
-        if last - first < len(ended):
-            gone: Iterable[int] = range(first, last + 1)
+        if last - first >= len(ended):
+            for sequence in [s for s in ended if first <= s <= last]:
+                self._forget_one(sequence)
         else:
-            gone = [s for s in ended if first <= s <= last]
-        for sequence in gone:
-            # Not `pop`, which costs more than both where modules are compiled.
-            past = ended.get(sequence)
-            if past is not None:
-                del ended[sequence]
-                self.bytes -= len(past.payload)
+            for sequence in range(first, last + 1):
+                self._forget_one(sequence)
+
+    def _forget_one(self, sequence: int) -> None:
+        # Not `pop`, which costs more than both where modules are compiled.
+        past = self.ended.get(sequence)
+        if past is not None:
+            del self.ended[sequence]
+            self.bytes -= len(past.payload)
 
     def end(self, sequence: int, code: int, payload: bytes, record: int) -> None:
         """Note the outcome of a call, unless its caller no longer wants it."""

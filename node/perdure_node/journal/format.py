@@ -197,10 +197,10 @@ class Record(NamedTuple):
     chain: int
 
 
-pack_prefix = _PREFIX.pack
+pack_prefix: Final = _PREFIX.pack
 """Arguments: payload length, partition, epoch, sequence, kind, chain of the record before."""
 
-pack_chain = _CRC.pack
+pack_chain: Final = _CRC.pack
 
 
 def record_at(body: bytes, offset: int) -> tuple[Record, bool] | None:

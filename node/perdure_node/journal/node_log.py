@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from crc32c import crc32c
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from perdure_node.journal.node_journal import NodeJournal
 
 __all__ = ["NodeLog"]
+
+_crc32c: Final = crc32c
+"""Each record needs it, and so it needs no look-up where modules are compiled."""
 
 
 def _ignore(durable: int) -> None:
@@ -75,7 +78,7 @@ class NodeLog:
         self.last = sequence = self.last + 1
         chain = self._chain
         prefix = pack_prefix(len(body), self.partition, self.epoch, sequence, kind, chain)
-        self._chain = chain = crc32c(body, crc32c(prefix, chain))
+        self._chain = chain = _crc32c(body, _crc32c(prefix, chain))
 
         position = self._waiting.add(self.partition, sequence, prefix, pack_chain(chain), body)
         self._places.append(position)

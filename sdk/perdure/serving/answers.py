@@ -30,6 +30,8 @@ class AnswerStream:
         self.ended: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
         """Why the stream is to end: None when all is said."""
         self._limits = limits
+        self._message_bytes_max: Final = limits.message_bytes_max
+        self._unsent_bytes_max: Final = limits.unsent_bytes_max
         self._unread = unread
         self._frames: list[AnswerFrame] = []
         self._welcome: Welcome | None = None
@@ -47,13 +49,19 @@ class AnswerStream:
         """True once the stream is to end, or has ended."""
         return self.ended.done()
 
+    def expect(self, frames: list[CallFrame]) -> None:
+        """Count the calls among these that are to be answered."""
+        for frame in frames:
+            if frame[0]:
+                self.open_calls += 1
+
     def send(self, frame: AnswerFrame) -> None:
         """Queue an answer for the writer."""
         self.open_calls -= 1
         if self.ended.done():
             return
         size = len(frame[2]) + _FRAME_OVERHEAD_BYTES
-        if size > self._limits.message_bytes_max:
+        if size > self._message_bytes_max:
             # Whoever made it should have refused it. The client must not get a message that
             # it cannot take: it would lose the stream, and again with the next copy.
             frame = _too_large(frame)
@@ -61,9 +69,9 @@ class AnswerStream:
         self._frames.append(frame)
         self.unsent_bytes += size
         self._unread.buffered_bytes += size
-        if self.unsent_bytes > self._limits.unsent_bytes_max:
+        if self.unsent_bytes > self._unsent_bytes_max:
             self.overflow()
-        elif self._unread.buffered_bytes > self._limits.unsent_total_bytes_max:
+        elif self._unread.buffered_bytes > self._unread.buffered_bytes_max:
             self._unread.shed()
         if self._wake is not None:
             self._wake_writer()

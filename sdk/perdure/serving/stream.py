@@ -78,7 +78,7 @@ async def _read_all(
             stream.end(None)
             return
         frames = frames_of(message, limits.frames_max)
-        stream.open_calls += sum(1 for frame in frames if frame[0])
+        stream.expect(frames)
         if stream.last_word is not None:
             # This server ends: the calls that are here get their answers, and no new ones come.
             for frame in frames:

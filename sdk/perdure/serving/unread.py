@@ -7,7 +7,7 @@ until the client reads it or its connection ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -30,6 +30,7 @@ class Unread:
         """Those that are open."""
         self.buffered_bytes = 0
         """In the buffers of all streams."""
+        self.buffered_bytes_max: Final = limits.unsent_total_bytes_max
         self._limits = limits
         self._taken_bytes = 0
         self._taken_by: dict[str, int] = {}
@@ -67,5 +68,5 @@ class Unread:
 
     def shed(self) -> None:
         """End the streams with the largest buffers until the rest is within bounds."""
-        while self.buffered_bytes > self._limits.unsent_total_bytes_max:
+        while self.buffered_bytes > self.buffered_bytes_max:
             max(self.streams, key=lambda stream: stream.unsent_bytes).overflow()
