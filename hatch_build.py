@@ -36,8 +36,8 @@ _ERRORS = "CPy_AddTraceback", "CPy_TypeError", "CPy_TypeErrorTraceback", "CPy_At
 COLD = "#include <Python.h>\n#include <CPy.h>\n" + "".join(
     f"__attribute__((cold)) __typeof__({name}) {name};\n" for name in _ERRORS
 )
-"""Tells the compiler what is called after errors only. So it puts all that leads there, a quarter of
-what mypyc makes, behind the code that runs."""
+"""Tells the compiler what is called after errors only. So it puts all that leads there, a quarter
+of what mypyc makes, behind the code that runs."""
 
 
 class CompiledModules(BuildHookInterface[Any]):

@@ -1,16 +1,18 @@
-"""What has to happen before a method can run on its object: the activation, and `on_activate`."""
+"""How a method begins on its object: the activation, `on_activate`, and its code is called."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from perdure.objects import ObjectType
+from perdure.objects import Method, ObjectType
 from perdure_node.activation import Activation, activate
+from perdure_node.catalog import Found
 from perdure_node.core.calls import Call
 from perdure_node.method_task import watched
 from perdure_node.turn import MethodTurn
 
-__all__ = ["activation_of", "is_awake", "note_uncommitted", "wake"]
+__all__ = ["activation_of", "invoked", "is_awake", "note_uncommitted", "wake"]
 
 
 def activation_of(turn: MethodTurn, object_type: ObjectType) -> Activation:
@@ -70,3 +72,22 @@ def is_awake(call: Call, object_type: ObjectType) -> bool:
     state = call.state
     activation: Activation | None = None if state is None else state.instance
     return activation is not None and not activation.pending and activation.type is object_type
+
+
+def invoked(
+    turn: MethodTurn,
+    method: Method,
+    object_type: ObjectType,
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a method on its object, for which no `on_activate` has to run any more."""
+    activation = activation_of(turn, object_type)
+    if activation.pending:
+        activation.pending = False
+        note_uncommitted(turn, activation)
+    found: Found | None = turn.admitted.target.found
+    if found is not None and found.function is not None:
+        return found.function(activation.instance, *args, **kwargs)
+    context: Any = turn.context if method.context_parameter is not None else None
+    return method.invoke(activation.instance, context, args, kwargs)

@@ -30,7 +30,7 @@ from perdure.frames import Encoding, Kind
 from perdure.objects import Method, ObjectType, find_type
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.arguments import arguments_of
-from perdure_node.awakening import activation_of, is_awake, note_uncommitted, wake
+from perdure_node.awakening import activation_of, invoked, is_awake, wake
 from perdure_node.catalog import Found
 from perdure_node.clock import Clock
 from perdure_node.core.calls import Call, Refusal
@@ -286,7 +286,7 @@ class Executor:
         """
         token = _set_turn(turn)
         try:
-            result = _invoked(turn, method, object_type, args, kwargs)
+            result = invoked(turn, method, object_type, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
                 coroutine = result
                 has_ended, result = _begun(coroutine)
@@ -314,7 +314,7 @@ class Executor:
         """Run a call whose method is expected to wait for its steps and for nothing else."""
         current_turn.set(turn)
         try:
-            coroutine = _invoked(turn, method, object_type, args, kwargs)
+            coroutine = invoked(turn, method, object_type, args, kwargs)
         except BaseException as error:
             self.raised(turn, error)
             return
@@ -483,25 +483,6 @@ def _found(partition: Partition, call: Call) -> Found | None:
         partition.method_refused(call, Refusal(Code.UNKNOWN_TYPE, error.args))
         return None
     return Found(object_type, object_type.methods.get(request.method))
-
-
-def _invoked(
-    turn: MethodTurn,
-    method: Method,
-    object_type: ObjectType,
-    args: list[Any],
-    kwargs: dict[str, Any],
-) -> Any:
-    """Call a method on its object, for which no `on_activate` has to run any more."""
-    activation = activation_of(turn, object_type)
-    if activation.pending:
-        activation.pending = False
-        note_uncommitted(turn, activation)
-    found: Found | None = turn.admitted.target.found
-    if found is not None and found.function is not None:
-        return found.function(activation.instance, *args, **kwargs)
-    context: Any = turn.context if method.context_parameter is not None else None
-    return method.invoke(activation.instance, context, args, kwargs)
 
 
 async def _given(result: object) -> object:

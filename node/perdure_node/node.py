@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any, Final
 
-from perdure.bodies import pack_error, pack_reply, unpack_request
+from perdure.bodies import Request, pack_error, pack_reply, unpack_request
 from perdure.client import Client
 from perdure.errors import (
     Code,
@@ -317,6 +317,9 @@ class Node:
     def _take_in(self, frames: list[CallFrame], sink: AnswerSink) -> None:
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         self._residents.counters.calls += len(frames)
+        # First all are unpacked, then all are admitted: the code of both at once is more than the
+        # first cache of a processor holds.
+        arrived: list[tuple[Request, Host, int, int]] = []
         for number, partition, time_left_ms, body in frames:
             try:
                 request = unpack_request(body)
@@ -328,6 +331,8 @@ class Node:
                 self._refuse(sink, number, error)
                 continue
             left_ms = time_left_ms if time_left_ms < TIME_LEFT_MAX_MS else TIME_LEFT_MAX_MS
+            arrived.append((request, host, number, left_ms))
+        for request, host, number, left_ms in arrived:
             try:
                 host.partition.call_arrived(request, sink, number, left_ms, now_ms, wall_ms)
             except Exception:
