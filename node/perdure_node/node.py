@@ -64,8 +64,7 @@ _log = logging.getLogger("perdure.node")
 
 _PIECE_CALLS: Final = 128
 """Calls that are run before the journal gets what they have committed. Fewer are not worth a group
-and a message of their own: with 32 a call took a third more CPU
-time."""
+and a message of their own: with 32 a call took a third more CPU time."""
 
 _PIECES_MAX: Final = 16
 """Pieces that wait. Beyond this they are taken in at once, so that nobody reads on meanwhile."""

@@ -268,13 +268,13 @@ class Memory:
         """Take over the outcomes of a commit. Returns whether one has an idempotency key."""
         keyed = False
         for outcome in outcomes:
-            session, sequence, confirmed, code, payload, name, _, _ = astuple(outcome)
+            session, sequence, confirmed, code, payload, idempotency_key, _, _ = astuple(outcome)
             window = self.windows.get(session) or self.open_window(session)
             if confirmed is not window.settled:
                 window.confirm(confirmed)
             window.end(sequence, code, payload, record)
             self.dirty_windows.add(session)
-            if name is not None and key is not None:
+            if idempotency_key is not None and key is not None:
                 self.note_key(outcome, key, record)
                 keyed = True
         return keyed

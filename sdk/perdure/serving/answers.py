@@ -30,6 +30,7 @@ class AnswerStream:
         self.ended: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
         """Why the stream is to end: None when all is said."""
         self._limits = limits
+        # Each answer is compared with these two.
         self._message_bytes_max: Final = limits.message_bytes_max
         self._unsent_bytes_max: Final = limits.unsent_bytes_max
         self._unread = unread

@@ -31,6 +31,7 @@ class Unread:
         self.buffered_bytes = 0
         """In the buffers of all streams."""
         self.buffered_bytes_max: Final = limits.unsent_total_bytes_max
+        """Beyond it, `shed` is due."""
         self._limits = limits
         self._taken_bytes = 0
         self._taken_by: dict[str, int] = {}
