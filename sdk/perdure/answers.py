@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from perdure.frames import Reply
 from perdure.ids import CallId
 
 if TYPE_CHECKING:
+    from perdure.lane import Window
     from perdure.open_call import OpenCall
 
 __all__ = ["Answer", "PendingAnswer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """How a call ended."""
 
     code: int
@@ -28,25 +29,32 @@ class Answer:
 class PendingAnswer(asyncio.Future[Answer]):
     """The answer of a call that a client has sent; knows the call's id."""
 
-    __slots__ = ("_id", "_open_call")
+    __slots__ = ("_open_call", "_sequence", "_window")
 
-    _id: CallId | None
     _open_call: OpenCall[Any] | None
+    _window: Window | None
+    _sequence: int
 
     @property
     def call_id(self) -> CallId | None:
         """The call's id. None before it is numbered, and for what never is: reads."""
-        return self._id if self._open_call is None else self._open_call.id
+        if self._open_call is not None:
+            return self._open_call.id
+        if not self._sequence or self._window is None:
+            return None
+        return CallId(self._window.session, self._window.partition, self._sequence)
 
     def sent_as(self, call: OpenCall[Any]) -> None:
         """Note the call that this is the answer of."""
-        self._id = None
         self._open_call = call
 
     def ended(self) -> None:
         """Let go of the call, which knows this future: no cycle is left behind."""
-        if self._open_call is not None:
-            self._id = self._open_call.id
+        call = self._open_call
+        if call is not None:
+            # Its id, which hardly anybody asks for, is made when somebody does.
+            self._window = call.window
+            self._sequence = call.sequence
             self._open_call = None
 
     def when_numbered(self, notify: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -23,7 +24,7 @@ __all__ = ["Answer", "Client"]
 _CLOSE_S: Final = 10.0
 """How long `Client.close` waits for answers."""
 
-_log = logging.getLogger("perdure")
+_log: Final = logging.getLogger("perdure")
 
 
 class Client:
@@ -58,6 +59,8 @@ class Client:
         self._failure: Exception | None = None
         self.closed = False
         """Whether `close` was called: new calls are a RuntimeError."""
+        self.holders: OrderedDict[str, str] = OrderedDict()
+        """Which run holds the hook of a token, as this client was told last: for `resume_hook`."""
         transport.start(self)
 
     @property

@@ -8,8 +8,9 @@ through it unread, see `bodies`. What msgspec has to know of bodies is here too.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from typing import Annotated, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Final, NamedTuple, cast
 
 import msgspec
 from msgspec import Meta
@@ -30,6 +31,7 @@ __all__ = [
     "decode_reply",
     "decode_request",
     "encode",
+    "new_call_frame",
     "pack_batch",
     "unpack_answers",
     "unpack_calls",
@@ -100,6 +102,11 @@ class CallFrame(NamedTuple):
     body: bytes
     """A packed `Request`."""
 
+
+new_call_frame: Final = cast(
+    "Callable[[tuple[int, int, int, bytes]], CallFrame]", partial(tuple.__new__, CallFrame)
+)
+"""Makes a frame of its fields. Where modules are compiled, `CallFrame` is a call of Python."""
 
 AnswerFrame = tuple[int, int, bytes]
 """An answer's envelope: the number of its call, its code, and a packed `Reply`. A plain tuple,

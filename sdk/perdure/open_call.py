@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from perdure.errors import Code
 from perdure.frames import Encoding, Kind, RequestFields, encode
@@ -169,13 +169,9 @@ class OpenCall(Generic[T]):
         return f"{self.target}.{self.method or self.kind.name.lower()}"
 
 
-class Ended(NamedTuple, Generic[T]):
-    """The end of a call."""
-
-    token: T
-    code: int
-    body: bytes
-    """A packed `Reply`."""
+Ended = tuple[T, int, bytes]
+"""The end of a call: its token, a code, and a packed `Reply`. A plain tuple, because each call
+ends with one."""
 
 
 by_serial: Final = attrgetter("serial")

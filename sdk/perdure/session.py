@@ -26,7 +26,7 @@ from typing import Final, Generic, TypeVar
 from perdure.confirmations import Confirmations
 from perdure.deadlines import Deadlines
 from perdure.errors import Code
-from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, Kind
+from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, Kind, new_call_frame
 from perdure.given_up import give_up, left_behind, overloaded, too_old
 from perdure.ids import (
     SESSION_ID_BYTES,
@@ -47,6 +47,8 @@ __all__ = ["Ended", "Session", "SessionLimits"]
 
 T = TypeVar("T")
 _NEVER_QUEUED: Final = frozenset((Kind.CANCEL, Kind.ASK))
+_ASK: Final = int(Kind.ASK)
+_new_call_frame: Final = new_call_frame
 
 _CLOCK_STEP_MS: Final = 60_000
 """A wall clock may be set back by so much without a new session id."""
@@ -117,8 +119,7 @@ class Session(Generic[T]):
             call.place = self._arrived
         else:
             call.ended = True
-            code, body = overloaded()
-            self._ended.append(Ended(call.token, code, body))
+            self._ended.append((call.token, *overloaded()))
             return
         self._count += 1
         self._serial += 1
@@ -345,7 +346,7 @@ class Session(Generic[T]):
             call.when_numbered()
         call.lane = lane
         lane.open[call] = None
-        lane.patient += call.kind == Kind.ASK
+        lane.patient += call.kind == _ASK
         call.place = lane.open
         if before is not None and before.retry_ms is not None:
             self._retry_at(call, before.retry_ms)
@@ -393,7 +394,7 @@ class Session(Generic[T]):
         call.copies += 1
         window.untold = False
         window.sent_ms = self._now_ms
-        frames.append(CallFrame(number, window.partition, left_ms, body))
+        frames.append(_new_call_frame((number, window.partition, left_ms, body)))
 
     def _retry_at(self, call: OpenCall[T], due_ms: int) -> None:
         self._retries.add(call, due_ms)
@@ -433,14 +434,14 @@ class Session(Generic[T]):
     def _end(self, call: OpenCall[T], code: int, body: bytes) -> None:
         call.ended = True
         self._count -= 1
-        self._ended.append(Ended(call.token, code, body))
+        self._ended.append((call.token, code, body))
         self._deadlines.discard(call)
         assert call.place is not None
         del call.place[call]
         lane = call.lane
         if lane is None:
             return
-        lane.patient -= call.kind == Kind.ASK
+        lane.patient -= call.kind == _ASK
         if lane.queue:
             self._make_room(lane)
         if call.origin is not None:

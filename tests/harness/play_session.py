@@ -62,4 +62,4 @@ class Play:
         self.session.opened("c", 1)
 
     def ended(self) -> list[tuple[str, Code]]:
-        return [(end.token, Code(end.code)) for end in self.session.take_ended()]
+        return [(token, Code(code)) for token, code, _ in self.session.take_ended()]

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import harness.direct_world
 import pytest
 from harness.direct_world import ROUTER, DirectWorld
 from harness.sources import from_source
@@ -130,7 +131,9 @@ def names_no_predecessor(patch: pytest.MonkeyPatch) -> None:
             super()._send(call, *args)
             call.before = before
 
-    patch.setattr(perdure.client, "Session", Wrong)
+    client: Any = from_source(perdure.client)
+    client.Session = Wrong
+    patch.setattr(harness.direct_world, "Client", client.Client)
 
 
 @pytest.mark.parametrize("spoil", [forgets_what_is_astray, names_no_predecessor])

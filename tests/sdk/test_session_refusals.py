@@ -154,9 +154,9 @@ def test_at_its_deadline_a_call_that_may_have_run_says_so() -> None:
 
     play.wait(120)
 
-    (end,) = play.session.take_ended()
-    error = error_from_wire(end.code, unpack_error(unpack_reply(end.body).payload))
-    assert end.code == Code.DEADLINE_EXCEEDED
+    [(_, code, body)] = play.session.take_ended()
+    error = error_from_wire(code, unpack_error(unpack_reply(body).payload))
+    assert code == Code.DEADLINE_EXCEEDED
     assert str(error) == "Cart[u1].pay: no answer in time; it may have run, or may yet run"
 
 
@@ -187,8 +187,8 @@ def test_without_any_connection_the_deadline_tells_why() -> None:
 
     play.wait(200)
 
-    (end,) = play.session.take_ended()
-    (text,) = unpack_error(unpack_reply(end.body).payload)
+    [(_, _, body)] = play.session.take_ended()
+    (text,) = unpack_error(unpack_reply(body).payload)
     assert text == "Cart[u1].a: not sent in time: no connection to there:1: refused"
 
 

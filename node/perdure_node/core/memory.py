@@ -226,7 +226,7 @@ class Memory:
         keyed = self._end_calls(outcomes, key, record)
         leaves = None
         if events or effects or progress is not None or self.progress:
-            leaves = self.underway.take(commit)
+            leaves = self.underway.take(key, progress, outcomes, events, effects)
             if effects and key is not None:
                 self._take_effects(effects, key, record)
             elif effects:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
-from perdure_node.core.commits import Commit, Progress
+from perdure_node.core.commits import Outcome, Progress
 from perdure_node.core.events import (
     CALL,
     Effect,
@@ -62,16 +62,25 @@ class Underway:
         self._dirty.add(partition)
         return sequence
 
-    def take(self, commit: Commit) -> Leaves | None:
-        """Take over a commit. Returns what it leaves in the store beside images; None: nothing."""
-        key, events = commit.key, commit.events
+    def take(
+        self,
+        key: ObjectKey | None,
+        begun: Progress | None,
+        outcomes: Sequence[Outcome],
+        events: Sequence[Event],
+        effects: Sequence[Effect],
+    ) -> Leaves | None:
+        """Take over a commit, whose fields these are; `begun` is its `progress`.
+
+        Returns:
+            What it leaves in the store beside images; None: nothing.
+        """
         leaves = None
-        if commit.effects:
-            self._take_outbox(commit.effects)
+        if effects:
+            self._take_outbox(effects)
             leaves = Leaves(0, ended=False)
         if key is None:
             return leaves
-        begun = commit.progress
         if begun is not None:
             replaced = self.progress.get(key)
             request, image, version, _ = begun
@@ -82,7 +91,7 @@ class Underway:
         if progress is None:
             return leaves
         before = len(progress.events)
-        if (commit.outcomes or len(events) == 1) and _ends(commit, progress):
+        if (outcomes or len(events) == 1) and _end(progress, outcomes, events):
             del self.progress[key]
             journal = progress.events if key.type == WORKFLOW else ()
             return Leaves(before, ended=True, journal=journal)
@@ -140,11 +149,11 @@ class Underway:
         self._dirty.add(partition)
 
 
-def _ends(commit: Commit, progress: Progress) -> bool:
-    """Tell whether a commit is the end of the call in progress of its object."""
-    if len(commit.events) == 1 and type(commit.events[0]) is Ended:
+def _end(progress: Progress, outcomes: Sequence[Outcome], events: Sequence[Event]) -> bool:
+    """Tell whether a commit with these is the end of the call in progress of its object."""
+    if len(events) == 1 and type(events[0]) is Ended:
         return True
-    for outcome in commit.outcomes:
+    for outcome in outcomes:
         request = progress.request
         if outcome.sequence == request[2] and outcome.session == request[1]:
             return True

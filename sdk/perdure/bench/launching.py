@@ -51,7 +51,7 @@ class ShotLauncher:
     def __init__(self, client: Client, draw: Draw, timeout_s: float, meter: Meter) -> None:
         self.meter = meter
         self.landed: Landed = _nobody
-        self._call = client.call
+        self._client = client
         self._draw = draw
         self._timeout_s = timeout_s
         # Callbacks get a copy of the context each, unless they are given one.
@@ -64,7 +64,7 @@ class ShotLauncher:
     def launch(self, due_ns: int) -> None:
         """Send the next call."""
         shot = self._draw()
-        future = self._call(
+        future = self._client.call(
             shot.target,
             shot.kind,
             shot.method,

@@ -11,9 +11,9 @@ import datetime as dt
 import time
 from collections import OrderedDict
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from perdure.call import Call
+from perdure.client import Client
 from perdure.codec import decode
 from perdure.errors import HookClosed, HookNotFound, ObjectNotFound
 from perdure.frames import Kind, Reply
@@ -31,9 +31,6 @@ _TIMEOUT_S: Final = 30.0
 _KNOWN_MAX: Final = 100_000
 _PAUSE_S: Final = 0.01
 _PAUSE_MAX_S: Final = 0.25
-
-_known: WeakKeyDictionary[Any, OrderedDict[str, str]] = WeakKeyDictionary()
-"""Which run holds a token, as each client was told last."""
 
 
 async def resume_hook(
@@ -129,10 +126,7 @@ def _runs_known_to(caller: Caller) -> OrderedDict[str, str] | None:
     # What a run or method asks for must not depend on what its process happens to know.
     if _is_replayed() or current_step.get() is not None:
         return None
-    known = _known.get(caller)
-    if known is None:
-        known = _known[caller] = OrderedDict()
-    return known
+    return caller.holders if isinstance(caller, Client) else None
 
 
 def _is_replayed() -> bool:

@@ -41,10 +41,12 @@ from perdure.errors import (
     UnknownType,
     code_of,
 )
-from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame
+from perdure.frames import TIME_LEFT_MAX_MS, AnswerFrame, CallFrame, new_call_frame
 from perdure.routing.core.limits import ForwardingLimits
 
 __all__ = ["Caller", "Forwarding", "Work"]
+
+_new_call_frame: Final = new_call_frame
 
 _SENT_AGAIN: Final = frozenset(
     {int(Code.NOT_OWNER), int(Code.NO_OWNER), int(Code.DRAINING), int(Code.OWNER_LOST)}
@@ -282,7 +284,7 @@ class Forwarding(Generic[C]):
     def _send(self, now_ms: int, call: _Call[C], node: str, number: int) -> None:
         self._copies[number] = call
         call.node = node
-        frame = CallFrame(number, call.lane.partition, call.deadline_ms - now_ms, call.body)
+        frame = _new_call_frame((number, call.lane.partition, call.deadline_ms - now_ms, call.body))
         frames = self._work.sends.get(node)
         if frames is None:
             self._work.sends[node] = [frame]
