@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Coroutine, Generator
 from pathlib import Path
+from types import CoroutineType, GeneratorType
 from typing import Any, Final, TypeVar
 
 from perdure.ids import ObjectKey
@@ -36,6 +37,9 @@ _CALL: Final = struct.Struct("<?I16sQ")
 _TIMER: Final = struct.Struct("<QqHHH")
 _TIMER_AT: Final = _SLOT + _CALL.size
 _TEXT_AT: Final = _TIMER_AT + _TIMER.size
+
+_PLAIN: Final = (CoroutineType, GeneratorType)
+"""What is not compiled."""
 
 
 T = TypeVar("T")
@@ -134,7 +138,10 @@ class DrivenCoroutine(Coroutine[Any, Any, T]):
             driving.end(outer)
 
     def throw(self, *error: Any) -> Any:
-        """Go on with an exception."""
+        """Go on with an exception, which keeps its traceback."""
+        if len(error) == 1 and type(self._coroutine) not in _PLAIN:
+            # A compiled coroutine begins the traceback anew unless it is given one.
+            error = type(error[0]), error[0], error[0].__traceback__
         driving = self._driving
         outer = driving.outer()
         driving.begin(self._partition, self._call)

@@ -51,6 +51,11 @@ class KnownByItsModule(LookupError):
     """Known because this module defines durable objects."""
 
 
+async def below() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("below")
+
+
 @durable.object
 class Failing(DurableObject):
     def __init__(self, failing_id: str) -> None:
@@ -73,6 +78,8 @@ class Failing(DurableObject):
             raise error
         if kind == "group":
             raise ExceptionGroup("several", [ValueError("one"), SoldOut("x", 1)])
+        if kind == "below":
+            await asyncio.create_task(below())
         if kind == "os":
             raise FileNotFoundError(2, "no such file", "x.txt")
         raise {
@@ -125,6 +132,14 @@ def test_an_exception_keeps_its_attributes_and_brings_the_remote_traceback_as_a_
     assert "Failing[f1].fail" in note
     first_frame = note.splitlines()[2]
     assert first_frame.endswith(", in fail"), "it begins where the user's code does"
+
+
+def test_the_remote_traceback_says_what_has_raised_in_a_task_of_the_method(world):
+    error = world.run(error_of, "below")
+
+    [note] = error.__notes__
+    assert ", in below" in note
+    assert note.endswith("ValueError: below")
 
 
 def test_notes_of_the_user_s_are_kept(world):
