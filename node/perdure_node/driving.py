@@ -39,7 +39,7 @@ _TIMER_AT: Final = _SLOT + _CALL.size
 _TEXT_AT: Final = _TIMER_AT + _TIMER.size
 
 _PLAIN: Final = (CoroutineType, GeneratorType)
-"""What is not compiled."""
+"""Coroutines that are not compiled."""
 
 
 T = TypeVar("T")
@@ -139,9 +139,10 @@ class DrivenCoroutine(Coroutine[Any, Any, T]):
 
     def throw(self, *error: Any) -> Any:
         """Go on with an exception, which keeps its traceback."""
-        if len(error) == 1 and type(self._coroutine) not in _PLAIN:
+        thrown = error[0]
+        if isinstance(thrown, BaseException) and type(self._coroutine) not in _PLAIN:
             # A compiled coroutine begins the traceback anew unless it is given one.
-            error = type(error[0]), error[0], error[0].__traceback__
+            error = type(thrown), thrown, thrown.__traceback__
         driving = self._driving
         outer = driving.outer()
         driving.begin(self._partition, self._call)

@@ -179,9 +179,32 @@ def send_raw(
     partition: int | None = None,
 ) -> list[Any]:
     """Send one call as a client of its own; its answers appear in the list."""
+    return send_frames(node, [raw_frame(1, session, sequence, method, args, partition=partition)])
+
+
+def raw_frame(
+    number: int,
+    session: bytes,
+    sequence: int,
+    method: str,
+    args: list[Any],
+    *,
+    partition: int | None = None,
+) -> CallFrame:
+    """Return a call as it travels; `partition` may be a wrong one."""
     from perdure import codec
 
     key = ObjectKey("Tally", "x")
+    request = Request(
+        Kind.CALL, session, sequence, 0, [0], *key, method, 0, codec.encode([args, {}]), None,
+        None, [], 0,
+    )  # fmt: skip
+    place = partition_of(key, 4) if partition is None else partition
+    return CallFrame(number, place, 30_000, pack_request(request))
+
+
+def send_frames(node: Node, frames: list[CallFrame]) -> list[Any]:
+    """Send calls as one message of a client of its own; the answers appear in the list."""
     answers: list[Any] = []
 
     class Sink:
@@ -190,10 +213,5 @@ def send_raw(
         def send(self, frame: Any) -> None:
             answers.append(frame)
 
-    request = Request(
-        Kind.CALL, session, sequence, 0, [0], *key, method, 0, codec.encode([args, {}]), None,
-        None, [], 0,
-    )  # fmt: skip
-    place = partition_of(key, 4) if partition is None else partition
-    node.receive([CallFrame(1, place, 30_000, pack_request(request))], Sink())
+    node.receive(frames, Sink())
     return answers

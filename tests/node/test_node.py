@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
+from harness.bells import until
 from harness.loop import on_loop
 from harness.nodes import result_of, running, settings
-from harness.tally import GATES, RUNS, Tally, send_raw, settled
+from harness.tally import GATES, RUNS, Tally, raw_frame, send_frames, send_raw, settled
 
-from perdure import codec
-from perdure.bodies import Request, pack_request, unpack_error, unpack_reply
+from perdure.bodies import unpack_error, unpack_reply
 from perdure.errors import (
     BadPayload,
     Code,
     ObjectNotFound,
     StateNotStorable,
 )
-from perdure.frames import CallFrame, Kind
+from perdure.frames import CallFrame
 from perdure.ids import ObjectKey, new_session_id, partition_of
 from perdure_node.catalog import Types
 
@@ -124,30 +123,18 @@ async def test_a_call_that_is_none_costs_no_other_call_of_its_message(tmp_path: 
     async with running(settings(tmp_path)) as (node, caller):
         await caller.create("Tally")
         session = new_session_id(node._clock.wall_ms(), b"0123456789")
-        key = ObjectKey("Tally", "x")
-        place = partition_of(key, 4)
-
-        def add(number: int, sequence: int, partition: int = place) -> CallFrame:
-            request = Request(
-                Kind.CALL, session, sequence, 0, [0], *key, "add", 0, codec.encode([[], {}]), None,
-                None, [], 0,
-            )  # fmt: skip
-            return CallFrame(number, partition, 30_000, pack_request(request))
-
+        place = partition_of(ObjectKey("Tally", "x"), 4)
+        first, third, last = (
+            raw_frame(number, session, sequence, "add", [])
+            for number, sequence in ((1, 1), (3, 2), (5, 4))
+        )
         broken = CallFrame(2, place, 30_000, b"no request")
-        strayed = add(4, 3, (place + 1) % 4)
-        answers: asyncio.Queue[Any] = asyncio.Queue()
+        strayed = raw_frame(4, session, 3, "add", [], partition=(place + 1) % 4)
 
-        class Sink:
-            closed = False
+        answers = send_frames(node, [first, broken, third, strayed, last])
 
-            def send(self, frame: Any) -> None:
-                answers.put_nowait(frame)
-
-        node.receive([add(1, 1), broken, add(3, 2), strayed, add(5, 4)], Sink())
-
-        found = [await asyncio.wait_for(answers.get(), 60) for _ in range(5)]
-        codes = {number: code for number, code, _ in found}
+        await until(lambda: len(answers) == 5)
+        codes = {number: code for number, code, _ in answers}
         malformed = Code.MALFORMED
         assert codes == {1: 0, 2: malformed, 3: 0, 4: malformed, 5: 0}
         assert await caller.call("Tally", "add") == 4

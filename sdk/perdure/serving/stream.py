@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -29,9 +29,6 @@ from perdure.wire.v1 import calls_pb2
 __all__ = ["frames_of", "serve_stream"]
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
-
-_FRAME_OVERHEAD_BYTES: Final = 128
-"""What a waiting answer costs beside its body."""
 
 
 async def serve_stream(
