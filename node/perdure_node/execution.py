@@ -31,6 +31,7 @@ from perdure.objects import Method, ObjectType, find_type
 from perdure_node.activation import Activation, changed_attributes
 from perdure_node.arguments import arguments_of
 from perdure_node.awakening import activation_of, invoked, is_awake, wake
+from perdure_node.beginning import Beginner
 from perdure_node.catalog import Found
 from perdure_node.clock import Clock
 from perdure_node.core.calls import Call, Refusal
@@ -40,7 +41,7 @@ from perdure_node.core.limits import Limits
 from perdure_node.core.partition import Partition
 from perdure_node.driving import Driving
 from perdure_node.inlining import Waits, waits_of
-from perdure_node.method_task import MethodTask, begun, run_to_its_end, watched
+from perdure_node.method_task import MethodTask, run_to_its_end, watched
 from perdure_node.performer import Performer
 from perdure_node.retries import Retries, failure_of
 from perdure_node.rounds import Rounds
@@ -68,7 +69,6 @@ _AT_WILL: Final = Waits.AT_WILL
 # Each call needs them, and so they need no look-up where modules are compiled.
 _set_turn: Final = current_turn.set
 _reset_turn: Final = current_turn.reset
-_begun: Final = begun
 
 
 class Executor:
@@ -92,6 +92,7 @@ class Executor:
         self._tasks: dict[MethodTask, MethodTurn] = {}
         self._shared: dict[Call, MethodTurn] = {}
         self._waits: dict[Method, Waits] = {}
+        self._beginner = Beginner()
         self.stepwise: set[Stepwise] = set()
         """Runs of methods that wait for nothing but steps, while they wait."""
         self._closing = False
@@ -288,12 +289,10 @@ class Executor:
         try:
             result = invoked(turn, method, object_type, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
-                coroutine = result
-                has_ended, result = _begun(coroutine)
-                if not has_ended:
+                rest, result = self._beginner.begin(result)
+                if rest is not None:
                     turn.is_alone = False  # Or so it may be: nobody has watched it.
-                    rest = partial(watched, coroutine, turn, result)
-                    self.go_on_in_task(turn, rest)
+                    self.go_on_in_task(turn, partial(watched, rest, turn, result))
                     return
         except BaseException as error:
             self.raised(turn, error)

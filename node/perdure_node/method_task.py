@@ -13,7 +13,7 @@ from perdure.context import current_turn
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
 
-__all__ = ["MethodTask", "begun", "branch", "run_to_its_end", "watched"]
+__all__ = ["HandedOver", "MethodTask", "begun", "branch", "driver", "run_to_its_end", "watched"]
 
 _NOT_BEGUN: Final = object()
 
@@ -43,6 +43,47 @@ def begun(coroutine: Coroutine[Any, Any, Any]) -> tuple[bool, Any]:
         return False, coroutine.send(None)
     except StopIteration as stop:
         return True, stop.value
+
+
+@types.coroutine
+def driver() -> Generator[Any, Any, Any]:
+    """Return what runs one coroutine after the other: `send` it one, and get its result.
+
+    The same as `begun`, for the coroutines of Python, without an exception for each that ends. It
+    is at a coroutine's wait, and not at its end, as long as `gi_yieldfrom` is not None. It has to
+    have been started with `send(None)`, and what a coroutine raises is its end.
+    """
+    coroutine = yield
+    while True:
+        # No variable for the result, which would be kept until the next coroutine comes.
+        coroutine = yield (yield from coroutine)
+
+
+class HandedOver(Coroutine[Any, Any, Any]):
+    """A coroutine that waits, with the `driver` that has brought it there."""
+
+    def __init__(self, driver: Generator[Any, Any, Any]) -> None:
+        self._driver: Any = driver
+
+    def send(self, value: Any) -> Any:
+        """Go on up to the next wait."""
+        return self._waits(self._driver.send(value))
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an exception."""
+        return self._waits(self._driver.throw(*error))
+
+    def close(self) -> None:
+        """End it where it is."""
+        self._driver.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        raise AssertionError("it is driven, and awaited by nobody")
+
+    def _waits(self, given: Any) -> Any:
+        if self._driver.gi_yieldfrom is None:
+            raise StopIteration(given)
+        return given
 
 
 def run_to_its_end(coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
