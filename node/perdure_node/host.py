@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from perdure_node.clock import Clock
 from perdure_node.collector import collector_paused
@@ -32,11 +33,14 @@ from perdure_node.store import Store, StoreBusy, StoreDamaged, StoreFull, StoreR
 
 __all__ = ["Host", "open_store"]
 
-_COMMIT_BYTES_MIN = 640
+_pack_record: Final = pack_record
+"""Each record needs it, and so it needs no look-up where modules are compiled."""
+
+_COMMIT_BYTES_MIN: Final = 640
 """What a commit counts against the bounds, however small: it takes memory beside its bytes, and
 64 MB of them are a hundred thousand."""
 
-_REPLAY_BYTES = 8 << 20
+_REPLAY_BYTES: Final = 8 << 20
 """Recovered records are applied whenever so many bytes of them are in memory."""
 
 
@@ -135,7 +139,7 @@ class Host:
         made = self._memory.take_record(wall_ms)
         if made is None:
             return 0, 0
-        body = pack_record(made)
+        body = _pack_record(made)
         weight = max(len(body), len(made[1]) * _COMMIT_BYTES_MIN)
         self.partition.record_made(self.log.append(body), weight)
         return len(body), weight

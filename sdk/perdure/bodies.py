@@ -30,6 +30,11 @@ __all__ = [
     "unpack_request",
 ]
 
+# Each call needs them, and so they need no look-up where modules are compiled.
+_encode: Final = encode
+_decode_reply: Final = decode_reply
+_decode_request: Final = decode_request
+
 
 class Request:
     """A call's body: an array of these fields, all of them, which are not changed.
@@ -146,7 +151,7 @@ class Request:
 
 def pack_request(request: Request) -> bytes:
     """Pack a call's body."""
-    return encode(request.fields())
+    return _encode(request.fields())
 
 
 def unpack_request(body: bytes) -> Request:
@@ -156,7 +161,7 @@ def unpack_request(body: bytes) -> Request:
         BadPayload: It is no call.
     """
     try:
-        f: RequestFields = decode_request(body)
+        f: RequestFields = _decode_request(body)
     except (MsgspecError, ValueError) as error:
         raise _no_request(str(error)) from None
     request = Request(
@@ -186,12 +191,12 @@ def pack_reply(
     payload: bytes, version: tuple[int, int] | None = None, changes: ChangesFields | None = None
 ) -> bytes:
     """Pack an answer's body."""
-    return encode((payload, version, changes))
+    return _encode((payload, version, changes))
 
 
 def unpack_reply(body: bytes) -> Reply:
     """Unpack an answer's body from a server that this client trusts to be one."""
-    return decode_reply(body)
+    return _decode_reply(body)
 
 
 def pack_error(code: Code, args: Sequence[object]) -> tuple[int, bytes]:

@@ -57,7 +57,7 @@ class Disk:
 
     def apply(self, up_to: int | None = None) -> None:
         """Write durable records into the store."""
-        self.memory.durable = len(self.log) if up_to is None else up_to
+        self.memory.became_durable(len(self.log) if up_to is None else up_to)
         batch = self.memory.take_batch()
         assert batch is not None
         self.rows.write(*batch)

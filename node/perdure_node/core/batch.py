@@ -39,19 +39,20 @@ class BatchBuilder:
 
     def __init__(
         self,
+        images: Images,
         large_rows_of: Callable[[ObjectKey], Iterable[bytes]],
         progress_rows: set[ObjectKey],
     ) -> None:
         """Begin a batch.
 
         Args:
+            images: What each object is after the last commit that has changed it.
             large_rows_of: Returns the keys of an object's large attributes in the store.
             progress_rows: Objects with a call in progress in the store; kept up to date.
         """
         self._large_rows_of = large_rows_of
         self._progress_rows = progress_rows
-        self.images: Images = {}
-        """What each object is after the last commit that has changed it."""
+        self._images = images
         self._large: dict[bytes, bytes] = {}
         self._keyed: dict[bytes, bytes] = {}
         self._others: dict[bytes, bytes] = {}
@@ -181,7 +182,7 @@ class BatchBuilder:
         """Return the batch: the images, what was added, `others` and `more_deletes`."""
         puts = [*others, *self._large.items(), *self._keyed.items(), *self._others.items()]
         deletes = [*self._deletes, *more_deletes]
-        for key, (state_version, image) in self.images.items():
+        for key, (state_version, image) in self._images.items():
             if image is None:
                 deletes.append(rows.object_key(key))
             else:

@@ -15,7 +15,7 @@ from perdure.ids import ObjectKey
 from perdure_node.core.commits import Commit, Outcome
 from perdure_node.core.events import Event
 
-__all__ = ["NO_OUTCOMES", "NO_VALUES", "Images", "Leaves", "LeftByCommit", "LeftByRecord"]
+__all__ = ["NO_OUTCOMES", "NO_VALUES", "Images", "Leaves", "LeftByCommit"]
 
 NO_VALUES: Final[dict[str, bytes]] = {}
 NO_OUTCOMES: Final[list[Outcome]] = []
@@ -44,14 +44,3 @@ class LeftByCommit(msgspec.Struct, frozen=True, gc=False):
 
     commit: Commit
     leaves: Leaves
-
-
-class LeftByRecord(msgspec.Struct, frozen=True, gc=False):
-    """What a record leaves."""
-
-    record: int
-    images: Images
-    others: Sequence[LeftByCommit]
-    """Few commits leave more than an image, so the rest of them need not be kept."""
-    bytes: int
-    time_ms: int

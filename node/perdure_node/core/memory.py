@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -31,7 +30,6 @@ from perdure_node.core.left import (
     Images,
     Leaves,
     LeftByCommit,
-    LeftByRecord,
 )
 from perdure_node.core.limits import Limits
 from perdure_node.core.residents import Residents
@@ -40,15 +38,18 @@ from perdure_node.core.state import ObjectState
 from perdure_node.core.store_reader import StoreReader, all_rows
 from perdure_node.core.streams import Streams
 from perdure_node.core.timers import Timers
+from perdure_node.core.unapplied import Unapplied
 from perdure_node.core.underway import Underway
 from perdure_node.core.window import SessionWindow
 
 __all__ = ["USED_AGAIN_MS", "Memory"]
 
 
-USED_AGAIN_MS: Final = 10
+USED_AGAIN_MS: Final = 500
 """An object that was used so recently keeps its place in the order of use."""
 
+_fields: Final = astuple
+"""Each call needs it, and so it needs no look-up where modules are compiled."""
 
 _NOTHING: Final = Leaves(0, ended=False)
 
@@ -83,7 +84,7 @@ class Memory:
         """Of each run the commit of `making` that can be added to."""
         self._images: Images = {}
         self._others: list[LeftByCommit] = []
-        self._entries: deque[LeftByRecord] = deque()
+        self._unapplied = Unapplied(applied)
         self.now_ms = 0
         """Monotonic time, for the order of use."""
         self.number = 0
@@ -93,7 +94,6 @@ class Memory:
         """The partition's time: the wall clock, but it never goes back."""
         self.applied = applied
         self.durable = applied
-        self.unapplied_bytes = 0
 
     # Look-ups.
 
@@ -219,7 +219,7 @@ class Memory:
     def commit(self, commit: Commit, record: int) -> ObjectState | None:
         """Take over one commit, which will be in `record`. Returns the object's state."""
         # All at once: one by one they cost as much as all that is done with them.
-        key, created, gone, version, values, outcomes, progress, events, effects = astuple(commit)
+        key, created, gone, version, values, outcomes, progress, events, effects = _fields(commit)
         state = None
         if key is not None:
             state = self._change(key, values, version, record, created=created, gone=gone)
@@ -268,7 +268,7 @@ class Memory:
         """Take over the outcomes of a commit. Returns whether one has an idempotency key."""
         keyed = False
         for outcome in outcomes:
-            session, sequence, confirmed, code, payload, idempotency_key, _, _ = astuple(outcome)
+            session, sequence, confirmed, code, payload, idempotency_key, _, _ = _fields(outcome)
             window = self.windows.get(session) or self.open_window(session)
             if confirmed is not window.settled:
                 window.confirm(confirmed)
@@ -372,12 +372,11 @@ class Memory:
             for commit in self.open_runs.values():
                 # The record has them, and nobody will ask again.
                 force_setattr(commit, "outcomes", NO_OUTCOMES)
-        self._entries.append(LeftByRecord(record, self._images, others or (), bytes, time_ms))
+        self._unapplied.add(record, self._images, others or (), bytes, time_ms)
         self.making = []
         if self._images:
             self._images = {}
         self.open_runs.clear()
-        self.unapplied_bytes += bytes
 
     def replay(self, record: int, time_ms: int, commits: list[Commit], bytes: int) -> None:
         """Take over a durable record of the journal that the store does not have."""
@@ -386,7 +385,12 @@ class Memory:
         self.time_ms = max(self.time_ms, time_ms)
         # The store may say a later time: it was written when there were more records.
         self._made(record, time_ms, bytes)
+        self.became_durable(record)
+
+    def became_durable(self, record: int) -> None:
+        """Take word that all records up to this one are durable."""
         self.durable = record
+        self._unapplied.durable(record)
 
     def use_store(self, store: StoreReader) -> None:
         """Read from this store from now on. It holds what the one before it held."""
@@ -400,26 +404,26 @@ class Memory:
     @property
     def has_unapplied(self) -> bool:
         """Tell whether there is something for the store, durable or not yet."""
-        return bool(self._entries) or len(self.dirty_windows) >= self.limits.dirty_windows_max
+        return bool(self._unapplied) or len(self.dirty_windows) >= self.limits.dirty_windows_max
+
+    @property
+    def unapplied_bytes(self) -> int:
+        """What the records count that the store does not have."""
+        return self._unapplied.bytes
 
     def take_batch(self) -> Batch | None:
         """Return the rows of all durable records that the store does not have; None: none.
 
         The caller writes them and then says `batch_written`.
         """
-        entries = self._entries
-        nothing = not entries or entries[0].record > self.durable
-        if nothing and len(self.dirty_windows) < self.limits.dirty_windows_max:
+        if not self._unapplied.is_due and len(self.dirty_windows) < self.limits.dirty_windows_max:
             return None
-        builder = BatchBuilder(self._large_rows, self._progress_rows)
-        applied = self.applied
-        while entries and entries[0].record <= self.durable:
-            entry = entries.popleft()
-            applied = entry.record
-            self.unapplied_bytes -= entry.bytes
-            builder.images.update(entry.images)
-            for left in entry.others:
-                builder.add(left.commit, left.leaves, entry.time_ms)
+        due = self._unapplied.take()
+        applied = due.record
+        builder = BatchBuilder(due.images, self._large_rows, self._progress_rows)
+        for lefts, time_ms in due.others:
+            for left in lefts:
+                builder.add(left.commit, left.leaves, time_ms)
         others = [(rows.TIME_KEY, rows.pack_row([self.time_ms])), *self.underway.take_rows()]
         waiting: set[bytes] = set()
         for session in self.dirty_windows:

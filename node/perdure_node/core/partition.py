@@ -53,7 +53,7 @@ _CANCEL: Final = int(Kind.CANCEL)
 _SEND: Final = int(Kind.SEND)
 _ASK: Final = int(Kind.ASK)
 _PROBE: Final = int(Kind.PROBE)
-_BESIDE = READS | {_CONFIRM, _CANCEL, _ASK, _PROBE}
+_BESIDE: Final = READS | {_CONFIRM, _CANCEL, _ASK, _PROBE}
 """What never waits in a mailbox."""
 
 
@@ -298,7 +298,7 @@ class Partition:
         """Let out what waited for all records up to this one."""
         if self.stopped is None:
             self._gate.opened(record)
-        self.memory.durable = record
+        self.memory.became_durable(record)
         if self.firings.early:
             self._fire_early()
 

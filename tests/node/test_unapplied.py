@@ -1,0 +1,106 @@
+"""What waits for the store: all that durable records have left, and of each object the last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perdure.ids import ObjectKey
+from perdure_node.core.left import Images
+from perdure_node.core.unapplied import Unapplied
+
+KEYS = [ObjectKey("T", id) for id in "abc"]
+
+
+def image(number: int) -> tuple[int, dict[str, bytes]]:
+    return 1, {"n": b"%d" % number}
+
+
+def test_what_is_not_durable_is_not_taken() -> None:
+    unapplied = Unapplied(4)
+    unapplied.add(5, {KEYS[0]: image(5)}, (), 10, 1_000)
+    unapplied.add(6, {KEYS[0]: image(6)}, (), 20, 1_001)
+    assert unapplied
+    assert not unapplied.is_due
+    unapplied.durable(5)
+    due = unapplied.take()
+    assert (due.record, due.images) == (5, {KEYS[0]: image(5)})
+    assert unapplied.bytes == 20
+    assert unapplied
+    assert not unapplied.is_due
+
+
+def test_a_record_that_leaves_nothing_is_due_too() -> None:
+    """The store says which records it has: the journal is kept from there on."""
+    unapplied = Unapplied(0)
+    unapplied.add(1, {}, (), 0, 1_000)
+    unapplied.durable(1)
+    assert unapplied.is_due
+    assert unapplied.take().record == 1
+    assert not unapplied
+
+
+def test_earlier_images_are_let_go_of_when_they_are_durable() -> None:
+    class Image(dict[str, bytes]):
+        alive = 0
+
+        def __init__(self, **values: bytes) -> None:
+            super().__init__(**values)
+            Image.alive += 1
+
+        def __del__(self) -> None:
+            Image.alive -= 1
+
+    unapplied = Unapplied(0)
+    for record in range(1, 9):
+        unapplied.add(record, {KEYS[0]: (1, Image(n=b"1"))}, (), 1, 1_000)
+    assert Image.alive == 8
+    unapplied.durable(6)
+    assert Image.alive == 3
+    unapplied.durable(8)
+    assert Image.alive == 1
+    assert unapplied.bytes == 8
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.lists(st.integers(0, 2)), st.integers(0, 9)),
+            st.just("durable"),
+            st.just("take"),
+        )
+    )
+)
+def test_batches_leave_what_records_would_leave_one_by_one(events: list[Any]) -> None:
+    unapplied = Unapplied(0)
+    made: list[tuple[Images, int]] = []
+    durable = 0
+    store: Images = {}
+    others: list[int] = []
+    for event in events:
+        if event == "durable":
+            durable = len(made)
+            unapplied.durable(durable)
+        elif event == "take":
+            was_due = unapplied.is_due
+            due = unapplied.take()
+            assert was_due == bool(due.bytes)
+            store.update(due.images)
+            others += [time_ms for _, time_ms in due.others]
+            assert due.record == durable
+        else:
+            changed, other = event
+            number = len(made) + 1
+            images: Images = {KEYS[n]: image(number) for n in changed}
+            left: Any = ["a commit"] if other else ()
+            made.append((images, other))
+            unapplied.add(number, images, left, 1, number)
+        taken = sum(1 for _ in made) - unapplied.bytes
+        wanted: Images = {}
+        for images, _ in made[:taken]:
+            wanted.update(images)
+        assert store == wanted
+        assert others == [n for n, (_, other) in enumerate(made[:taken], 1) if other]
+        assert bool(unapplied) == (taken < len(made))
