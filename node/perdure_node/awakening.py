@@ -88,6 +88,10 @@ def invoked(
         note_uncommitted(turn, activation)
     found: Found | None = turn.admitted.target.found
     if found is not None and found.function is not None:
-        return found.function(activation.instance, *args, **kwargs)
+        function = found.function
+        if kwargs or len(args) > 1:
+            return function(activation.instance, *args, **kwargs)
+        # Most calls: what takes arguments apart costs as much as a small method.
+        return function(activation.instance, args[0]) if args else function(activation.instance)
     context: Any = turn.context if method.context_parameter is not None else None
     return method.invoke(activation.instance, context, args, kwargs)

@@ -38,6 +38,10 @@ _NEVER_BORN: Final = b"\xff" * 6
 _CALL_ID: Final = re.compile(r"([0-9a-f]{32}):(\d{1,10}):(\d{1,19})")
 
 
+_digest: Final = xxhash.xxh3_64_intdigest
+"""Each call needs it, and so it needs no look-up where modules are compiled."""
+
+
 class ObjectKey(NamedTuple):
     """The name of an object: its type's name and its id."""
 
@@ -76,7 +80,7 @@ def partition_of(key: ObjectKey, partition_count: int) -> int:
     A key hashes to one of 65,536 slots, and a partition is a contiguous range of slots, so
     that a partition could be split without moving any object of another one.
     """
-    slot = xxhash.xxh3_64_intdigest(f"{key[0]}\0{key[1]}".encode()) >> 48
+    slot = _digest(f"{key[0]}\0{key[1]}".encode()) >> 48
     return slot * partition_count >> 16
 
 
