@@ -11,6 +11,7 @@ NODE = "node/perdure_node"
 PARTITION = "tests/node/test_partition.py"
 OBJECTS = "tests/node/test_partition_objects.py"
 SESSIONS = "tests/node/test_partition_sessions.py"
+UNAPPLIED = "tests/node/test_unapplied.py"
 STORE = "tests/node/test_store.py"
 SLOW_DISK = "tests/node/test_node_disk.py"
 FULL = "tests/node/test_full_disk.py"
@@ -27,10 +28,11 @@ BUGS = [
     Bug(
         "applied-ahead",
         "`applied` is written ahead of the records that the store has.",
-        f"{CORE}/memory.py",
-        "        return builder.build([*others, *puts], applied, deletes)",
-        "        last = entries[-1].record if entries else applied\n"
-        "        return builder.build([*others, *puts], last, deletes)",
+        f"{CORE}/unapplied.py",
+        "        self._taken = due.record\n",
+        "        if self._made:\n"
+        "            due.record = self._made[-1].number\n"
+        "        self._taken = due.record\n",
         [
             f"{PARTITION}::test_a_record_that_becomes_durable_after_the_store_was_written_is_not_skipped",
         ],
@@ -46,10 +48,21 @@ BUGS = [
     Bug(
         "undurable-applied",
         "Records go to the store before they are durable.",
-        f"{CORE}/memory.py",
-        "while entries and entries[0].record <= self.durable:",
-        "while entries:",
-        [f"{SESSIONS}::test_an_outcome_that_was_never_durable_is_not_in_the_store_either"],
+        f"{CORE}/unapplied.py",
+        "while made and made[0].number <= record:",
+        "while made:",
+        [
+            f"{UNAPPLIED}::test_what_is_not_durable_is_not_taken",
+            f"{UNAPPLIED}::test_batches_leave_what_records_would_leave_one_by_one",
+        ],
+    ),
+    Bug(
+        "older-image",
+        "Of two images of an object the store gets the older one.",
+        f"{CORE}/unapplied.py",
+        "            due.images.update(one.images)\n",
+        "            due.images = {**one.images, **due.images}\n",
+        [f"{UNAPPLIED}::test_batches_leave_what_records_would_leave_one_by_one"],
     ),
     Bug(
         "window-ahead",
