@@ -86,6 +86,7 @@ def _tell_calm(result: dict[str, Any], found: Findings) -> None:
     text = "... p50 in the last quarter of the time by that in the first"
     found.add("calm_drift", text, drift, "", at_most(CALM_DRIFT))
     found.add("calm_failed", "... calls that failed", figures["failed_percent"]["median"], "%")
+    _tell_caller("calm_caller_cores", figures, found)
 
 
 def _tell_over(result: dict[str, Any], per_s: float, found: Findings) -> None:
@@ -107,7 +108,13 @@ def _tell_over(result: dict[str, Any], per_s: float, found: Findings) -> None:
     text = "... memory in the last third by that in the second"
     found.add("over_memory", text, _growth(memory), "", at_most(MEMORY_GROWTH))
     found.add("over_memory_mb", "... the most memory", max(memory) / 1e6, "MB")
+    _tell_caller("over_caller_cores", figures, found)
     found.notes |= {"errors": errors, "examples": result["examples"]}
+
+
+def _tell_caller(name: str, figures: dict[str, Any], found: Findings) -> None:
+    text = "... cores of the process that calls (0.9 and more: it was the limit)"
+    found.add(name, text, figures["cores caller"]["median"])
 
 
 def _growth(memory: Sequence[float]) -> float:
