@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from perdure_node.method_task import HandedOver, begun, driver
 
-__all__ = ["Beginner"]
+__all__ = ["Beginnings"]
 
 _PLAIN: Final = CoroutineType
 
 
-class Beginner:
+class Beginnings:
     """Begins coroutines."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from perdure_node.beginning import Beginner
+from perdure_node.beginning import Beginnings
 
 
 class Result:
@@ -66,19 +66,19 @@ def of(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("result", [None, 5, waits, asyncio.Future])
 def test_what_waits_for_nothing_has_ended(of: Any, result: object) -> None:
-    beginner = Beginner()
+    beginnings = Beginnings()
     for _ in range(3):
-        assert beginner.begin(of(gives(result))) == (None, result)
+        assert beginnings.begin(of(gives(result))) == (None, result)
 
 
 def test_what_waits_goes_on_from_there(of: Any) -> None:
-    beginner = Beginner()
+    beginnings = Beginnings()
     seen: list[object] = []
-    rest, wait = beginner.begin(of(waits_twice(seen)))
+    rest, wait = beginnings.begin(of(waits_twice(seen)))
     assert rest is not None
     assert wait == "first"
     # Another one that begins meanwhile is none of its business.
-    assert beginner.begin(of(gives(1))) == (None, 1)
+    assert beginnings.begin(of(gives(1))) == (None, 1)
     assert rest.send("one") == "second"
     with pytest.raises(StopIteration) as stop:
         rest.send("two")
@@ -88,7 +88,7 @@ def test_what_waits_goes_on_from_there(of: Any) -> None:
 
 def test_what_waits_can_be_thrown_into(of: Any) -> None:
     seen: list[object] = []
-    rest, _ = Beginner().begin(of(waits_twice(seen)))
+    rest, _ = Beginnings().begin(of(waits_twice(seen)))
     assert rest is not None
     rest.send("one")
     error = KeyError("thrown")
@@ -100,7 +100,7 @@ def test_what_waits_can_be_thrown_into(of: Any) -> None:
 
 def test_what_waits_for_none_has_not_ended(of: Any) -> None:
     """As `asyncio.sleep(0)` does."""
-    rest, wait = Beginner().begin(of(asyncio.sleep(0, "slept")))
+    rest, wait = Beginnings().begin(of(asyncio.sleep(0, "slept")))
     assert rest is not None
     assert wait is None
     with pytest.raises(StopIteration) as stop:
@@ -117,34 +117,34 @@ def test_what_waits_can_be_closed(of: Any) -> None:
         finally:
             ended.append(True)
 
-    rest, _ = Beginner().begin(of(cleans_up()))
+    rest, _ = Beginnings().begin(of(cleans_up()))
     assert rest is not None
     rest.close()
     assert ended == [True]
 
 
 def test_an_error_comes_with_its_lines_and_the_next_one_begins(of: Any) -> None:
-    beginner = Beginner()
+    beginnings = Beginnings()
     for _ in range(2):
         with pytest.raises(ValueError, match="no") as raised:
-            beginner.begin(of(raises()))
+            beginnings.begin(of(raises()))
         assert traceback.extract_tb(raised.tb)[-1].name == "raises"
-        assert beginner.begin(of(gives(2))) == (None, 2)
+        assert beginnings.begin(of(gives(2))) == (None, 2)
 
 
 def test_one_may_begin_another_inside(of: Any) -> None:
-    beginner = Beginner()
+    beginnings = Beginnings()
 
     async def begins() -> object:
-        return beginner.begin(of(gives("inner"))), beginner.begin(of(gives("last")))
+        return beginnings.begin(of(gives("inner"))), beginnings.begin(of(gives("last")))
 
-    assert beginner.begin(of(begins())) == (None, ((None, "inner"), (None, "last")))
-    assert beginner.begin(of(gives(1))) == (None, 1)
+    assert beginnings.begin(of(begins())) == (None, ((None, "inner"), (None, "last")))
+    assert beginnings.begin(of(gives(1))) == (None, 1)
 
 
 def test_a_result_is_not_kept(of: Any) -> None:
-    beginner = Beginner()
-    _, result = beginner.begin(of(gives(Result())))
+    beginnings = Beginnings()
+    _, result = beginnings.begin(of(gives(Result())))
     left = weakref.ref(result)
     del result
     assert left() is None
