@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from perdure.errors import Code
 from perdure.ids import partition_of
@@ -10,6 +10,9 @@ from perdure.open_call import OpenCall
 from perdure.refusals import name_of, pack_refusal
 
 __all__ = ["give_up", "left_behind", "overloaded", "too_old"]
+
+_OVERLOADED: Final = pack_refusal(Code.BACKPRESSURE, "answers to earlier calls of this client", 1.0)
+"""Made once: whoever calls more than is answered gets it for most calls."""
 
 
 def give_up(
@@ -30,8 +33,9 @@ def give_up(
         return call.refusal
     if partition_count is None:
         return pack_refusal(Code.DEADLINE_EXCEEDED, f"{call}: not sent in time: {away}")
-    if call.lane is None and away is None:
-        return overloaded()
+    if away is None and call.refusal is None and call.retry_ms is None:
+        # There was somebody to send it to. It waited for its turn, and behind nobody who is lost.
+        return _OVERLOADED
     partition = call.partition
     if partition is None:
         partition = partition_of(call.target, partition_count)
@@ -54,4 +58,4 @@ def too_old(call: OpenCall[Any]) -> tuple[int, bytes]:
 
 def overloaded() -> tuple[int, bytes]:
     """Return the refusal of a call for which its own client has no room."""
-    return pack_refusal(Code.BACKPRESSURE, "answers to earlier calls of this client", 1.0)
+    return _OVERLOADED

@@ -80,6 +80,38 @@ def test_what_ends_calls_and_asks_about_them_is_never_refused(play: Play) -> Non
     assert play.sent() == ["cancel", "status"]
 
 
+def test_a_call_whose_place_comes_after_its_deadline_says_that_there_was_no_room(
+    play: Play,
+) -> None:
+    play.call("hurried", OTHER, time_ms=100)
+    assert play.sent() == []
+
+    play.now_ms += 105
+    play.answer(1)
+    assert play.sent() == ["first"]
+    play.answer(2)
+
+    assert play.sent() == []
+    assert play.ended() == [
+        ("sent", Code.OK),
+        ("first", Code.OK),
+        ("hurried", Code.BACKPRESSURE),
+    ]
+
+
+def test_a_call_that_waits_with_one_that_finds_no_owner_found_none_either() -> None:
+    play = Play()
+    play.answer(play.send("first", time_ms=None), Code.NO_OWNER, 0)
+    play.call("behind it", time_ms=5)
+    assert play.sent() == []
+
+    # As long as the first one waits before it is sent again.
+    play.now_ms += 8
+    play.session.tick(play.now_ms + 16)
+
+    assert play.ended() == [("behind it", Code.NO_OWNER)]
+
+
 def test_the_time_without_a_connection_does_not_count(play: Play) -> None:
     play.session.lost("broken")
     play.wait(LATE_MS + 1)

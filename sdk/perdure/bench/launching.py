@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import lru_cache
 from random import Random
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ from perdure.bench.scenarios import Draw, Shot
 from perdure.call import error_of
 from perdure.client import Client
 from perdure.errors import Code
+from perdure.frames import Reply
 
 __all__ = ["Landed", "Launcher", "OwnLauncher", "ShotLauncher"]
 
@@ -101,9 +103,17 @@ class _Flight:
                     self._shot.have = (version[0], version[1])
                 launcher.landed(now_ns, True)
                 return
-            error = error_of(answer)
-        launcher.meter.failed(type(error).__name__, str(error))
+            launcher.meter.failed(*_told(answer.code, answer.reply.payload))
+        else:
+            launcher.meter.failed(type(error).__name__, str(error))
         launcher.landed(now_ns, False)
+
+
+@lru_cache(maxsize=16)
+def _told(code: int, payload: bytes) -> tuple[str, str]:
+    """Return the class and the text of an error. Who refuses many calls says the same to all."""
+    error = error_of(Answer(code, Reply(payload, None, None)))
+    return type(error).__name__, str(error)
 
 
 class OwnLauncher:

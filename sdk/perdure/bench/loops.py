@@ -3,13 +3,14 @@
 Invariants:
   * A closed loop has so many calls in flight, always, but for the moment after an error.
   * An open loop makes each call when it is due, or as soon as this process gets to it; its
-    latency counts from when it was due.
+    latency counts from when it was due. However far behind it is, answers are taken in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -26,6 +27,9 @@ AFTER_ERROR_S: Final = 0.05
 OPEN_MAX: Final = 500_000
 """Calls of one process that are under way at once: half a GB. Beyond this they are not sent, and
 fail. The client itself refuses what would wait too long."""
+
+_AT_ONCE: Final = 500
+"""Calls that are made before answers that have come are looked at: some 5 ms."""
 
 
 class Load(Protocol):
@@ -133,6 +137,9 @@ class OpenLoop:
         self._meter = meter
         self._clock = clock
         self._under_way = _UnderWay()
+        self._loop = asyncio.get_running_loop()
+        self._late: deque[int] = deque()
+        """When the calls were due that have not been made."""
         self._alarm: Alarm | None = None
 
     def start(self) -> None:
@@ -145,6 +152,9 @@ class OpenLoop:
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None
+        for _ in self._late:
+            self._meter.failed("NotSent", "this process cannot make so many calls")
+        self._late.clear()
         self._under_way.stop()
 
     async def landed_all(self, at_most_s: float) -> int:
@@ -152,16 +162,23 @@ class OpenLoop:
         return await self._under_way.wait(at_most_s)
 
     def make_due(self) -> None:
-        """Make the calls that have become due."""
-        for due_ns in self._pace.take(self._clock()):
-            self.made += 1
+        """Make the calls that have become due, or as many as may be made at once."""
+        if self._under_way.over:
+            return
+        due = self._pace.take(self._clock())
+        self.made += len(due)
+        self._late += due
+        for _ in range(min(len(self._late), _AT_ONCE)):
+            due_ns = self._late.popleft()
             if self._under_way.count < OPEN_MAX:
                 self._under_way.count += 1
                 self._launch(due_ns)
             else:
                 text = f"{OPEN_MAX:,} calls of one process are under way: it sends no more"
                 self._meter.failed("NotSent", text)
-        if self._alarm is not None:
+        if self._late:
+            self._loop.call_soon(self.make_due)
+        elif self._alarm is not None:
             self._alarm.set(self._pace.next_ns)
 
     def _landed(self, _now_ns: int, _ok: bool) -> None:
