@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from perdure.errors import BadPayload
 from perdure.frames import CallFrame, pack_batch, unpack_answers
 from perdure.kept_task import end_task, keep
+from perdure.spacing import Spacing
 from perdure.transport import (
     MESSAGE_BYTES_AIM,
     MESSAGE_BYTES_MAX,
@@ -45,6 +46,9 @@ _COMPANY_MIN: Final = 2
 _COMPANY_MAX: Final = 15
 """While messages hold this many frames, the next one waits two ticks of the loop for more. Fewer:
 a lone caller must not wait. More: it would win nothing."""
+
+_REST_MIN_S: Final = 0.001
+"""Event loops count milliseconds."""
 
 _log = logging.getLogger("perdure")
 
@@ -86,7 +90,7 @@ class GrpcTransport:
         self._runner: asyncio.Task[None] | None = None
         self._queue: deque[CallFrame] = deque()
         self._wake: asyncio.Future[None] | None = None
-        """Set while the writer waits for frames."""
+        """Set while the writer waits for frames, or for their time."""
         self._open = False
         self._closing = False
         self._loop_ends = False
@@ -156,6 +160,7 @@ class GrpcTransport:
 
         loop = asyncio.get_running_loop()
         silence = loop.call_later(_WELCOME_S, stream.cancel)
+        spacing = Spacing()
         writer: asyncio.Task[None] | None = None
         try:
             while True:
@@ -167,10 +172,14 @@ class GrpcTransport:
                     silence.cancel()
                     if writer is None:
                         self._open = True
-                        writer = self._start(self._write(stream))
+                        writer = self._start(self._write(stream, spacing))
                     listener.welcomed(_welcome(batch.welcome))
                 if batch.frames:
-                    listener.answered(unpack_answers(batch.frames))
+                    answers = unpack_answers(batch.frames)
+                    spacing.answered(answers[-1][0])
+                    if self._queue:
+                        self._wake_writer()
+                    listener.answered(answers)
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}", writer is not None
         except asyncio.CancelledError:
@@ -190,7 +199,9 @@ class GrpcTransport:
                 await asyncio.wait([writer])
             stream.cancel()
 
-    async def _write(self, stream: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+    async def _write(
+        self, stream: grpc.aio.StreamStreamCall[bytes, bytes], spacing: Spacing
+    ) -> None:
         """Be the only one to write to the stream: gRPC breaks it otherwise."""
         import grpc
 
@@ -205,20 +216,37 @@ class GrpcTransport:
                     if self._closing:
                         await stream.done_writing()
                         return
-                    self._wake = loop.create_future()
-                    await self._wake
-                    self._wake = None
+                    await self._woken(loop)
                     continue
                 if _COMPANY_MIN <= count <= _COMPANY_MAX:
                     await asyncio.sleep(0)
                     await asyncio.sleep(0)
+                rest_s = spacing.rest_s(len(queue), loop.time())
+                if rest_s and not self._closing:
+                    await self._woken(loop, rest_s)
+                    continue
                 frames = self._take()
                 count = len(frames)
-                batch = calls_pb2.CallBatch(frames=pack_batch(frames))
-                await stream.write(batch.SerializeToString())
+                batch = calls_pb2.CallBatch(frames=pack_batch(frames)).SerializeToString()
+                number = next((frame[0] for frame in frames if frame[0]), 0)
+                spacing.sent(number, len(batch), loop.time())
+                await stream.write(batch)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # The stream is over. Its reader says why.
             return
+
+    async def _woken(self, loop: asyncio.AbstractEventLoop, at_most_s: float = 0.0) -> None:
+        """Wait until there is something to do, or for so long; 0: however long it takes."""
+        self._wake = loop.create_future()
+        timer = None
+        if at_most_s:
+            timer = loop.call_later(max(at_most_s, _REST_MIN_S), self._wake_writer)
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+            if timer is not None:
+                timer.cancel()
 
     def _take(self) -> list[CallFrame]:
         queue = self._queue

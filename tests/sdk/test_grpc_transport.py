@@ -89,6 +89,43 @@ async def test_frames_sent_in_one_tick_are_one_message() -> None:
 
 
 @on_loop
+async def test_calls_that_nobody_answers_keep_no_other_call_waiting() -> None:
+    backend = EchoBackend(keeps=True)
+    async with serving(backend) as (_, address):
+        heard, transport = Heard(), GrpcTransport(address)
+        transport.start(heard)
+        await heard.until("welcomed")
+
+        async with asyncio.timeout(60):
+            for count, frame in enumerate(frames(9), 1):
+                transport.send([frame])
+                while sum(len(batch) for batch in backend.received) < count - 2:
+                    await asyncio.sleep(0.001)
+            while len(backend.kept) < 9:
+                await asyncio.sleep(0.001)
+
+        numbers = [frame.number for batch in backend.received for frame in batch]
+        assert numbers == list(range(1, 10))
+        await transport.close()
+
+
+@on_loop
+async def test_what_waits_for_its_time_leaves_when_the_client_does() -> None:
+    backend = EchoBackend(keeps=True)
+    async with serving(backend) as (_, address):
+        heard, transport = Heard(), GrpcTransport(address)
+        transport.start(heard)
+        await heard.until("welcomed")
+
+        for frame in frames(4):
+            transport.send([frame])
+            await asyncio.sleep(0)
+        await transport.close()
+
+        assert sum(len(batch) for batch in backend.received) == 4
+
+
+@on_loop
 async def test_messages_are_bounded_by_count_and_by_bytes() -> None:
     backend = EchoBackend()
     async with serving(backend) as (_, address):
