@@ -139,7 +139,7 @@ class OpenLoop:
         self._under_way = _UnderWay()
         self._loop = asyncio.get_running_loop()
         self._late: deque[int] = deque()
-        """When the calls were due that have not been made."""
+        """When the calls were due that have not been made. They are under way already."""
         self._alarm: Alarm | None = None
 
     def start(self) -> None:
@@ -148,13 +148,10 @@ class OpenLoop:
         self._alarm.set(self._pace.next_ns)
 
     def stop(self) -> None:
-        """Make no more calls."""
+        """Make no more calls than those that were due."""
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None
-        for _ in self._late:
-            self._meter.failed("NotSent", "this process cannot make so many calls")
-        self._late.clear()
         self._under_way.stop()
 
     async def landed_all(self, at_most_s: float) -> int:
@@ -163,20 +160,20 @@ class OpenLoop:
 
     def make_due(self) -> None:
         """Make the calls that have become due, or as many as may be made at once."""
-        if self._under_way.over:
-            return
-        due = self._pace.take(self._clock())
-        self.made += len(due)
-        self._late += due
-        for _ in range(min(len(self._late), _AT_ONCE)):
-            due_ns = self._late.popleft()
-            if self._under_way.count < OPEN_MAX:
-                self._under_way.count += 1
-                self._launch(due_ns)
-            else:
-                text = f"{OPEN_MAX:,} calls of one process are under way: it sends no more"
-                self._meter.failed("NotSent", text)
-        if self._late:
+        late, under_way = self._late, self._under_way
+        if not under_way.over:
+            due = self._pace.take(self._clock())
+            self.made += len(due)
+            for due_ns in due:
+                if under_way.count < OPEN_MAX:
+                    under_way.count += 1
+                    late.append(due_ns)
+                else:
+                    text = f"{OPEN_MAX:,} calls of one process are under way: it sends no more"
+                    self._meter.failed("NotSent", text)
+        for _ in range(min(len(late), _AT_ONCE)):
+            self._launch(late.popleft())
+        if late:
             self._loop.call_soon(self.make_due)
         elif self._alarm is not None:
             self._alarm.set(self._pace.next_ns)
