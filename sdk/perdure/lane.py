@@ -13,8 +13,7 @@ __all__ = ["Lane", "Window"]
 T = TypeVar("T")
 
 _PATIENCE: Final = 5
-"""A new call waits only where the first of those that wait has done so for no more than this part
-of the new one's time."""
+"""A new call waits only where it is likely to take no more than this part of its time."""
 _NOT_COUNTED: Final = 1 << 62
 """Since when those wait that waited for a stream: the first of them refuse nobody."""
 
@@ -64,20 +63,26 @@ class Lane(Generic[T]):
         """Let a call wait behind the others.
 
         Returns:
-            False when the first one has waited there for so long that this one had better not
-            wait: more comes here than is answered, and it would take the time of others in vain.
+            False when it would wait for too long, as the first one tells: more comes here than is
+            answered, and it would take the time of others in vain.
         """
         queue = self.queue
         call.queued_ms = now_ms
+        call.ahead = ahead = len(self.open) + len(queue)
         first = next(iter(queue), call)
         queue[call] = None
         call.place = queue
-        waited_ms = now_ms - first.queued_ms
-        return call.deadline_ms is None or waited_ms * _PATIENCE <= call.deadline_ms - now_ms
+        if call.deadline_ms is None:
+            return True
+        # So many were before the first one when it came. They have taken so long, and those that
+        # are before this one now will take as long each.
+        waited_ms = (now_ms - first.queued_ms) * ahead // max(1, first.ahead)
+        return waited_ms * _PATIENCE <= call.deadline_ms - now_ms
 
     def put_first(self, call: OpenCall[T], now_ms: int) -> None:
         """Let a call wait before the others."""
         call.queued_ms = now_ms
+        call.ahead = len(self.open)
         self.queue[call] = None
         self.queue.move_to_end(call, last=False)
         call.place = self.queue

@@ -34,6 +34,8 @@ class OpenCall(Generic[T]):
     """The collection it waits in."""
     queued_ms = 0
     """Since when it waits in the queue of a lane."""
+    ahead = 0
+    """How many calls were before it then, those on their way among them."""
     lane: Lane[T] | None = None
     """Set when it is on its way, together with `window`."""
     window: Window | None = None

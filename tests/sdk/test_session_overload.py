@@ -7,10 +7,11 @@ from harness.play_session import OTHER, Play
 
 from perdure.errors import Code
 from perdure.frames import Kind
+from perdure.ids import ObjectKey
 from perdure.session import SessionLimits
 
 LATE_MS = 6_000
-"""A fifth of the time that calls have here."""
+"""A fifth of the time that calls have here: so long one may wait."""
 
 
 @pytest.fixture
@@ -23,8 +24,9 @@ def play() -> Play:
     return play
 
 
-def test_a_call_is_refused_at_once_where_others_wait_for_long(play: Play) -> None:
-    play.wait(LATE_MS)
+def test_a_call_is_refused_at_once_where_it_would_wait_for_long(play: Play) -> None:
+    # Two are before this one, and the one that is before the first takes that long already.
+    play.wait(LATE_MS // 2)
     play.call("patient", OTHER)
     assert play.sent() == []
     assert play.ended() == [], "not yet too long"
@@ -36,10 +38,54 @@ def test_a_call_is_refused_at_once_where_others_wait_for_long(play: Play) -> Non
     assert play.session.open_count == 3
 
 
+def test_no_call_waits_in_vain_however_much_more_is_asked_for_than_is_answered() -> None:
+    """Five calls come in the time in which one is answered."""
+    play = Play(SessionLimits(sent_calls_max=10))
+    made_ms: dict[str, int] = {}
+    waits_ms: list[int] = []
+    refused = 0
+    on_their_way: list[int] = []
+    for number in range(10_000):
+        made_ms[str(number)] = play.now_ms
+        play.call(str(number), ObjectKey("Cart", str(number)))
+        on_their_way += [frame.number for frame in play.frames()]
+        if number % 5 == 4:
+            play.answer(on_their_way.pop(0))
+            on_their_way += [frame.number for frame in play.frames()]
+        play.wait(10)
+        for token, code in play.ended():
+            assert code in {Code.OK, Code.BACKPRESSURE}, code
+            waited_ms = play.now_ms - made_ms[token]
+            if code == Code.OK:
+                waits_ms.append(waited_ms)
+            else:
+                assert waited_ms <= 10, "at once"
+                refused += 1
+
+    assert len(waits_ms) == 2_000, "nobody was idle meanwhile"
+    assert refused > 6_000
+    assert max(waits_ms) < 2 * LATE_MS
+    # Once it is on its way it waits for the ten before it, too.
+    assert max(waits_ms[-1_500:]) < LATE_MS + 10 * 50 + 100
+
+
+def test_calls_that_run_beside_one_another_and_for_long_are_no_reason_to_refuse_others() -> None:
+    play = Play(SessionLimits(sent_calls_max=1_000))
+    for number in range(1_200):
+        play.call(f"slow{number}", ObjectKey("Cart", str(number)))
+    assert len(play.frames()) == 1_000
+
+    play.wait(LATE_MS // 2)
+    play.call("next", OTHER)
+    play.frames()
+
+    assert play.ended() == []
+
+
 def test_how_long_is_too_long_depends_on_how_much_time_a_call_has(play: Play) -> None:
     play.wait(LATE_MS + 1)
     play.call("hurried", time_ms=1_000)
-    play.call("slow", time_ms=60_000)
+    play.call("slow", time_ms=120_000)
     play.call("patient", time_ms=None)
     play.frames()
 
@@ -56,7 +102,7 @@ def test_many_calls_that_are_made_at_once_all_wait(play: Play) -> None:
 
 
 def test_calls_are_taken_again_once_the_first_has_not_waited_for_long(play: Play) -> None:
-    play.wait(LATE_MS)
+    play.wait(LATE_MS // 2)
     play.call("next")
     play.frames()
     play.wait(1)
