@@ -12,7 +12,7 @@ __all__ = ["Lane", "Window"]
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 5
+_PATIENCE: Final = 10
 """A new call waits only where it is likely to take no more than this part of its time."""
 _NOT_COUNTED: Final = 1 << 62
 """Since when those wait that waited for a stream: the first of them refuse nobody."""

@@ -10,8 +10,8 @@ from perdure.frames import Kind
 from perdure.ids import ObjectKey
 from perdure.session import SessionLimits
 
-LATE_MS = 6_000
-"""A fifth of the time that calls have here: so long one may wait."""
+LATE_MS = 3_000
+"""A tenth of the time that calls have here: so long one may wait."""
 
 
 @pytest.fixture
