@@ -49,4 +49,34 @@ BUGS = [
         "        return future",
         ["tests/sdk/test_client.py::test_a_call_is_sent_though_nobody_awaits_it"],
     ),
+    Bug(
+        "waits-in-vain",
+        "Whether a call would wait in vain is told without what is before it.",
+        f"{SDK}/lane.py",
+        " * ahead // max(1, first.ahead)",
+        "",
+        [
+            "tests/sdk/test_session_overload.py"
+            "::test_no_call_waits_in_vain_however_much_more_is_asked_for_than_is_answered",
+        ],
+    ),
+    Bug(
+        "no-room-no-owner",
+        "A call that never had its turn says that nobody owns its partition.",
+        f"{SDK}/given_up.py",
+        "if away is None and call.refusal is None and call.retry_ms is None:",
+        "if False:",
+        [
+            "tests/sdk/test_session_overload.py"
+            "::test_a_call_whose_place_comes_after_its_deadline_says_that_there_was_no_room",
+        ],
+    ),
+    Bug(
+        "far-ahead",
+        "Small messages run ahead of their reader, however many it has not read.",
+        f"{SDK}/spacing.py",
+        "_UNREAD_MAX: Final = 2",
+        "_UNREAD_MAX: Final = 2_000",
+        ["tests/sdk/test_spacing.py::test_two_messages_leave_and_the_third_waits"],
+    ),
 ]
