@@ -1,6 +1,6 @@
 """What a cluster costs by its size: measures it here, and fits the constants of a model to it.
 
-    python scripts/fit_costs.py [--part messages] [--quick] [--json FILE]
+    python scripts/fit_costs.py [--part messages] [--quick] [--pure] [--json FILE]
 
 `docs/scaling.md` has the model, and the constants of one machine; `predict_scale.py FILE` says what
 follows from them. The parts are: `disk`, `messages` (CPU of a call and of a message), `loads` (what
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import compiled
 import cost_parts
 import numpy as np
 from bench_reference import machine
@@ -145,8 +146,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes: to try the script")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each round of messages")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write everything")
+    compiled.add_arguments(parser)
     options = parser.parse_args()
     end_in_order_when_terminated()
+    modules = compiled.choose(options)
     parts = parts_of(quick=options.quick, seconds=options.seconds)
     if unknown := set(options.part or ()) - parts.keys():
         raise SystemExit(
@@ -162,7 +165,7 @@ def main() -> None:
     found = fitted(rows)
     console.print(json.dumps(_rounded(found), indent=2))
     if options.json is not None:
-        everything = {"machine": machine(), "rows": rows, "fitted": found}
+        everything = {"perdure": modules, "machine": machine(), "rows": rows, "fitted": found}
         options.json.write_text(json.dumps(everything, indent=2))
 
 

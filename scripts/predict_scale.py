@@ -71,8 +71,9 @@ def machine(measured: Measured) -> str:
     others = [row["others_cores"] for row in rows if "others_cores" in row]
     return (
         f"Measured on {found['cores']} cores and {found['memory_gb']:.0f} GB of memory, "
-        f"{found['system']}, Python {found['python']}, with clients, router and nodes on the same "
-        f"machine. Others had {min(others):.1f} to {max(others):.1f} cores of it meanwhile."
+        f"{found['system']}, Python {found['python']}, Perdure {measured['perdure']}, with "
+        "clients, router and nodes on the same machine. Others had "
+        f"{min(others):.1f} to {max(others):.1f} cores of it meanwhile."
     )
 
 
@@ -202,7 +203,10 @@ def objects(measured: Measured) -> str:
 
 
 def partitions(measured: Measured) -> str:
-    titles = ("partitions of a node", "memory", "open files", "disk", "start s", "idle CPU")
+    titles = (
+        "partitions of a node", "memory", "open files", "disk", "first start s", "restart s",
+        "idle CPU",
+    )  # fmt: skip
     return _table(
         titles,
         [
@@ -212,6 +216,7 @@ def partitions(measured: Measured) -> str:
                 f"{row['files']:,}",
                 f"{row['disk_mb']:.0f} MB",
                 f"{row['start_s']:.1f}",
+                f"{row['restart_s']:.1f}",
                 f"{row['node_idle_percent']:.1f} %",
             )
             for row in measured["rows"]["partitions"]
@@ -289,6 +294,7 @@ def main() -> None:
     options = parser.parse_args()
     read = [json.loads(file.read_text()) for file in options.costs]
     measured = {
+        "perdure": read[0]["perdure"],
         "machine": read[0]["machine"],
         **{
             name: {k: v for one in read for k, v in one[name].items()}
