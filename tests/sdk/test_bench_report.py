@@ -19,6 +19,8 @@ from perdure.bench.table import milliseconds
 
 NODE = Target("one node", nodes=1)
 THREE = Target("router, 3 nodes", nodes=3, router=True)
+DIGIT_WIDTH = 8.3
+"""In a wide font, of the size that numbers in plots have."""
 
 
 def report(rounds: int = 3, **changes: object) -> str:
@@ -182,6 +184,16 @@ def test_each_nine_of_a_percentile_takes_as_much_room() -> None:
     steps = [later - earlier for earlier, later in pairwise(places)]
     assert steps == [pytest.approx(0.2)] * 5
     assert [text for _, text in axis.ticks][-1] == "99.999 %"
+
+
+@pytest.mark.parametrize("most", [99.9, 99.999, 99.9999])
+def test_the_last_number_below_a_plot_is_not_cut_off(most: float) -> None:
+    x = percent_slow("share", beyond(most))
+    drawn = ET.fromstring(line_chart("", [Line("", 0, [(0, 1), (1, 1)])], x, linear("", [1], str)))
+
+    width = float(drawn.attrib["viewBox"].split()[2])
+    last = next(text for text in drawn.iter("text") if text.text == f"{most} %")
+    assert float(last.attrib["x"]) + len(f"{most} %") * DIGIT_WIDTH / 2 <= width
 
 
 def test_charts_show_texts_as_they_are() -> None:

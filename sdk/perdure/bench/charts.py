@@ -17,7 +17,7 @@ COLORS: Final = 6
 _WIDTH: Final = 880
 _HEIGHT: Final = 320
 _LEFT: Final = 78
-_RIGHT: Final = 18
+_RIGHT: Final = 40
 _TOP: Final = 12
 _BOTTOM: Final = 48
 
