@@ -21,3 +21,9 @@ def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
         asyncio.run(bounded())
 
     return run
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that comes about by itself; for as long as `on_loop` lets the test."""
+    while not is_so():
+        await asyncio.sleep(0)

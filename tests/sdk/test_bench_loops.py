@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from harness.loop import on_loop
+from harness.loop import on_loop, until
 
 from perdure.bench.alarm import Alarm
 from perdure.bench.launching import Landed
@@ -306,12 +305,6 @@ async def test_calls_that_never_end_are_counted() -> None:
     load.stop()
 
     assert await load.landed_all(0.01) == 3
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not is_so():
-            await asyncio.sleep(0)
 
 
 # The meter and the alarm.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from harness.loop import on_loop
+from harness.loop import on_loop, until
 from harness.proxy import Proxy
 from harness.serving import EchoBackend, serving
 
@@ -52,6 +52,13 @@ class Heard:
                 await self.events.get()
 
 
+async def connected_to(address: str) -> tuple[Heard, GrpcTransport]:
+    heard, transport = Heard(), GrpcTransport(address)
+    transport.start(heard)
+    await heard.until("welcomed")
+    return heard, transport
+
+
 def frames(count: int, size: int = 10) -> list[CallFrame]:
     return [CallFrame(number, 0, 1_000, b"x" * size) for number in range(1, count + 1)]
 
@@ -60,9 +67,7 @@ def frames(count: int, size: int = 10) -> list[CallFrame]:
 async def test_the_welcome_comes_first_and_answers_come_back() -> None:
     backend = EchoBackend(says=Welcome("c", 16, "n1", {3: 7}))
     async with serving(backend) as (_, address):
-        heard, transport = Heard(), GrpcTransport(address)
-        transport.start(heard)
-        await heard.until("welcomed")
+        heard, transport = await connected_to(address)
 
         transport.send(frames(2))
         await heard.answers(2)
@@ -76,9 +81,7 @@ async def test_the_welcome_comes_first_and_answers_come_back() -> None:
 async def test_frames_sent_in_one_tick_are_one_message() -> None:
     backend = EchoBackend()
     async with serving(backend) as (_, address):
-        heard, transport = Heard(), GrpcTransport(address)
-        transport.start(heard)
-        await heard.until("welcomed")
+        heard, transport = await connected_to(address)
 
         for frame in frames(50):
             transport.send([frame])
@@ -92,17 +95,12 @@ async def test_frames_sent_in_one_tick_are_one_message() -> None:
 async def test_calls_that_nobody_answers_keep_no_other_call_waiting() -> None:
     backend = EchoBackend(keeps=True)
     async with serving(backend) as (_, address):
-        heard, transport = Heard(), GrpcTransport(address)
-        transport.start(heard)
-        await heard.until("welcomed")
+        _, transport = await connected_to(address)
 
-        async with asyncio.timeout(60):
-            for count, frame in enumerate(frames(9), 1):
-                transport.send([frame])
-                while sum(len(batch) for batch in backend.received) < count - 2:
-                    await asyncio.sleep(0.001)
-            while len(backend.kept) < 9:
-                await asyncio.sleep(0.001)
+        for frame in frames(9):
+            transport.send([frame])
+            await until(lambda last=frame.number - 2: len(backend.kept) >= last)
+        await until(lambda: len(backend.kept) == 9)
 
         numbers = [frame.number for batch in backend.received for frame in batch]
         assert numbers == list(range(1, 10))
@@ -113,9 +111,7 @@ async def test_calls_that_nobody_answers_keep_no_other_call_waiting() -> None:
 async def test_what_waits_for_its_time_leaves_when_the_client_does() -> None:
     backend = EchoBackend(keeps=True)
     async with serving(backend) as (_, address):
-        heard, transport = Heard(), GrpcTransport(address)
-        transport.start(heard)
-        await heard.until("welcomed")
+        _, transport = await connected_to(address)
 
         for frame in frames(4):
             transport.send([frame])
@@ -129,9 +125,7 @@ async def test_what_waits_for_its_time_leaves_when_the_client_does() -> None:
 async def test_messages_are_bounded_by_count_and_by_bytes() -> None:
     backend = EchoBackend()
     async with serving(backend) as (_, address):
-        heard, transport = Heard(), GrpcTransport(address)
-        transport.start(heard)
-        await heard.until("welcomed")
+        heard, transport = await connected_to(address)
 
         transport.send(frames(MESSAGE_FRAMES_MAX + 1))
         await heard.answers(MESSAGE_FRAMES_MAX + 1)
@@ -240,9 +234,7 @@ def test_a_server_that_takes_the_stream_and_says_nothing_is_left(monkeypatch) ->
 async def test_closing_sends_what_is_left() -> None:
     backend = EchoBackend()
     async with serving(backend) as (_, address):
-        heard, transport = Heard(), GrpcTransport(address)
-        transport.start(heard)
-        await heard.until("welcomed")
+        _, transport = await connected_to(address)
 
         transport.send(frames(1_000))
         await transport.close()
