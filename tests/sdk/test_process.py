@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -16,13 +17,48 @@ async def serve():
 sys.exit(run_server("server", serve, log_level="{level}", parent_pid=None))
 """
 
+ECHO = """
+    import grpc.aio
+    from pathlib import Path
 
-def run(body: str, *options: str, level: str = "info") -> subprocess.CompletedProcess[str]:
+    async def echo(message, _):
+        return message
+
+    def switches():
+        count = 0
+        for thread in Path("/proc/self/task").iterdir():
+            if "event_engine" in (thread / "comm").read_text():
+                words = (thread / "status").read_text().split()
+                count += int(words[words.index("voluntary_ctxt_switches:") + 1])
+        return count
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(echo)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("s", {"m": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/s/m")
+        await call(b"")
+        before = switches()
+        for _ in range(100):
+            await call(b"")
+        print(switches() - before)
+    await server.stop(None)
+    return 0
+"""
+"""Prints how often gRPC's own threads went to sleep while 100 calls were answered."""
+
+
+def run(
+    body: str, *options: str, level: str = "info", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *options, "-c", SERVER.format(body=body, level=level)],
         check=False,
         capture_output=True,
         text=True,
+        env={**os.environ, **environment},
     )
 
 
@@ -70,3 +106,17 @@ def test_logs_of_structlog_and_of_plain_loggers_go_to_stderr_from_the_chosen_lev
     assert "man overboard Jim" in done.stderr
     assert "sailing" not in done.stderr
     assert "nothing" not in done.stderr
+
+
+def test_messages_of_a_server_do_not_pass_through_grpcs_own_threads() -> None:
+    done = run(ECHO.strip())
+
+    assert (done.returncode, done.stderr) == (0, ""), "does gRPC still know what is set here?"
+    assert int(done.stdout) < 50
+
+
+def test_whoever_sets_what_grpc_tries_is_asked_for_it() -> None:
+    done = run(ECHO.strip(), GRPC_EXPERIMENTS="event_engine_client,event_engine_listener")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) >= 100
