@@ -8,10 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.ids import ObjectKey
-from perdure_node.core.left import Images
+from perdure_node.core import rows
+from perdure_node.core.batch import BatchBuilder
+from perdure_node.core.commits import Commit
+from perdure_node.core.events import Done, OutboxGone
+from perdure_node.core.left import Images, Leaves, LeftByCommit
 from perdure_node.core.unapplied import Unapplied
 
 KEYS = [ObjectKey("T", id) for id in "abc"]
+
+
+def nothing(applied: int) -> Unapplied:
+    return Unapplied(applied, lambda images: BatchBuilder(images, lambda _: [], set()))
+
+
+def gone(number: int) -> LeftByCommit:
+    commit = Commit(None, False, False, 0, {}, [], None, (), [OutboxGone(0, number)])
+    return LeftByCommit(commit, Leaves(0, False))
 
 
 def image(number: int) -> tuple[int, dict[str, bytes]]:
@@ -19,7 +32,7 @@ def image(number: int) -> tuple[int, dict[str, bytes]]:
 
 
 def test_what_is_not_durable_is_not_taken() -> None:
-    unapplied = Unapplied(4)
+    unapplied = nothing(4)
     unapplied.add(5, {KEYS[0]: image(5)}, (), 10, 1_000)
     unapplied.add(6, {KEYS[0]: image(6)}, (), 20, 1_001)
     assert unapplied
@@ -34,7 +47,7 @@ def test_what_is_not_durable_is_not_taken() -> None:
 
 def test_a_record_that_leaves_nothing_is_due_too() -> None:
     """The store says which records it has: the journal is kept from there on."""
-    unapplied = Unapplied(0)
+    unapplied = nothing(0)
     unapplied.add(1, {}, (), 0, 1_000)
     unapplied.durable(1)
     assert unapplied.is_due
@@ -53,7 +66,7 @@ def test_earlier_images_are_let_go_of_when_they_are_durable() -> None:
         def __del__(self) -> None:
             Image.alive -= 1
 
-    unapplied = Unapplied(0)
+    unapplied = nothing(0)
     for record in range(1, 9):
         unapplied.add(record, {KEYS[0]: (1, Image(n=b"1"))}, (), 1, 1_000)
     assert Image.alive == 8
@@ -62,6 +75,32 @@ def test_earlier_images_are_let_go_of_when_they_are_durable() -> None:
     unapplied.durable(8)
     assert Image.alive == 1
     assert unapplied.bytes == 8
+
+
+def test_of_a_call_that_has_ended_nothing_is_kept() -> None:
+    class Payload(bytes):
+        alive = 0
+
+        def __init__(self, *_: object) -> None:
+            Payload.alive += 1
+
+        def __del__(self) -> None:
+            Payload.alive -= 1
+
+    def commit(*events: Done) -> Commit:
+        return Commit(KEYS[0], False, False, 1, {}, [], None, events)
+
+    unapplied = nothing(0)
+    steps = [LeftByCommit(commit(Done(1, 0, Payload(b"a"))), Leaves(1, False))]
+    unapplied.add(1, {}, steps, 1, 1_000)
+    del steps
+    unapplied.durable(1)
+    assert Payload.alive == 1
+    unapplied.add(2, {}, [LeftByCommit(commit(), Leaves(2, True))], 1, 1_000)
+    unapplied.durable(2)
+    assert Payload.alive == 0
+    batch = unapplied.take().builder.build([], 2)
+    assert (batch.puts, batch.deletes) == ([], [])
 
 
 @given(
@@ -74,11 +113,11 @@ def test_earlier_images_are_let_go_of_when_they_are_durable() -> None:
     )
 )
 def test_batches_leave_what_records_would_leave_one_by_one(events: list[Any]) -> None:
-    unapplied = Unapplied(0)
+    unapplied = nothing(0)
     made: list[tuple[Images, int]] = []
     durable = 0
     store: Images = {}
-    others: list[int] = []
+    deleted: list[bytes] = []
     for event in events:
         if isinstance(event, int):
             # So many of those that are made are on their way to the disk.
@@ -89,13 +128,13 @@ def test_batches_leave_what_records_would_leave_one_by_one(events: list[Any]) ->
             due = unapplied.take()
             assert was_due == bool(due.bytes)
             store.update(due.images)
-            others += [time_ms for _, time_ms in due.others]
+            deleted += due.builder.build([], due.record).deletes
             assert due.record == durable
         else:
             changed, other = event
             number = len(made) + 1
             images: Images = {KEYS[n]: image(number) for n in changed}
-            left: Any = ["a commit"] if other else ()
+            left = [gone(number)] if other else ()
             made.append((images, other))
             unapplied.add(number, images, left, 1, number)
         taken = len(made) - unapplied.bytes
@@ -103,5 +142,7 @@ def test_batches_leave_what_records_would_leave_one_by_one(events: list[Any]) ->
         for images, _ in made[:taken]:
             wanted.update(images)
         assert store == wanted
-        assert others == [n for n, (_, other) in enumerate(made[:taken], 1) if other]
+        assert deleted == [
+            rows.outbox_key(0, n) for n, (_, other) in enumerate(made[:taken], 1) if other
+        ]
         assert bool(unapplied) == (taken < len(made))

@@ -46,9 +46,12 @@ class BatchBuilder:
         """Begin a batch.
 
         Args:
-            images: What each object is after the last commit that has changed it.
-            large_rows_of: Returns the keys of an object's large attributes in the store.
-            progress_rows: Objects with a call in progress in the store; kept up to date.
+            images: What each object is after the last commit that has changed it. May grow
+                until the batch is built.
+            large_rows_of: Returns the keys of an object's large attributes in the store. Called
+                when the batch is built.
+            progress_rows: Objects with a call in progress in the store; kept up to date when
+                the batch is built.
         """
         self._large_rows_of = large_rows_of
         self._progress_rows = progress_rows
@@ -64,6 +67,8 @@ class BatchBuilder:
         self._cleared: list[bytes] = []
         self._progress: dict[ObjectKey, Progress | None] = {}
         self._deletes: list[bytes] = []
+        self._gone: dict[ObjectKey, None] = {}
+        """Objects whose rows go, other than those of runs."""
 
     def add(self, commit: Commit, leaves: Leaves, time_ms: int) -> None:
         """Add the rows of a commit that leaves more than an image.
@@ -88,7 +93,7 @@ class BatchBuilder:
             prefix = rows.attribute_key(key, "")
             self._large = {k: v for k, v in self._large.items() if not k.startswith(prefix)}
             if key.type != WORKFLOW:  # `RunGone` says what those have.
-                self._deletes += self._large_rows_of(key)
+                self._gone[key] = None
         for attribute, value in commit.values.items():
             if len(value) > rows.LARGE_ATTRIBUTE_BYTES:
                 self._large[rows.attribute_key(key, attribute)] = value
@@ -182,6 +187,8 @@ class BatchBuilder:
         """Return the batch: the images, what was added, `others` and `more_deletes`."""
         puts = [*others, *self._large.items(), *self._keyed.items(), *self._others.items()]
         deletes = [*self._deletes, *more_deletes]
+        for key in self._gone:
+            deletes += self._large_rows_of(key)
         for key, (state_version, image) in self._images.items():
             if image is None:
                 deletes.append(rows.object_key(key))

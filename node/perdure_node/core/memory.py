@@ -84,7 +84,7 @@ class Memory:
         """Of each run the commit of `making` that can be added to."""
         self._images: Images = {}
         self._others: list[LeftByCommit] = []
-        self._unapplied = Unapplied(applied)
+        self._unapplied = Unapplied(applied, self._builder_of)
         self.now_ms = 0
         """Monotonic time, for the order of use."""
         self.number = 0
@@ -420,10 +420,6 @@ class Memory:
             return None
         due = self._unapplied.take()
         applied = due.record
-        builder = BatchBuilder(due.images, self._large_rows, self._progress_rows)
-        for lefts, time_ms in due.others:
-            for left in lefts:
-                builder.add(left.commit, left.leaves, time_ms)
         others = [(rows.TIME_KEY, rows.pack_row([self.time_ms])), *self.underway.take_rows()]
         waiting: set[bytes] = set()
         for session in self.dirty_windows:
@@ -434,7 +430,7 @@ class Memory:
         self.dirty_windows = waiting
         puts, deletes = self.timers.rows_for(applied)
         others += self.streams.summaries(applied)
-        return builder.build([*others, *puts], applied, deletes)
+        return due.builder.build([*others, *puts], applied, deletes)
 
     def batch_written(self, batch: Batch) -> None:
         """Let go of what the store has now."""
@@ -490,6 +486,9 @@ class Memory:
         if value is None:
             raise DamageFound(f"the attribute {name!r} of {key} is not in the store")
         return value
+
+    def _builder_of(self, images: Images) -> BatchBuilder:
+        return BatchBuilder(images, self._large_rows, self._progress_rows)
 
     def _large_rows(self, key: ObjectKey) -> list[bytes]:
         return [row_key for row_key, _ in all_rows(self._store, rows.attribute_key(key, ""))]

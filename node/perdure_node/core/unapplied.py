@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from perdure_node.core.batch import BatchBuilder
 from perdure_node.core.left import Images, LeftByCommit
 
 __all__ = ["Due", "Unapplied"]
@@ -30,39 +31,43 @@ class _Record:
 class Due:
     """What durable records have left: the next batch for the store."""
 
-    __slots__ = ("bytes", "images", "others", "record")
+    __slots__ = ("builder", "bytes", "images", "record")
 
-    def __init__(self, record: int) -> None:
+    def __init__(self, record: int, builder_of: Callable[[Images], BatchBuilder]) -> None:
         """Begin with nothing.
 
         Args:
             record: What the store has, or is about to have.
+            builder_of: Begins a batch with images that are still to come.
         """
         self.record = record
         """The last one that counts here."""
         self.images: Images = {}
         """What each object is after the last commit that has changed it."""
-        self.others: list[tuple[Sequence[LeftByCommit], int]] = []
-        """Commits that leave more than an image, in order, with the time of their record."""
+        self.builder: Final = builder_of(self.images)
+        """Has these, and what commits leave that is more than an image."""
         self.bytes = 0
 
 
 class Unapplied:
     """The records that the store of one partition does not have.
 
-    Invariant: of an object that durable records have changed only the last image is kept. Those
-    before it are let go of as soon as they are durable, and not when the store gets the last one:
-    the next calls find their memory in the caches of the processor.
+    Invariant: of durable records only that is kept which they leave together: of an object the last
+    image, of a call that has ended no event. What was before it is let go of as soon as it is
+    durable, and not when the store gets the rest: the next calls find its memory in the caches of
+    the processor, as this finds what the commits hold.
     """
 
-    def __init__(self, applied: int) -> None:
+    def __init__(self, applied: int, builder_of: Callable[[Images], BatchBuilder]) -> None:
         """Begin with none.
 
         Args:
             applied: The last record that the store has.
+            builder_of: Begins a batch with images that are still to come.
         """
         self._made: deque[_Record] = deque()
-        self._due = Due(applied)
+        self._builder_of: Final = builder_of
+        self._due = Due(applied, builder_of)
         self._taken = applied
         self.bytes = 0
         """Of all these records, as `add` was told."""
@@ -99,13 +104,13 @@ class Unapplied:
             due.record = one.number
             due.bytes += one.bytes
             due.images.update(one.images)
-            if one.others:
-                due.others.append((one.others, one.time_ms))
+            for left in one.others:
+                due.builder.add(left.commit, left.leaves, one.time_ms)
 
     def take(self) -> Due:
         """Take what durable records have left."""
         due = self._due
         self._taken = due.record
-        self._due = Due(due.record)
+        self._due = Due(due.record, self._builder_of)
         self.bytes -= due.bytes
         return due
