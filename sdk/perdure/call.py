@@ -10,29 +10,19 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from perdure.answers import Answer, PendingAnswer
-from perdure.bodies import unpack_error
-from perdure.errors import Code, error_from_wire
+from perdure.arrival import Arrival
 from perdure.frames import Reply
 from perdure.ids import ObjectKey
-from perdure.raised import unpack_exception
-from perdure.step_future import StepFuture
 from perdure.step_waiter import StepWaiter
-from perdure.turn import current_turn
 
-__all__ = ["Call", "error_of"]
+__all__ = ["Call"]
 
 _R_co = TypeVar("_R_co", covariant=True)
-
-_OK: Final = int(Code.OK)
-
-_logger: Final = logging.getLogger("perdure.call")
 
 
 class Call(Coroutine[Any, Any, _R_co]):
@@ -44,16 +34,7 @@ class Call(Coroutine[Any, Any, _R_co]):
     method. An error that nobody ever awaits is logged.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_drivers",
-        "_future",
-        "_label",
-        "_read",
-        "_target",
-        "_unseen",
-        "_waiters",
-    )
+    __slots__ = ("_arrival", "_drivers", "_target")
 
     def __init__(
         self,
@@ -72,40 +53,28 @@ class Call(Coroutine[Any, Any, _R_co]):
             arrived: Called once with the answer when it comes, an error too.
             target: The object that is called, where the call can be cancelled.
         """
-        self._label = label
-        self._future = future
-        self._read = read
-        self._arrived = arrived
+        self._arrival = Arrival(label, future, read, arrived)
         self._target = target
-        self._waiters: list[asyncio.Future[None]] | None = []
-        """None once the answer has been taken."""
         self._drivers: dict[asyncio.Task[Any] | None, Generator[Any, None, _R_co]] | None = None
-        self._unseen: _Unseen | None = None
-        future.add_done_callback(self._settle)
 
     def __repr__(self) -> str:
-        state = "answered" if self._future.done() else "on its way"
-        return f"<Call {self._label}, {state}>"
-
-    # Every look at an attribute of a class with `__getattr__` is a slow one.
+        state = "answered" if self._arrival.future.done() else "on its way"
+        return f"<Call {self._arrival.label}, {state}>"
 
     def __await__(self) -> Generator[Any, None, _R_co]:
         """Wait for the answer; return the result or raise the error."""
-        if not self._future.done():
-            waiters = self._waiters
-            assert waiters is not None
-            waiter = self._waiter()
-            waiters.append(waiter)
+        arrival = self._arrival
+        waiter = arrival.wait()
+        if waiter is not None:
             try:
                 yield from waiter
             except asyncio.CancelledError:
                 if type(waiter) is StepWaiter and waiter.timed_out:
-                    raise waiter.refusal(self._label) from None
+                    raise waiter.refusal(arrival.label) from None
                 raise
             finally:
-                if waiters:
-                    waiters.remove(waiter)
-        return self._outcome()
+                arrival.waited(waiter)
+        return arrival.outcome()
 
     def send(self, value: Any, /) -> Any:
         """Go on for the task that runs now; each has an iterator of its own."""
@@ -147,22 +116,10 @@ class Call(Coroutine[Any, Any, _R_co]):
         A call has its id once it is on its way, about when the loop comes round next. One that a
         method makes has none that its method can see.
         """
-        if isinstance(self._future, PendingAnswer):
-            call_id = self._future.call_id
+        if isinstance(self._arrival.future, PendingAnswer):
+            call_id = self._arrival.future.call_id
             return None if call_id is None else str(call_id)
         return None
-
-    def _waiter(self) -> asyncio.Future[None]:
-        future = self._future
-        if type(future) is StepFuture:
-            if (waiters := self._waiters) is not None:
-                future.waiters = waiters
-        elif isinstance(future, PendingAnswer):
-            # A client's calls know nothing of a journal. What a turn has sent is a step in it.
-            return future.get_loop().create_future()
-        if current_turn.get() is None:
-            return future.get_loop().create_future()
-        return StepWaiter(loop=future.get_loop())
 
     def _driver(self, task: asyncio.Task[Any] | None) -> Generator[Any, None, _R_co]:
         if self._drivers is None:
@@ -175,46 +132,15 @@ class Call(Coroutine[Any, Any, _R_co]):
     def _drop(self, task: asyncio.Task[Any] | None) -> Generator[Any, None, _R_co] | None:
         return None if self._drivers is None else self._drivers.pop(task, None)
 
-    def _settle(self, future: asyncio.Future[Answer]) -> None:
-        """Take the answer in, once: as the future's callback, or by the first to need it."""
-        waiters = self._waiters
-        if waiters is None:
-            return
-        self._waiters = None
-        if not future.cancelled():
-            error = future.exception()
-            if error is not None:
-                self._unseen = _Unseen(self._label, lambda: error)
-            else:
-                answer = future.result()
-                arrived = self._arrived
-                if arrived is not None:
-                    arrived(answer)
-                if answer.code != _OK:
-                    self._unseen = _Unseen(self._label, lambda: error_of(answer))
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _outcome(self) -> _R_co:
-        future = self._future
-        if self._waiters is not None:
-            self._settle(future)
-        if (unseen := self._unseen) is not None:
-            unseen.seen = True
-            self._unseen = None
-        answer = future.result()
-        if answer.code != _OK:
-            raise error_of(answer)
-        return self._read(answer.reply)
-
     def _refuse(self, *_: object) -> Any:
-        raise TypeError(f"{self._label} is on its way: await it")
+        raise TypeError(f"{self._arrival.label} is on its way: await it")
 
     if not TYPE_CHECKING:
         # A Call taken for its result is the commonest mistake: it must not pass as a value.
         def __getattr__(self, name: str) -> Any:
-            raise AttributeError(f"{self._label} is on its way, it has no {name!r}: await it")
+            raise AttributeError(
+                f"{self._arrival.label} is on its way, it has no {name!r}: await it"
+            )
 
 
 _VALUE_OPERATIONS: Final = """
@@ -227,35 +153,6 @@ _VALUE_OPERATIONS: Final = """
 
 for _name in _VALUE_OPERATIONS.split():
     setattr(Call, f"__{_name}__", Call._refuse)
-
-
-class _Unseen:
-    """Logs the error of a call when it is dropped before anybody has seen it."""
-
-    __slots__ = ("_label", "_make_error", "seen")
-
-    def __init__(self, label: str, make_error: Callable[[], BaseException]) -> None:
-        self._label = label
-        self._make_error = make_error
-        self.seen = False
-
-    def __del__(self) -> None:
-        if not self.seen and not sys.is_finalizing():
-            error = self._make_error()
-            _logger.error(
-                "%s failed and nobody awaited it: %s: %s",
-                self._label,
-                type(error).__name__,
-                error,
-                exc_info=error,
-            )
-
-
-def error_of(answer: Answer) -> Exception:
-    """Return the error that an answer bears: a fresh one each time."""
-    if answer.code == Code.RAISED:
-        return unpack_exception(answer.reply.payload)
-    return error_from_wire(answer.code, unpack_error(answer.reply.payload))
 
 
 def _current_task() -> asyncio.Task[Any] | None:

@@ -25,7 +25,7 @@ async def cancel_call(call: Call[Any], *, kill: bool) -> bool:
     Raises:
         TypeError: It is a read or a step, which cannot be cancelled.
     """
-    future, target = call._future, call._target
+    future, target = call._arrival.future, call._target
     if target is None or not isinstance(future, PendingAnswer):
         raise TypeError(
             f"{call!r} cannot be cancelled: durable.cancel takes a call of a method that was made "

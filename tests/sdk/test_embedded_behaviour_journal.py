@@ -306,7 +306,7 @@ def test_a_step_that_is_not_awaited_is_made_before_the_call_is_over(world):
         behind = scribe.write("behind")
         for _ in range(50):
             await asyncio.sleep(0)
-        assert not call._future.done()
+        assert not call._arrival.future.done()
         gate("forgotten").set()
         assert await call == "returned"
         assert MADE == ["forgotten"]

@@ -310,7 +310,7 @@ def test_a_save_is_a_commit_point_that_readers_may_see_while_other_calls_wait(wo
         staying, waiting = vault.stay(), vault.read()
         while (await durable.refresh(vault)).saved == 0:
             pass
-        assert not waiting._future.done()
+        assert not waiting._arrival.future.done()
         door.open()
         await staying
         assert (await waiting)[1] == 2

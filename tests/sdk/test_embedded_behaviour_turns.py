@@ -305,7 +305,7 @@ def test_a_shared_call_never_runs_beside_another_method(world):
         desk = await Desk.get_or_create("d1")
         shared, exclusive, behind = desk.read_slowly("a"), desk.add(5), desk.read()
         await doors.until_inside("a")
-        assert not any(call._future.done() for call in (exclusive, behind))
+        assert not any(call._arrival.future.done() for call in (exclusive, behind))
         doors.door("a").set()
         assert await asyncio.gather(shared, exclusive, behind) == [0, 5, 5]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure import codec, jsonvalue
+from perdure.arrival import error_of
 from perdure.bodies import unpack_reply
-from perdure.call import error_of
 from perdure.client import Answer
 from perdure.context import StepResult
 from perdure.errors import HookClosed, HookConflict

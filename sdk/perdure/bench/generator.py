@@ -17,6 +17,7 @@ from typing import Any, Final
 import uvloop
 
 import perdure
+from perdure.arrival import error_of
 from perdure.bench.jobs import Job, part_of, write_part
 from perdure.bench.launching import Launcher, OwnLauncher, ShotLauncher
 from perdure.bench.loops import ClosedLoop, Load, OpenLoop
@@ -24,7 +25,6 @@ from perdure.bench.meter import Meter
 from perdure.bench.own import Own, find_own, import_app
 from perdure.bench.pace import Pace
 from perdure.bench.scenarios import SCENARIOS, Scenario, name_of
-from perdure.call import error_of
 from perdure.client import Client
 from perdure.codec import decode, encode
 from perdure.errors import Code, PerdureError

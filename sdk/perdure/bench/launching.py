@@ -15,9 +15,9 @@ from random import Random
 from typing import Final, Protocol
 
 from perdure.answers import Answer
+from perdure.arrival import error_of
 from perdure.bench.meter import Meter
 from perdure.bench.scenarios import Draw, Shot
-from perdure.call import error_of
 from perdure.client import Client
 from perdure.errors import Code
 from perdure.frames import Reply

@@ -17,7 +17,7 @@ from msgspec.msgpack import Ext
 
 from perdure import raised, temporal
 from perdure.answers import Answer
-from perdure.call import error_of
+from perdure.arrival import error_of
 from perdure.errors import BadPayload, Code
 from perdure.extensions import Extension
 from perdure.frames import Encoding, Reply

@@ -10,7 +10,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from perdure import codec
 from perdure.answers import Answer
-from perdure.call import Call, error_of
+from perdure.arrival import error_of
+from perdure.call import Call
 from perdure.codec import decode, encode
 from perdure.context import ctx
 from perdure.errors import CallCancelled, RunExists, RunFailed
