@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from perdure.bodies import unpack_error
+from perdure.errors import Code, error_from_wire
 from perdure.frames import Reply
 from perdure.ids import CallId
+from perdure.raised import unpack_exception
 
 if TYPE_CHECKING:
     from perdure.lane import Window
     from perdure.open_call import OpenCall
 
-__all__ = ["Answer", "PendingAnswer"]
+__all__ = ["Answer", "PendingAnswer", "error_of"]
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -63,3 +66,10 @@ class PendingAnswer(asyncio.Future[Answer]):
             notify()
         else:
             self._open_call.when_numbered = notify
+
+
+def error_of(answer: Answer) -> Exception:
+    """Return the error that an answer bears: a fresh one each time."""
+    if answer.code == Code.RAISED:
+        return unpack_exception(answer.reply.payload)
+    return error_from_wire(answer.code, unpack_error(answer.reply.payload))

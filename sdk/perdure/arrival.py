@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from perdure.answers import Answer, PendingAnswer
-from perdure.bodies import unpack_error
-from perdure.errors import Code, error_from_wire
+from perdure.answers import Answer, PendingAnswer, error_of
+from perdure.errors import Code
 from perdure.frames import Reply
-from perdure.raised import unpack_exception
 from perdure.step_future import StepFuture
 from perdure.step_waiter import StepWaiter
 from perdure.turn import current_turn
 from perdure.unseen import Unseen
 
-__all__ = ["Arrival", "error_of"]
+__all__ = ["Arrival"]
 
 T = TypeVar("T")
 
 _OK: Final = int(Code.OK)
-_RAISED: Final = int(Code.RAISED)
 
 
 class Arrival(Generic[T]):
@@ -77,7 +74,9 @@ class Arrival(Generic[T]):
         if unseen is not None:
             unseen.seen = True
             self._unseen = None
-        answer = future.result()
+        # The result of a step stands in for an answer, and compiled code would take its fields for
+        # those of one.
+        answer: Any = future.result()
         if answer.code != _OK:
             raise error_of(answer)
         return self._read(answer.reply)
@@ -103,7 +102,7 @@ class Arrival(Generic[T]):
             if error is not None:
                 self._unseen = Unseen(self.label, lambda: error)
             else:
-                answer = future.result()
+                answer: Any = future.result()
                 if self._arrived is not None:
                     self._arrived(answer)
                 if answer.code != _OK:
@@ -111,10 +110,3 @@ class Arrival(Generic[T]):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def error_of(answer: Answer) -> Exception:
-    """Return the error that an answer bears: a fresh one each time."""
-    if answer.code == _RAISED:
-        return unpack_exception(answer.reply.payload)
-    return error_from_wire(answer.code, unpack_error(answer.reply.payload))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure import codec, jsonvalue
-from perdure.arrival import error_of
+from perdure.answers import error_of
 from perdure.bodies import unpack_reply
 from perdure.client import Answer
 from perdure.context import StepResult

@@ -17,7 +17,7 @@ from typing import Any, Final
 import uvloop
 
 import perdure
-from perdure.arrival import error_of
+from perdure.answers import error_of
 from perdure.bench.jobs import Job, part_of, write_part
 from perdure.bench.launching import Launcher, OwnLauncher, ShotLauncher
 from perdure.bench.loops import ClosedLoop, Load, OpenLoop

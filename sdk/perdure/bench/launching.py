@@ -14,8 +14,7 @@ from functools import lru_cache
 from random import Random
 from typing import Final, Protocol
 
-from perdure.answers import Answer
-from perdure.arrival import error_of
+from perdure.answers import Answer, error_of
 from perdure.bench.meter import Meter
 from perdure.bench.scenarios import Draw, Shot
 from perdure.client import Client

@@ -16,8 +16,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from perdure import raised, temporal
-from perdure.answers import Answer
-from perdure.arrival import error_of
+from perdure.answers import Answer, error_of
 from perdure.errors import BadPayload, Code
 from perdure.extensions import Extension
 from perdure.frames import Encoding, Reply

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from perdure import codec
-from perdure.answers import Answer
-from perdure.arrival import error_of
+from perdure.answers import Answer, error_of
 from perdure.call import Call
 from perdure.codec import decode, encode
 from perdure.context import ctx
