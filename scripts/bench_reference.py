@@ -10,7 +10,8 @@ tenth of a core, run it again when the machine is calm.
 Perdure's calls add 1 to counters, and are durable before they are answered. Redis is asked for the
 same: INCR, with its log synced before each answer. Client and servers share the machine, so calls
 are made as `perdure bench` makes them, as those of redis-benchmark are: by the client that handles
-use, without handles. What handles cost is a line of its own.
+use, without handles. What handles cost is a line of its own. References have gRPC as it comes;
+one echo has the poller that Perdure chooses where nobody else has (`perdure/grpc_import.py`).
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ RATES = {
     "hot_vs_redis": ("hot", "redis"),
     "counter_vs_echo": ("counter", "echo"),
     "router3_vs_echo": ("router3", "echo"),
+    "counter_vs_echo_older": ("counter", "echo_older"),
     "counter_vs_unary_echo": ("counter", "echo_unary"),
     "counter_vs_rocksdb": ("counter", "rocksdb"),
     "counter_vs_fdatasync": ("counter", "fdatasync"),
@@ -71,12 +73,14 @@ def all_ways() -> Iterator[list[Way]]:
         one = stack.enter_context(local_cluster(APP, 1, quiet=True))
         three = stack.enter_context(local_cluster(APP, 3, quiet=True))
         echo = stack.enter_context(_echo_server())
+        older = stack.enter_context(_echo_server("--older-poller"))
         redis = stack.enter_context(redis_rounds.redis())
         ways = [
             Way("fdatasync", "fdatasync of a page", lambda s: work("fdatasync", s)),
             Way("rocksdb", "RocksDB, synced puts", lambda s: work("rocksdb", s)),
             Way("echo_unary", "gRPC echo, unary, 64 in flight", echo("echo-unary")),
             Way("echo", "gRPC echo, batched, 64 in flight", echo("echo")),
+            Way("echo_older", "... with the older poller", older("echo-older-poller")),
             Way("echo_alone", "gRPC echo, one at a time", echo("echo", *ALONE)),
             direct(one, "counter", "one node, 64 in flight"),
             direct(one, "handles", "one node, 64 in flight, handles", way="sessions"),
@@ -92,8 +96,8 @@ def all_ways() -> Iterator[list[Way]]:
 
 
 @contextmanager
-def _echo_server() -> Iterator[Callable[..., Callable[[float], Round]]]:
-    with started([sys.executable, str(ECHO)], stdout=subprocess.PIPE) as server:
+def _echo_server(*options: str) -> Iterator[Callable[..., Callable[[float], Round]]]:
+    with started([sys.executable, str(ECHO), *options], stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         address = server.stdout.readline().strip()
         roles = {"echo": [server.pid]}

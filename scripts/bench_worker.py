@@ -2,7 +2,8 @@
 
     python scripts/bench_worker.py shots --address 127.0.0.1:7400 --in-flight 64
 
-Prints a round as JSON. Each way of calling is a function here.
+Prints a round as JSON. Each way of calling is a function here; those that need gRPC themselves
+import it there, because how it is imported holds for the whole process.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import grpc.aio
 import uvloop
-from echo_client import echo_client
 from measured_app import MeasuredParcel
 from measuring import Cost, Round, closed_loop, in_step, repeated
 from rocksdict import Options, Rdict, WriteOptions
@@ -35,11 +34,12 @@ from perdure.bench.meter import Meter
 from perdure.bench.scenarios import SCENARIOS, name_of
 from perdure.client import Client
 from perdure.frames import Kind
+from perdure.grpc_import import import_grpc
 from perdure.grpc_transport import GrpcTransport
 from perdure.ids import ObjectKey
 from perdure.runtime import current_client
 from perdure.serving.lifetime import calm_collector, collect_rarely
-from perdure.wire.v1 import calls_pb2, calls_pb2_grpc
+from perdure.wire.v1 import calls_pb2
 
 PAGE = bytes(4_096)
 FILE_BYTES = 8 << 20
@@ -128,6 +128,10 @@ async def streams(options: argparse.Namespace, cost: Cost) -> Round:
 
 async def unary(options: argparse.Namespace, cost: Cost) -> Round:
     """Call counters with a gRPC call for each, as grpcurl does."""
+    import grpc.aio
+
+    from perdure.wire.v1 import calls_pb2_grpc
+
     async with grpc.aio.insecure_channel(options.address) as channel:
         call: Any = calls_pb2_grpc.CallsStub(channel).Call
         arguments = calls_pb2.Payload(encoding=calls_pb2.ENCODING_JSON, data=b"[1]")
@@ -151,12 +155,24 @@ async def unary(options: argparse.Namespace, cost: Cost) -> Round:
 
 async def echo(options: argparse.Namespace, cost: Cost) -> Round:
     """Send frames to the server that does nothing, many to a message."""
+    from echo_client import echo_client
+
     async with echo_client(options.address) as client:
         return await closed_loop(client.call, *_how(options), cost)
 
 
+async def echo_older_poller(options: argparse.Namespace, cost: Cost) -> Round:
+    """The same with gRPC as Perdure imports it."""
+    import_grpc()
+    return await echo(options, cost)
+
+
 async def echo_unary(options: argparse.Namespace, cost: Cost) -> Round:
     """Make gRPC calls to the server that does nothing, one at a time for each caller."""
+    import grpc.aio
+
+    from perdure.wire.v1 import calls_pb2_grpc
+
     async with grpc.aio.insecure_channel(options.address) as channel:
         call: Any = calls_pb2_grpc.CallsStub(channel).Call
         arguments = calls_pb2.Payload(encoding=calls_pb2.ENCODING_JSON, data=b"[1]")
@@ -210,6 +226,7 @@ WAYS: dict[str, Callable[[argparse.Namespace, Cost], Awaitable[Round]]] = {
     "streams": streams,
     "unary": unary,
     "echo": echo,
+    "echo-older-poller": echo_older_poller,
     "echo-unary": echo_unary,
     "fdatasync": fdatasync,
     "rocksdb": rocksdb,

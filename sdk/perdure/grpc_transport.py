@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from perdure.errors import BadPayload
 from perdure.frames import CallFrame, pack_batch, unpack_answers
+from perdure.grpc_import import import_grpc
 from perdure.kept_task import end_task, keep
 from perdure.spacing import Spacing
 from perdure.transport import (
@@ -134,6 +135,7 @@ class GrpcTransport:
 
     async def _run(self, listener: Listener) -> None:
         # Imported here: a process with an embedded node never needs it.
+        import_grpc()
         import grpc.aio
 
         async with grpc.aio.insecure_channel(self.address, options=channel_options()) as channel:

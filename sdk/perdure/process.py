@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from perdure.errors import ConfigError, StorageHeld
+from perdure.grpc_import import import_grpc
 
 __all__ = ["EXIT_CONFIG", "EXIT_HELD", "LOG_LEVELS", "die_with", "run_server"]
 
@@ -28,12 +29,6 @@ EXIT_HELD: Final = 75
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 _PR_SET_PDEATHSIG: Final = 1
-
-_GRPC_EXPERIMENTS: Final = "-event_engine_client,-event_engine_listener"
-"""gRPC's older poller: whoever waits for a message reads it, where the newer one wakes two threads
-to do so. That is a seventh more calls through a router. Programs that call choose for themselves.
-
-A gRPC that knows these names no more says so on stderr, at each start, and goes its own way."""
 
 
 def run_server(
@@ -62,7 +57,7 @@ def run_server(
     _set_up_logging(log_level, name if parent_pid is None else None)
     # Read when gRPC is imported. Else it writes lines of its own format when a peer goes away.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    os.environ.setdefault("GRPC_EXPERIMENTS", _GRPC_EXPERIMENTS)
+    import_grpc()
 
     import uvloop
 

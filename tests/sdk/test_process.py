@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+from harness.grpc_threads import SWITCHES
+
 from perdure.process import EXIT_CONFIG, EXIT_HELD
 
 SERVER = """
 import sys
+{functions}
 from perdure.errors import ConfigError, StorageHeld
 from perdure.process import run_server
 
@@ -19,18 +22,9 @@ sys.exit(run_server("server", serve, log_level="{level}", parent_pid=None))
 
 ECHO = """
     import grpc.aio
-    from pathlib import Path
 
     async def echo(message, _):
         return message
-
-    def switches():
-        count = 0
-        for thread in Path("/proc/self/task").iterdir():
-            if "event_engine" in (thread / "comm").read_text():
-                words = (thread / "status").read_text().split()
-                count += int(words[words.index("voluntary_ctxt_switches:") + 1])
-        return count
 
     server = grpc.aio.server()
     handler = grpc.unary_unary_rpc_method_handler(echo)
@@ -54,7 +48,7 @@ def run(
     body: str, *options: str, level: str = "info", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *options, "-c", SERVER.format(body=body, level=level)],
+        [sys.executable, *options, "-c", SERVER.format(functions=SWITCHES, body=body, level=level)],
         check=False,
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from perdure.grpc_import import import_grpc
 from perdure.partition_map import PartitionMap
 
 __all__ = ["ask_for_map"]
@@ -15,6 +16,7 @@ _ASK_S: Final = 2.0
 async def ask_for_map(address: str) -> PartitionMap | str:
     """Return the map of the node or router at an address, or why there is none."""
     # Imported here: only clients that ask need them.
+    import_grpc()
     import grpc.aio
     from google.protobuf.message import DecodeError
 
