@@ -13,7 +13,7 @@ from perdure import DurableObject, durable
 
 
 @durable.object
-class Bell(DurableObject):
+class Gong(DurableObject):
     """Rung by programs of their own."""
 
     def __init__(self, bell_id: str) -> None:
@@ -32,7 +32,7 @@ import asyncio, os, sys
 from perdure import DurableObject, durable
 
 @durable.object
-class Bell(DurableObject):
+class Gong(DurableObject):
     def __init__(self, bell_id: str) -> None:
         super().__init__(bell_id)
         self.rung = 0
@@ -44,10 +44,10 @@ class Bell(DurableObject):
     + SWITCHES
     + """
 async def main():
-    bell = await Bell.get_or_create("b")
+    gong = await Gong.get_or_create("b")
     before = switches()
     for _ in range(100):
-        last = await bell.ring()
+        last = await gong.ring()
     print(last, switches() - before, os.environ.get("GRPC_EXPERIMENTS"))
 
 asyncio.run(main())
