@@ -23,6 +23,18 @@ settings.register_profile(
 settings.load_profile("beside others")
 
 
+@pytest.fixture(autouse=True)
+def environment_stays() -> Generator[None, None, None]:
+    """See that a test leaves the environment as it was: the next one's servers inherit it."""
+    before = _environment()
+    yield
+    assert _environment() == before
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
     """Start twice as many workers as there are cores: tests wait as long as they compute."""

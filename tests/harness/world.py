@@ -6,10 +6,11 @@ Each `run` is one life of the node: what a later `run` sees has been on disk.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+
+from pytest import MonkeyPatch
 
 from perdure.runtime import current_client
 from perdure.serving.server import Server
@@ -32,9 +33,10 @@ class Embedded:
 
     def run(self, program: Program, *args: Any) -> Any:
         """Run an async function as a program of its own; return its result."""
-        os.environ.pop("PERDURE_ADDRESS", None)
-        os.environ["PERDURE_DATA"] = str(self._data)
-        return asyncio.run(asyncio.wait_for(program(*args), LONGEST_S))
+        with MonkeyPatch.context() as patch:
+            patch.delenv("PERDURE_ADDRESS", raising=False)
+            patch.setenv("PERDURE_DATA", str(self._data))
+            return asyncio.run(asyncio.wait_for(program(*args), LONGEST_S))
 
 
 class Served:
@@ -61,15 +63,16 @@ class Served:
         node = Node(self._settings)
         await node.start()
         server = Server(NodeService(node))
+        patch = MonkeyPatch()
         try:
             port = await server.start(self._settings.listen)
-            os.environ["PERDURE_ADDRESS"] = f"127.0.0.1:{port}"
+            patch.setenv("PERDURE_ADDRESS", f"127.0.0.1:{port}")
             self.node = node
             return await program(*args)
         finally:
             self.node = None
             await current_client().close()
-            os.environ.pop("PERDURE_ADDRESS", None)
+            patch.undo()
             await node.drain()
             await server.drain(self._settings.name)
             await server.close()
