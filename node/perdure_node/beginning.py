@@ -11,14 +11,29 @@ from perdure_node.method_task import HandedOver, begun, driver
 __all__ = ["Beginnings"]
 
 _PLAIN: Final = CoroutineType
+_IDLE_MAX: Final = 64
 
 
 class Beginnings:
     """Begins coroutines."""
 
     def __init__(self) -> None:
-        self._driver: Any = None
-        """Where most of them run; None: it is running one, or has not been made yet."""
+        self._idle: list[Any] = []
+        """Drivers that run nothing: as many as there were coroutines inside of one another, or
+        that waited at the same time, and not too many."""
+
+    def take(self) -> Any:
+        """Return a `driver` that waits for a coroutine."""
+        if self._idle:
+            return self._idle.pop()
+        made: Any = driver()
+        made.send(None)
+        return made
+
+    def give_back(self, used: Any) -> None:
+        """Take a `driver` whose coroutine has ended, and not by raising."""
+        if len(self._idle) < _IDLE_MAX:
+            self._idle.append(used)
 
     def begin(
         self, coroutine: Coroutine[Any, Any, Any]
@@ -32,14 +47,9 @@ class Beginnings:
         if type(coroutine) is not _PLAIN:
             has_ended, given = begun(coroutine)
             return None if has_ended else coroutine, given
-        used: Any = self._driver
-        # Out of sight meanwhile: what a method does may lead to another one.
-        self._driver = None
-        if used is None:
-            used = driver()
-            used.send(None)
+        used = self.take()
         given = used.send(coroutine)
         if used.gi_yieldfrom is not None:
             return HandedOver(used), given
-        self._driver = used
+        self.give_back(used)
         return None, given

@@ -92,7 +92,7 @@ class Executor:
         self._tasks: dict[MethodTask, MethodTurn] = {}
         self._shared: dict[Call, MethodTurn] = {}
         self._waits: dict[Method, Waits] = {}
-        self._beginnings = Beginnings()
+        self.beginnings = Beginnings()
         self.stepwise: set[Stepwise] = set()
         """Runs of methods that wait for nothing but steps, while they wait."""
         self._closing = False
@@ -289,7 +289,7 @@ class Executor:
         try:
             result = invoked(turn, method, object_type, args, kwargs)
             if method.is_async or isinstance(result, Coroutine):
-                rest, result = self._beginnings.begin(result)
+                rest, result = self.beginnings.begin(result)
                 if rest is not None:
                     turn.is_alone = False  # Or so it may be: nobody has watched it.
                     self.go_on_in_task(turn, partial(watched, rest, turn, result))

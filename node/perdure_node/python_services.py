@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from perdure import codec, raised
-from perdure.context import StepResult, current_turn
-from perdure.service_context import ServiceTurn, service_context
+from perdure import codec
+from perdure.context import StepResult
+from perdure.service_context import service_context
 from perdure.services import Retry, ServiceMethod
-from perdure_node.service_attempt import Again, Attempt, answered, failed
+from perdure_node.service_attempt import Again, Attempt, answered, raised_by
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -73,37 +73,10 @@ class PythonServices:
                 return Again("TimeoutError", f"it took longer than {attempt.timeout_s:g} s")
             if isinstance(error, Retry):
                 return Again("Retry", str(error), error.after_s or 0.0)
-            return _raised(attempt, error)
+            return raised_by(attempt, error)
         finally:
             running.ended()
         return answered(attempt, value, self._bytes_max)
-
-    def attempt_at_once(
-        self,
-        attempt: Attempt,
-        method: ServiceMethod,
-        chain: Sequence[Sequence[str]],
-        loop: asyncio.AbstractEventLoop,
-    ) -> StepResult | Again:
-        """Call a service once that never waits: without a task, a place, or a time to be over.
-
-        Args:
-            attempt: What to call.
-            method: What is registered under that name. Its `waits` is false.
-            chain: The calls that the step is inside of.
-            loop: The one that runs here.
-        """
-        turn = ServiceTurn(
-            attempt.service, attempt.method, attempt.key, attempt.number, self._client, chain, loop
-        )
-        try:
-            value = copy_context().run(_drive, method.bind, attempt.payload, turn)
-            return answered(attempt, value, self._bytes_max)
-        except BaseException as error:
-            # SystemExit too, as in `attempt`.
-            if isinstance(error, Retry):
-                return Again("Retry", str(error), error.after_s or 0.0)
-            return _raised(attempt, error)
 
     async def _call(
         self,
@@ -127,17 +100,6 @@ class PythonServices:
             value = await running.in_thread(function, args)
             # A function that only returns somebody else's coroutine.
             return await value if inspect.isawaitable(value) else value
-
-
-def _drive(bind: Callable[[], Callable[..., Any]], payload: bytes | None, turn: ServiceTurn) -> Any:
-    current_turn.set(turn)
-    function = bind()
-    coroutine = function() if payload is None else function(codec.decode(payload))
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    raise AssertionError(f"{function} waits")
 
 
 class _Running:
@@ -200,12 +162,3 @@ def _is_cancelled() -> bool:
     """Tell whether somebody has cancelled this task, and not the service itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _raised(attempt: Attempt, error: BaseException) -> StepResult:
-    # Its traceback is for the people who run the service. It is no error of the node's.
-    _log.info("%s raised, key %s", attempt, attempt.key, exc_info=error)
-    packed = raised.pack_exception(
-        error, object=attempt.service, method=attempt.method, call_id=attempt.key
-    )
-    return failed(attempt, *raised.describe_exception(packed))

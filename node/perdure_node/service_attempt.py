@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final, NamedTuple
 
 import msgspec
 
-from perdure import codec
+from perdure import codec, raised
 from perdure.bodies import pack_error
 from perdure.context import StepResult
 from perdure.errors import Code
 
-__all__ = ["Again", "Attempt", "Standing", "answered", "failed", "too_large"]
+__all__ = ["Again", "Attempt", "Standing", "answered", "failed", "raised_by", "too_large"]
 
 _MESSAGE_CHARACTERS_MAX: Final = 16_384
 
 # Members of an enum cost ten times as much to look up.
 _OK: Final = int(Code.OK)
+
+_log = logging.getLogger("perdure.service")
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
@@ -85,3 +88,13 @@ def failed(attempt: Attempt, type: str, message: str) -> StepResult:
     parts = (attempt.service, attempt.method, type, message[:_MESSAGE_CHARACTERS_MAX])
     args = [part.encode(errors="replace").decode() for part in parts]
     return StepResult(*pack_error(Code.SERVICE_ERROR, args))
+
+
+def raised_by(attempt: Attempt, error: BaseException) -> StepResult:
+    """Return the result of a step whose service has raised, and log what people need to know."""
+    # Its traceback is for the people who run the service. It is no error of the node's.
+    _log.info("%s raised, key %s", attempt, attempt.key, exc_info=error)
+    packed = raised.pack_exception(
+        error, object=attempt.service, method=attempt.method, call_id=attempt.key
+    )
+    return failed(attempt, *raised.describe_exception(packed))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from perdure import services
 from perdure.bodies import pack_error
@@ -21,6 +21,7 @@ from perdure.service_settings import ServiceSettings
 from perdure_node.clock import Clock, SystemClock
 from perdure_node.python_services import PythonServices
 from perdure_node.service_attempt import Again, Attempt, Standing, failed
+from perdure_node.services_at_once import ServicesAtOnce
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -63,7 +64,10 @@ class Services:
         self._pause: Final = pause
         self._python: Final = PythonServices(RESULT_BYTES_MAX, client)
         self._http: HttpServices | None = None
-        self._places: dict[str, asyncio.Semaphore] = {}
+        self._places: Final[dict[str, asyncio.Semaphore]] = {}
+        self._at_once: Final = ServicesAtOnce(
+            self._settings, self._places, RESULT_BYTES_MAX, client
+        )
         self.standing: dict[str, Standing] = {}
         """How the calls that are not over stand, by idempotency key."""
 
@@ -89,20 +93,9 @@ class Services:
         Returns:
             The result, or a coroutine that goes on up to that.
         """
-        ended: Again | None = None
-        settings = self._settings.get(service, _AS_USUAL)
-        if settings.url is None:
-            try:
-                found = services.find(service, method)
-            except ServiceNotFound:
-                return self.call(service, method, payload, key, 1, chain=chain)
-            places = self._places.get(service)
-            if not found.waits and (places is None or not places.locked()):
-                attempt = Attempt(service, method, payload, key, 1, settings.timeout_s)
-                result = self._python.attempt_at_once(attempt, found, chain, loop)
-                if type(result) is StepResult:
-                    return result
-                ended = cast("Again", result)
+        ended = self._at_once.attempt(service, method, payload, key, chain, loop)
+        if isinstance(ended, StepResult):
+            return ended
         return self.call(service, method, payload, key, 1, chain=chain, ended=ended)
 
     async def call(

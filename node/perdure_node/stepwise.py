@@ -9,12 +9,14 @@ cancellation, or because it waits for something that is no step.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perdure.step_waiter import StepWaiter
-from perdure_node.method_task import branch, watched
+from perdure_node.beginning import Beginnings
+from perdure_node.method_task import HandedOver, branch, watched
 
 if TYPE_CHECKING:
     from perdure_node.turn import MethodTurn
@@ -25,6 +27,8 @@ __all__ = ["Runner", "Stepwise"]
 class Runner(Protocol):
     """Who runs such a method."""
 
+    beginnings: Beginnings
+    """Lends what drives coroutines."""
     stepwise: set[Stepwise]
     """Those that wait."""
 
@@ -44,13 +48,13 @@ class Runner(Protocol):
 class Stepwise:
     """One run of such a method, from its first wait to its end."""
 
-    __slots__ = ("_context", "_coroutine", "_loop", "_runner", "_turn", "_waiter")
+    __slots__ = ("_context", "_driver", "_loop", "_next", "_runner", "_turn", "_waiter")
 
     def __init__(
         self,
         runner: Runner,
         turn: MethodTurn,
-        coroutine: Coroutine[Any, Any, Any],
+        coroutine: CoroutineType[Any, Any, Any],
         context: Context,
     ) -> None:
         """Prepare.
@@ -64,42 +68,47 @@ class Stepwise:
         self._runner = runner
         self._turn = turn
         self._loop = turn.rounds.loop
-        self._coroutine = coroutine
+        self._driver: Any = runner.beginnings.take()
+        self._next: CoroutineType[Any, Any, Any] | None = coroutine
+        """What the driver is sent next: the coroutine, and then nothing."""
         self._context = context
         self._waiter: StepWaiter | None = None
 
     def go_on(self) -> None:
         """Drive the method up to its next wait, or to its end. It is noted that its code runs."""
-        turn, loop = self._turn, self._loop
+        turn, loop, driver = self._turn, self._loop, self._driver
+        first, self._next = self._next, None
         factory = loop.get_task_factory()
         # So that it is seen when the method makes tasks.
         noticed: Any = functools.partial(branch, turn, factory)
         loop.set_task_factory(noticed)
         try:
             try:
-                waits_for = self._coroutine.send(None)
+                given = driver.send(first)
             finally:
                 loop.set_task_factory(factory)
-        except StopIteration as stop:
-            self._leave()
-            self._runner.returned(turn, stop.value)
         except BaseException as error:
             self._leave()
             self._runner.raised(turn, error)
+            return
+        if driver.gi_yieldfrom is None:
+            self._leave()
+            self._runner.beginnings.give_back(driver)
+            self._runner.returned(turn, given)
+            return
+        if turn.unwritten:
+            turn.suspended()
+        if type(given) is StepWaiter and turn.cancelled is None:
+            if self._waiter is None:
+                self._runner.stepwise.add(self)
+                turn.stepwise = self
+            self._waiter = turn.waits_for = given
+            given.add_done_callback(self._woken, context=self._context)
         else:
-            if turn.unwritten:
-                turn.suspended()
-            if type(waits_for) is StepWaiter and turn.cancelled is None:
-                if self._waiter is None:
-                    self._runner.stepwise.add(self)
-                    turn.stepwise = self
-                self._waiter = turn.waits_for = waits_for
-                waits_for.add_done_callback(self._woken, context=self._context)
-            else:
-                self._leave()
-                self._runner.go_on_in_task(
-                    turn, functools.partial(watched, self._coroutine, turn, waits_for)
-                )
+            self._leave()
+            self._runner.go_on_in_task(
+                turn, functools.partial(watched, HandedOver(driver), turn, given)
+            )
 
     def _woken(self, waiter: StepWaiter) -> None:
         """Go on: the waiting is over."""
@@ -124,7 +133,7 @@ class Stepwise:
         assert waiter is not None
         waiter.remove_done_callback(self._woken)
         self._leave()
-        rest = functools.partial(watched, self._coroutine, turn, waiter)
+        rest = functools.partial(watched, HandedOver(self._driver), turn, waiter)
         self._context.run(self._runner.go_on_in_task, turn, rest)
 
     def _leave(self) -> None:

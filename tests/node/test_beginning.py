@@ -142,6 +142,27 @@ def test_one_may_begin_another_inside(of: Any) -> None:
     assert beginnings.begin(of(gives(1))) == (None, 1)
 
 
+def test_a_driver_that_is_given_back_runs_the_next_coroutine() -> None:
+    beginnings = Beginnings()
+    driver = beginnings.take()
+    assert driver.send(gives(1)) == 1
+    beginnings.give_back(driver)
+    assert beginnings.take() is driver
+    assert driver.send(gives(2)) == 2
+
+
+def test_of_many_drivers_at_the_same_time_not_all_are_kept() -> None:
+    beginnings = Beginnings()
+    drivers = [beginnings.take() for _ in range(100)]
+    assert len({id(driver) for driver in drivers}) == 100
+    seen = [weakref.ref(driver) for driver in drivers]
+    while drivers:
+        beginnings.give_back(drivers.pop())
+    assert sum(driver() is not None for driver in seen) == 64
+    # Those that were not kept are made again.
+    assert [beginnings.take().send(gives(number)) for number in range(100)] == [*range(100)]
+
+
 def test_a_result_is_not_kept(of: Any) -> None:
     beginnings = Beginnings()
     _, result = beginnings.begin(of(gives(Result())))

@@ -7,7 +7,8 @@ checksum. So a commit is never torn in two.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ __all__ = [
     "Commit",
     "Outcome",
     "Progress",
+    "new_progress",
     "pack_record",
     "unpack_record",
     "unpack_records",
@@ -64,6 +66,13 @@ class Progress(NamedTuple):
     """The version of that state."""
     events: _Journal
     """Its journal so far. Empty in a commit, whose own `events` say more."""
+
+
+new_progress: Final = cast(
+    "Callable[[tuple[list[Any], dict[str, bytes], int, list[Event]]], Progress]",
+    partial(tuple.__new__, Progress),
+)
+"""Makes one of its fields. Where modules are compiled, `Progress` is a call of Python."""
 
 
 class Commit(msgspec.Struct, array_like=True, frozen=True, gc=False):

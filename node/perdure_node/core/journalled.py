@@ -8,7 +8,7 @@ journal, so no finished step is made twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, Protocol
 
 from perdure.bodies import Request, pack_error
 from perdure.errors import Code
@@ -17,7 +17,7 @@ from perdure.ids import ObjectKey, is_partition_session
 from perdure.schedules import TimerSetting
 from perdure_node.core.blames import blamed_since_step, deaths_in, reason_of
 from perdure_node.core.calls import FOR_EVER_MS, PLAIN, Call, Catalog, Refusal
-from perdure_node.core.commits import Progress
+from perdure_node.core.commits import Progress, new_progress
 from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.events import (
     Cancelled,
@@ -42,17 +42,28 @@ from perdure_node.core.runs import Runs
 __all__ = ["Journalled", "SavedPart"]
 
 
-class SavedPart(NamedTuple):
+class SavedPart:
     """What a method has saved and goes on after."""
 
-    values: dict[str, bytes]
-    """The attributes that have changed since the last commit."""
-    state_version: int
-    """Of the state now."""
-    events: Sequence[Event]
-    """Steps that are made by this commit (timers, sends), and the `Saved` of it."""
-    effects: Sequence[Effect]
-    """What they do."""
+    def __init__(
+        self,
+        values: dict[str, bytes],
+        state_version: int,
+        events: Sequence[Event],
+        effects: Sequence[Effect],
+    ) -> None:
+        """Gather it.
+
+        Args:
+            values: The attributes that have changed since the last commit.
+            state_version: Of the state now.
+            events: Steps that are made by this commit (timers, sends), and the `Saved` of it.
+            effects: What they do.
+        """
+        self.values: Final = values
+        self.state_version: Final = state_version
+        self.events: Final = events
+        self.effects: Final = effects
 
 
 class Owner(Protocol):
@@ -249,7 +260,7 @@ class Journalled:
         """Return what the first record of a call holds that goes on after it."""
         if call.progress is not None:
             return None, [], []
-        call.progress = Progress([*call.request.fields()], *start, [])
+        call.progress = new_progress(([*call.request.fields()], *start, []))
         events, effects = self._firings.begun(call) if call.firing else ([], [])
         return call.progress, events, effects
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from perdure.ids import ObjectKey
 from perdure_node.core import rows
-from perdure_node.core.commits import Outcome, Progress
+from perdure_node.core.commits import Outcome, Progress, new_progress
 from perdure_node.core.events import (
     CALL,
     Effect,
@@ -84,7 +84,7 @@ class Underway:
         if begun is not None:
             replaced = self.progress.get(key)
             request, image, version, _ = begun
-            self.progress[key] = Progress(request, image, version, [*events])
+            self.progress[key] = new_progress((request, image, version, [*events]))
             self._note(events)
             return Leaves(0, ended=False, dropped=len(replaced.events) if replaced else 0)
         progress = self.progress.get(key)
