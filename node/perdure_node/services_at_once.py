@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from perdure import codec, services
 from perdure.context import StepResult, current_turn
-from perdure.errors import Code, ServiceNotFound
+from perdure.errors import ServiceNotFound
 from perdure.service_context import ServiceTurn
 from perdure.service_settings import ServiceSettings
 from perdure.services import Retry
-from perdure.turn import new_step_result
 from perdure_node.beginning import Beginnings
 from perdure_node.service_attempt import Again, Attempt, answered, raised_by
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ServicesAtOnce"]
 
-_OK: Final = int(Code.OK)
 _AS_USUAL: Final = ServiceSettings()
 
 
@@ -86,6 +84,7 @@ class ServicesAtOnce:
         places = self._places.get(service)
         if found.waits or (places is not None and places.locked()):
             return None
+        attempt = Attempt(service, method, payload, key, 1, settings.timeout_s)
         turn = ServiceTurn(service, method, key, 1, self._client, chain, loop)
         try:
             value = copy_context().run(self._value, found.bind, payload, turn)
@@ -93,14 +92,7 @@ class ServicesAtOnce:
             # SystemExit too: a service may not end the node.
             if isinstance(error, Retry):
                 return Again("Retry", str(error), error.after_s or 0.0)
-            return raised_by(Attempt(service, method, payload, key, 1, settings.timeout_s), error)
-        try:
-            encoded = codec.encode(value)
-            if len(encoded) <= self._bytes_max:
-                return new_step_result((_OK, encoded))
-        except codec.NotEncodable:
-            pass
-        attempt = Attempt(service, method, payload, key, 1, settings.timeout_s)
+            return raised_by(attempt, error)
         return answered(attempt, value, self._bytes_max)
 
     def _value(

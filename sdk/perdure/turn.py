@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from perdure.frames import Encoding, Kind
 from perdure.ids import ObjectKey
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from perdure.answers import Answer
     from perdure.context import DurableContext
 
-__all__ = ["Caller", "StepResult", "TimerSetting", "Turn", "current_turn", "new_step_result"]
+__all__ = ["Caller", "StepResult", "TimerSetting", "Turn", "current_turn"]
 
 
 class Caller(Protocol):
@@ -77,12 +76,6 @@ class StepResult(NamedTuple):
     def reply(self) -> StepResult:
         """What the body of an answer is: it has the payload, and no more is asked of it."""
         return self
-
-
-new_step_result: Final = cast(
-    "Callable[[tuple[int, bytes]], StepResult]", partial(tuple.__new__, StepResult)
-)
-"""Makes a result of its fields. Where modules are compiled, `StepResult` is a call of Python."""
 
 
 class Turn(Caller, Protocol):

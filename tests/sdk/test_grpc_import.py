@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -16,8 +17,8 @@ from perdure import DurableObject, durable
 class Gong(DurableObject):
     """Rung by programs of their own."""
 
-    def __init__(self, bell_id: str) -> None:
-        super().__init__(bell_id)
+    def __init__(self, gong_id: str) -> None:
+        super().__init__(gong_id)
         self.rung = 0
 
     async def ring(self) -> int:
@@ -31,16 +32,8 @@ import asyncio, os, sys
 {first}
 from perdure import DurableObject, durable
 
-@durable.object
-class Gong(DurableObject):
-    def __init__(self, bell_id: str) -> None:
-        super().__init__(bell_id)
-        self.rung = 0
-
-    async def ring(self) -> int:
-        self.rung += 1
-        return self.rung
 """
+    + inspect.getsource(Gong)
     + SWITCHES
     + """
 async def main():
