@@ -91,6 +91,7 @@ class Executor:
         self._node = Surroundings(client, limits, performer, flush, driving, rounds)
         self._tasks: dict[MethodTask, MethodTurn] = {}
         self._shared: dict[Call, MethodTurn] = {}
+        """Shared calls that wait for something: others of their objects run beside them."""
         self._waits: dict[Method, Waits] = {}
         self.beginnings = Beginnings()
         self.stepwise: set[Stepwise] = set()
@@ -115,8 +116,6 @@ class Executor:
         call.turn = turn = MethodTurn(partition, call, method, self._node)
         if earlier is not None and earlier.given_up:
             turn.take_over(earlier)
-        if call.shared:
-            self._shared[call] = turn
         if request.kind == _GET_OR_CREATE:
             coroutine = self._create(turn, object_type)
             if object_type.has_on_activate:
@@ -216,11 +215,12 @@ class Executor:
             _log.error("the arguments of a call to %s could not be read", call.key, exc_info=error)
             text = "the node has failed on the arguments of this call: it did not run"
             refusal = Refusal(Code.INTERNAL, (text,))
-        self._shared.pop(call, None)
         turn.partition.method_refused(call, refusal)
 
     def _start(self, coroutine: Coroutine[Any, Any, None], turn: MethodTurn) -> None:
         """Run a call in a task of its own."""
+        if turn.admitted.shared:
+            self._shared[turn.admitted] = turn
         context = copy_context()
         context.run(current_turn.set, turn)
         noted = turn.driven(coroutine)
@@ -419,7 +419,8 @@ class Executor:
             memory = partition.memory
             memory.time_ms = max(memory.time_ms, self._clock.wall_ms())
         if call.shared:
-            del self._shared[call]
+            if self._shared:
+                self._shared.pop(call, None)
             partition.shared_returned(call, code, payload)
         else:
             made: list[Effect] = []
@@ -449,6 +450,8 @@ class Executor:
         activation = turn.activation
         assert activation is not None
         values = turn.changes()
+        if not (values or activation.uncommitted or turn.spoilt):
+            return values
         if activation.uncommitted:
             activation.seen.clear()
         if turn.spoilt or values != (activation.uncommitted or {}):

@@ -7,6 +7,7 @@ from harness.core import THERE, Core
 from perdure.errors import Code
 from perdure.frames import Kind
 from perdure.ids import ObjectKey
+from perdure_node.core.commits import unpack_record
 from perdure_node.core.limits import Limits
 
 OTHER = ObjectKey("Cart", "u2")
@@ -162,6 +163,36 @@ def test_a_shared_call_makes_no_record_and_waits_for_the_commit_that_it_saw() ->
     core.sync()
     assert core.answers()[-1] == (number, 0, b"seen")
     assert core.memory.take_record(core.wall_ms) is None
+
+
+def test_a_shared_call_is_in_no_record_of_a_later_call() -> None:
+    core = Core()
+    core.create()
+    core.call(2, "shared")
+    core.returned()
+    core.call(3, previous=2)
+    core.returned({"n": b"1"})
+    core.sync()
+
+    _, commits = unpack_record(core.log[-1][1])
+    assert [outcome.sequence for commit in commits for outcome in commit.outcomes] == [3]
+
+
+def test_a_copy_of_a_shared_call_runs_again_before_and_after_a_crash() -> None:
+    core = Core()
+    core.create()
+    core.call(2, "shared")
+    core.returned(payload=b"old")
+    core.call(3, previous=2)
+    core.returned({"n": b"1"})
+    core.sync()
+    core.answers()
+
+    for payload in (b"new", b"newer"):
+        copy = core.call(2, "shared")
+        core.returned(payload=payload)
+        assert core.answers() == [(copy, 0, payload)]
+        core.crash()
 
 
 def test_a_full_mailbox_refuses_at_once_and_its_neighbour_goes_on() -> None:

@@ -23,7 +23,6 @@ from perdure_node.core.admission import Admission
 from perdure_node.core.blames import Blames
 from perdure_node.core.calls import FOR_EVER_MS, Call, Catalog, Ready, Refusal
 from perdure_node.core.cancelling import Cancelling
-from perdure_node.core.commits import MARK
 from perdure_node.core.copies import Copy
 from perdure_node.core.damage import DamageFound, stops_on_damage
 from perdure_node.core.events import Effect
@@ -260,7 +259,7 @@ class Partition:
         """Take the end of a shared call. It has changed nothing, so there is no record."""
         state = call.state
         assert state is not None
-        self.recorder.mark(call, MARK, b"", state.last_record)
+        call.window.end_unrecorded(call.request.sequence)
         self._starter.finish(call, code, payload, state.last_record)
 
     def put_back(self, call: Call) -> None:

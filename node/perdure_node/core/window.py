@@ -15,12 +15,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any, Final, Generic, TypeVar
 
+from perdure_node.core.commits import MARK
 from perdure_node.core.ended import Ended
 
 __all__ = ["UNRECORDED", "SessionWindow", "merge_settled"]
 
 UNRECORDED: Final = 1 << 62
 """The record of an outcome that no record holds yet: only memory has it."""
+
+_READ: Final = Ended(MARK, b"", 0)
+"""The end of every call that only reads."""
 
 C = TypeVar("C")
 
@@ -87,16 +91,26 @@ class SessionWindow(Generic[C]):
             del self.ended[sequence]
             self.bytes -= len(past.payload)
 
+    def end_unrecorded(self, sequence: int) -> None:
+        """Note that a shared call has run, for calls that have to follow it.
+
+        No record says so: a late copy of it runs again, for it changes nothing.
+        """
+        self._end(sequence, _READ)
+
     def end(self, sequence: int, code: int, payload: bytes, record: int) -> None:
         """Note the outcome of a call, unless its caller no longer wants it."""
+        self._end(sequence, Ended(code, payload, record))
+
+    def _end(self, sequence: int, ended: Ended) -> None:
         if sequence in self.open:
             del self.open[sequence]
         if self.blamed:
             self.blamed.pop(sequence, None)
         settled = self.settled
         if sequence > settled[0] and (len(settled) == 1 or not _inside(settled, sequence)):
-            self.ended[sequence] = Ended(code, payload, record)
-            self.bytes += len(payload)
+            self.ended[sequence] = ended
+            self.bytes += len(ended.payload)
 
     def row(self, durable: int) -> list[Any]:
         """Return what to store: all that holds once the records up to `durable` are there.
