@@ -54,7 +54,7 @@ class Scale:
     settle_s: float = SETTLE_S
     """In this time a node has written what it had to its stores."""
     warm_up_calls: int = 300_000
-    """Before nothing may grow. A journal is trimmed after 16 MB, which some 100,000 calls fill."""
+    """Before nothing may grow. A journal is trimmed after 200,000 calls."""
     minutes: float = 3.0
     """Of load in which nothing may grow."""
     small_objects: int = 50_000

@@ -79,6 +79,7 @@ async def _write_journal(data: Path, scale: Scale) -> Node:
         apply_interval_s=1e6,
         apply_bytes=NEVER,
         checkpoint_bytes=NEVER,
+        checkpoint_weight=NEVER,
     )
     node = Node(never)
     await node.start()

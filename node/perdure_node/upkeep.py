@@ -65,7 +65,8 @@ class Upkeep:
         self._journal = journal
         self._residents = residents
         self._clock = clock
-        self._appended = 0
+        self._appended = self._appended_weight = 0
+        """What the journal has been given since the last checkpoint."""
         self._unapplied = 0
         """Bytes of records that the stores do not have, or a little more."""
         self._room = True
@@ -87,7 +88,7 @@ class Upkeep:
             self._room = not full
             checkpoint = not full and self._journal_is_long
             if checkpoint:
-                self._appended = 0
+                self._appended = self._appended_weight = 0
             if not full and self._clock.monotonic_ms() >= self._sweep_ms:
                 await self._sweep()
             self._unapplied = sum(host.partition.memory.unapplied_bytes for host in self._hosts)
@@ -99,6 +100,7 @@ class Upkeep:
     def appended(self, bytes: int, weight: int) -> None:
         """Note what was appended to the journal: its bytes, and what it counts on its way."""
         self._appended += bytes
+        self._appended_weight += weight
         self._unapplied += weight
 
     def watch_limits(self) -> None:
@@ -155,7 +157,12 @@ class Upkeep:
 
     @property
     def _journal_is_long(self) -> bool:
-        return self._appended > self._settings.checkpoint_bytes or not self._journal.has_room
+        settings = self._settings
+        return (
+            self._appended > settings.checkpoint_bytes
+            or self._appended_weight > settings.checkpoint_weight
+            or not self._journal.has_room
+        )
 
     async def _tend_stores(self, *, checkpoint: bool) -> bool:
         """Write to each store what it lacks, and let `apply_interval_s` pass meanwhile.

@@ -24,7 +24,7 @@ EACH = 500
 AT_ONCE = 16
 FAR_MS = 30 * 24 * 3_600_000
 START_GROWTH_S_MAX = 30.0
-"""The journal behind the last checkpoint is read, however many timers there are: some 16 MB."""
+"""The journal behind the last checkpoint is read, however many timers there are: at most 64 MB."""
 RSS_GROWTH_BYTES_MAX = 256 * 1024 * 1024
 LATE_MS_MAX = 1_000
 

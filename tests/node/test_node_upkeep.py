@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from harness.loop import on_loop
 from harness.nodes import result_of, running, settings
 from harness.tally import settled
@@ -27,12 +28,14 @@ def ids_in(partition: int, count: int = 1) -> list[str]:
 
 
 @on_loop
-async def test_an_idle_partition_does_not_hold_back_the_journal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bound", ["bytes", "weight"])
+async def test_an_idle_partition_does_not_hold_back_the_journal(tmp_path: Path, bound: str) -> None:
     """Its few records are flushed to its store, so that their segments can go."""
     small = settings(
         tmp_path,
         journal=JournalSettings(segment_bytes=64 << 10),
-        checkpoint_bytes=64 << 10,
+        checkpoint_bytes=64 << 10 if bound == "bytes" else 1 << 40,
+        checkpoint_weight=512 << 10 if bound == "weight" else 1 << 40,
         apply_interval_s=0.01,
     )
     [idle], busy = ids_in(0), ids_in(1, 20)
